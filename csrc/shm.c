@@ -1,0 +1,177 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* mremap */
+#endif
+#include "shm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+int shm_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset, void **result)
+{
+	void *p = mmap(addr, length, prot, flags, fd, offset);
+
+	if (p == MAP_FAILED)
+		return errno;
+	*result = p;
+	return 0;
+}
+
+int shm_munmap(void *addr, size_t length)
+{
+	return munmap(addr, length) == -1 ? errno : 0;
+}
+
+int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr, void **result)
+{
+	/* mremap is variadic: some flags read the fifth argument, so it is never left to chance. */
+	void *p = mremap(old_addr, old_length, new_length, flags, new_addr);
+
+	if (p == MAP_FAILED)
+		return errno;
+	*result = p;
+	return 0;
+}
+
+static int map_dev_zero(size_t length, int flags, const char **call, void **addr)
+{
+	int fd, err;
+
+	fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
+	if (fd == -1) {
+		*call = "open";
+		return errno;
+	}
+	err = shm_mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0, addr);
+	if (err != 0)
+		*call = "mmap";
+	/* The mapping outlives the descriptor. Linux frees it even where close fails. */
+	close(fd);
+	return err;
+}
+
+int shm_map(enum shm_technique technique, size_t length, int flags, const char **call, void **addr)
+{
+	switch (technique) {
+	case SHM_ANONYMOUS:
+		*call = "mmap";
+		return shm_mmap(NULL, length, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0, addr);
+	case SHM_DEV_ZERO:
+		return map_dev_zero(length, flags, call, addr);
+	}
+	*call = "mmap";
+	return EINVAL;
+}
+
+/*
+ * Gives the child the signals of a fresh C program: what it inherited would run
+ * the parent's handlers, on a stack that is not the child's to use. libc refuses
+ * the two signals that it keeps for itself, and rightly: setuid and
+ * pthread_cancel need their handlers in the child too.
+ */
+static void reset_signals(void)
+{
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+	stack_t none = { .ss_flags = SS_DISABLE };
+	sigset_t empty;
+	int sig;
+
+	for (sig = 1; sig < NSIG; sig++)
+		sigaction(sig, &dfl, NULL);
+	sigaltstack(&none, NULL);
+	sigemptyset(&empty);
+	sigprocmask(SIG_SETMASK, &empty, NULL);
+}
+
+static int64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/*
+ * Between fork and child() only async-signal-safe calls, as in any threaded
+ * program (signal-safety(7)). The child never returns from here: the caller's
+ * threads are gone in it.
+ */
+int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid, int64_t *held)
+{
+	sigset_t all, saved;
+	int64_t start;
+	pid_t p;
+	int err = 0;
+
+	/*
+	 * No handler of the parent's may run in the child. And a signal that
+	 * arrives makes the kernel start the copy again: a large process under
+	 * a profiling timer would never finish.
+	 */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	start = now();
+	switch (p = fork()) {
+	case -1:
+		err = errno;
+		break;
+	case 0:
+		reset_signals();
+		_exit(child(addr, length));
+	default:
+		*pid = p;
+		if (held != NULL)
+			*held = now() - start;
+	}
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	return err;
+}
+
+int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status)
+{
+	int s = 0;
+	pid_t p = waitpid(pid, &s, options);
+
+	if (p == -1)
+		return errno;
+	*wpid = p;
+	*status = s;
+	return 0;
+}
+
+#ifndef P_PIDFD
+#define P_PIDFD 3 /* Linux 5.4 */
+#endif
+
+/* The status word that waitpid(2) would have given. */
+static int wait_status(const siginfo_t *info)
+{
+	switch (info->si_code) {
+	case CLD_EXITED:
+		return (info->si_status & 0xff) << 8;
+	case CLD_DUMPED:
+		return info->si_status | 0x80;
+	case CLD_STOPPED:
+	case CLD_TRAPPED:
+		return (info->si_status & 0xff) << 8 | 0x7f;
+	case CLD_CONTINUED:
+		return 0xffff;
+	}
+	return info->si_status;
+}
+
+int shm_waitpidfd(int pidfd, int options, pid_t *wpid, int *status)
+{
+	siginfo_t info = { .si_pid = 0 };
+
+	if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, options) == -1)
+		return errno;
+	*wpid = info.si_pid;
+	if (info.si_pid != 0)
+		*status = wait_status(&info);
+	return 0;
+}

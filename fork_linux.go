@@ -1,0 +1,213 @@
+package shm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+type waitStatus = unix.WaitStatus
+
+// ForkConfig holds what [Mapping.Fork] is asked for beyond the child's function. What this version
+// does not support yet is refused with [errors.ErrUnsupported], never ignored.
+type ForkConfig struct {
+	KillWithParent bool    // the child dies when this process dies; not supported yet
+	Lean           bool    // leave the Go heap out of the child; not supported yet
+	Limits         []Limit // setrlimit(2) in the child before its function runs; not supported yet
+}
+
+// Limit is a resource limit, as setrlimit(2) takes it.
+type Limit struct {
+	Resource int // unix.RLIMIT_*
+	Rlimit   unix.Rlimit
+}
+
+// unsupported names the first field that this version cannot honour.
+func (c *ForkConfig) unsupported() string {
+	switch {
+	case c == nil:
+		return ""
+	case c.KillWithParent:
+		return "KillWithParent"
+	case c.Lean:
+		return "Lean"
+	case c.Limits != nil:
+		return "Limits"
+	}
+	return ""
+}
+
+// Process is a child that [Mapping.Fork] made. It is reaped when it ends, whether or not Wait is
+// called, and by nothing but its own pidfd: other children of this program are left to their
+// owners. Do not reap its pid yourself.
+type Process struct {
+	pid      int
+	pidfd    *os.File
+	forkTime time.Duration
+	reaped   chan struct{}
+	err      error // what Wait returns; written before reaped is closed
+}
+
+// Fork forks a child that runs child(addr, length) on its view of the mapping, and ends in
+// _exit(2) with what that returns. A shared mapping is seen by both; of a private one the child
+// has a copy. The child's view is its own: Resize, MoveTo and Close on either side leave the other
+// as it is. A nil cfg means all defaults.
+//
+// The child has one thread, every signal at its default and none blocked. It inherits every open
+// descriptor, a pipe's writing end too: who reads that pipe sees no end before the child ends. An
+// os/exec command that another goroutine is just starting can be held up so, as its Start waits on
+// such a pipe. See fork(2).
+func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
+	const op = "fork"
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.mem == nil {
+		return nil, &Error{op, 0, ErrClosed}
+	}
+	length := m.mem.length
+	if child == nil {
+		return nil, &Error{op, length, fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)}
+	}
+	if field := cfg.unsupported(); field != "" {
+		return nil, &Error{op, length, fmt.Errorf("ForkConfig.%s is not supported yet: %w", field, errors.ErrUnsupported)}
+	}
+
+	// Once there is a child its pidfd must be had. What would prevent it is found out now.
+	if fd, err := openPidfd(os.Getpid()); err != nil {
+		return nil, &Error{op, length, err}
+	} else if err := unix.Close(fd); err != nil {
+		return nil, &Error{op, length, os.NewSyscallError("close", err)}
+	}
+
+	// The lock keeps the pipe by which os/exec learns of its child's exec out of ours, as far as
+	// it goes: os/exec lets go of it shortly before it closes its own writing end.
+	syscall.ForkLock.Lock()
+	pid, forkTime, err := fork(child, m.mem.addr, length)
+	syscall.ForkLock.Unlock()
+	if err != nil {
+		return nil, &Error{op, length, os.NewSyscallError("fork", err)}
+	}
+	fd, err := openPidfd(pid)
+	if err != nil {
+		// Another thread took the last descriptor. A child that cannot be watched is not kept.
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_, _, _ = Waitpid(pid, 0)
+		return nil, &Error{op, length, err}
+	}
+	p := &Process{
+		pid:      pid,
+		pidfd:    os.NewFile(uintptr(fd), "pidfd"),
+		forkTime: forkTime,
+		reaped:   make(chan struct{}),
+	}
+	go p.reap()
+	return p, nil
+}
+
+func openPidfd(pid int) (int, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	return fd, os.NewSyscallError("pidfd_open", err)
+}
+
+// reap waits for the child to end and takes its status. It waits in the runtime's poller, where
+// it holds no thread.
+func (p *Process) reap() {
+	defer close(p.reaped)
+	defer p.pidfd.Close()
+
+	var wpid int
+	var status unix.WaitStatus
+	var err error
+	ended := func(fd uintptr) bool {
+		wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG)
+		return wpid != 0 || err != nil
+	}
+	conn, connErr := p.pidfd.SyscallConn()
+	if connErr == nil {
+		connErr = conn.Read(ended)
+	}
+	if connErr != nil {
+		// The poller has no room for it (epoll(7), max_user_watches). So this one costs a thread.
+		connErr = conn.Control(func(fd uintptr) {
+			for !ended(fd) {
+				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			}
+		})
+	}
+	switch {
+	case connErr != nil:
+		p.err = &Error{"wait", 0, connErr}
+	case errors.Is(err, unix.ECHILD):
+		p.err = &Error{"wait", 0, fmt.Errorf("%w: SIGCHLD is ignored, or this program reaped child %d elsewhere", os.NewSyscallError("waitid", err), p.pid)}
+	case err != nil:
+		p.err = &Error{"wait", 0, os.NewSyscallError("waitid", err)}
+	case status != 0:
+		p.err = &ExitError{p.pid, status}
+	}
+}
+
+// Pid returns the child's process id. It is the child's until that is reaped.
+func (p *Process) Pid() int { return p.pid }
+
+// ForkTime returns how long fork(2) held the calling thread: what its page tables cost to copy.
+func (p *Process) ForkTime() time.Duration { return p.forkTime }
+
+// Wait waits until the child has ended. It returns nil if that was with exit status 0, an
+// [*ExitError] if it was otherwise, and the context's error if the context ends first: then the
+// child runs on and can be waited for again. Any number of goroutines may wait, any number of
+// times, and all get the same answer; a waiting goroutine holds no thread. See waitid(2).
+func (p *Process) Wait(ctx context.Context) error {
+	select {
+	case <-p.reaped:
+		return p.err
+	default:
+	}
+	select {
+	case <-p.reaped:
+		return p.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Signal sends the child a signal. Once the child is reaped it returns [os.ErrProcessDone]; it
+// never reaches another process. See pidfd_send_signal(2).
+func (p *Process) Signal(sig unix.Signal) error {
+	err := os.ErrProcessDone
+	if conn, connErr := p.pidfd.SyscallConn(); connErr == nil {
+		_ = conn.Control(func(fd uintptr) { // fails if reap has closed it
+			err = unix.PidfdSendSignal(int(fd), sig, nil, 0)
+		})
+	}
+	if err == unix.ESRCH || err == os.ErrProcessDone {
+		return os.ErrProcessDone
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
+}
+
+// Kill sends the child SIGKILL.
+func (p *Process) Kill() error { return p.Signal(unix.SIGKILL) }
+
+// ExitError says how a child ended that did not exit with status 0.
+type ExitError struct {
+	Pid    int
+	Status unix.WaitStatus
+}
+
+// Error returns, say, "child 4711: exit status 3" or "child 4711: signal: segmentation fault
+// (core dumped)".
+func (e *ExitError) Error() string {
+	if !e.Status.Signaled() {
+		return fmt.Sprintf("child %d: exit status %d", e.Pid, e.Status.ExitStatus())
+	}
+	dumped := ""
+	if e.Status.CoreDump() {
+		dumped = " (core dumped)"
+	}
+	return fmt.Sprintf("child %d: signal: %v%s", e.Pid, e.Status.Signal(), dumped)
+}

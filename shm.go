@@ -1,0 +1,363 @@
+// Package shm gives a Go program the real mmap, fork, waitpid and mremap: private and shared
+// anonymous memory, a true fork(2) whose child shares it because it inherited it, and growth by
+// mremap(2). It needs Linux and cgo.
+//
+// A [Mapping] is memory outside the Go heap, made either by MAP_ANONYMOUS or by mapping
+// /dev/zero, the two techniques of The Linux Programming Interface, section 49.7. The build tag
+// devzero makes the second one the default, as leaving out USE_MAP_ANON does in the book.
+// [Mapping.Fork] runs a C function in a forked child, over the same memory:
+//
+//	m, err := shm.Map(shm.Shared, 4096, nil)
+//	...
+//	child, err := m.Fork(shm.ChildFunc(C.work), nil) // int work(void *addr, size_t length)
+//	...
+//	err = child.Wait(ctx) // nil: it ended with status 0
+//
+// The child is C alone. The Go runtime does not survive a fork, so the child's function must not
+// call back into Go, and the child ends in _exit(2) with what the function returns: flush what it
+// prints. Of the parent's threads only the one that forked exists in it. A lock held by another
+// thread at the fork stays held; malloc and stdio are usable, since the C library looks after
+// their locks. It inherits every open descriptor, as fork(2) has it.
+//
+// A Mapping's methods may be called from several goroutines at once. What [Mapping.Bytes], [At]
+// and [Slice] return is plain memory: it is for the caller to keep it from being used after the
+// mapping moved or went, and to order accesses between goroutines and processes (sync/atomic
+// works across processes). The race detector does not see this memory.
+//
+// [Mmap], [Munmap], [Mremap], [Fork] and [Waitpid] are the calls as C has them, for parity with C:
+// nothing is refused first, nothing is looked after.
+package shm
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"reflect"
+	"runtime"
+	"sync"
+	"unsafe"
+)
+
+// Sharing says who sees what is written to a mapping. The zero value is invalid.
+type Sharing int
+
+const (
+	_       Sharing = iota
+	Private         // MAP_PRIVATE: a child gets a copy, made page by page when one side writes
+	Shared          // MAP_SHARED: parent and children see each other's writes
+)
+
+// String returns the flag's name, "MAP_PRIVATE" or "MAP_SHARED".
+func (s Sharing) String() string {
+	switch s {
+	case Private:
+		return "MAP_PRIVATE"
+	case Shared:
+		return "MAP_SHARED"
+	}
+	return fmt.Sprintf("Sharing(%d)", int(s))
+}
+
+// Technique is how a mapping's memory is had from the kernel.
+type Technique int
+
+const (
+	BuildDefault Technique = iota // what DefaultTechnique returns
+	Anonymous                     // MAP_ANONYMOUS
+	DevZero                       // a mapping of /dev/zero
+	Memfd                         // memfd_create(2); not supported yet
+)
+
+// String returns "MAP_ANONYMOUS", "/dev/zero" or "memfd".
+func (t Technique) String() string {
+	switch t {
+	case BuildDefault:
+		return "build default"
+	case Anonymous:
+		return "MAP_ANONYMOUS"
+	case DevZero:
+		return "/dev/zero"
+	case Memfd:
+		return "memfd"
+	}
+	return fmt.Sprintf("Technique(%d)", int(t))
+}
+
+// DefaultTechnique returns what this build selected: DevZero with the build tag devzero,
+// Anonymous without it, and BuildDefault where the build has no C shim at all.
+func DefaultTechnique() Technique { return defaultTechnique }
+
+// HugePages says which page size a mapping asks for.
+type HugePages int
+
+const (
+	HugeNone        HugePages = iota // pages of the usual size
+	HugeTransparent                  // madvise(2) MADV_HUGEPAGE; not supported yet
+	HugeExplicit                     // MAP_HUGETLB; not supported yet
+)
+
+// Config holds what [Map] is asked for beyond sharing and length. What this version does not
+// support yet is refused with [errors.ErrUnsupported], never ignored.
+type Config struct {
+	Technique Technique
+	Reserve   int       // address space kept for growing in place, in bytes; not supported yet
+	Huge      HugePages // not supported yet, but for HugeNone
+	Populate  bool      // fault every page in now (MAP_POPULATE); not supported yet
+	Guard     bool      // an inaccessible page on each side; not supported yet
+	Name      string    // shown in /proc/PID/maps; not supported yet
+}
+
+// unsupported names the first field that this version cannot honour.
+func (c *Config) unsupported() string {
+	switch {
+	case c.Technique == Memfd:
+		return "Technique: Memfd"
+	case c.Reserve != 0:
+		return "Reserve"
+	case c.Huge != HugeNone:
+		return "Huge"
+	case c.Populate:
+		return "Populate"
+	case c.Guard:
+		return "Guard"
+	case c.Name != "":
+		return "Name"
+	}
+	return ""
+}
+
+// What is refused before the kernel is asked. Test with [errors.Is].
+var (
+	ErrClosed     = errors.New("mapping is closed")
+	ErrRange      = errors.New("out of range")
+	ErrAlign      = errors.New("misaligned")
+	ErrType       = errors.New("type holds Go pointers, which mean nothing in mapped memory")
+	ErrGrowShared = errors.New("a shared mapping cannot grow past its first size, the bytes there would be SIGBUS: map it larger at first and shrink it")
+)
+
+// Error is what every failure of a mapping is reported as.
+type Error struct {
+	Op     string // what was attempted: "map", "resize", ...
+	Length int    // the length that it was attempted with, in bytes
+	Err    error  // an *os.SyscallError if the kernel refused, else one of the sentinels
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Mapping is anonymous memory outside the Go heap, readable and writable, page-aligned and
+// zero-filled at first.
+//
+// It lives until [Mapping.Close], or until the Mapping itself is unreachable: memory obtained from
+// it does not keep it alive. Where a mapping's last use is through such memory, close it
+// afterwards, or end with runtime.KeepAlive(m).
+type Mapping struct {
+	sharing   Sharing
+	technique Technique
+	object    int // of a shared mapping, the size that its memory was created with, in bytes
+
+	mu      sync.RWMutex // written by what moves, resizes or unmaps
+	mem     *memory      // nil once closed
+	cleanup runtime.Cleanup
+}
+
+// memory is what is mapped now. It lives apart from its Mapping, as the cleanup of an unreachable
+// Mapping must not hold the Mapping itself.
+type memory struct {
+	addr   unsafe.Pointer
+	length int // as asked for: the kernel rounds it up to whole pages
+}
+
+func (mem *memory) unmap() error { return os.NewSyscallError("munmap", Munmap(mem.addr, mem.length)) }
+
+// Map maps length bytes of new memory. A nil cfg means all defaults.
+//
+// The length need not be a multiple of the page size: Len is what was asked for, and the kernel
+// maps whole pages. See mmap(2).
+func Map(sharing Sharing, length int, cfg *Config) (*Mapping, error) {
+	const op = "map"
+	if cfg == nil {
+		cfg = new(Config)
+	}
+	if field := cfg.unsupported(); field != "" {
+		return nil, &Error{op, length, fmt.Errorf("Config.%s is not supported yet: %w", field, errors.ErrUnsupported)}
+	}
+	technique := cfg.Technique
+	if technique == BuildDefault {
+		technique = DefaultTechnique()
+	}
+	addr, err := mapMemory(technique, sharing, length)
+	if err != nil {
+		return nil, &Error{op, length, err}
+	}
+	m := &Mapping{sharing: sharing, technique: technique, mem: &memory{addr, length}}
+	if sharing == Shared {
+		page := os.Getpagesize()
+		m.object = (length + page - 1) &^ (page - 1)
+	}
+	m.cleanup = runtime.AddCleanup(m, func(mem *memory) { _ = mem.unmap() }, m.mem)
+	return m, nil
+}
+
+// Bytes returns the mapping's memory, nil once it is closed. The slice is valid until the next
+// Resize that moves or shrinks, MoveTo or Close: used after that it crashes the program, or worse,
+// finds other memory there.
+func (m *Mapping) Bytes() []byte {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.mem == nil {
+		return nil
+	}
+	return unsafe.Slice((*byte)(m.mem.addr), m.mem.length)
+}
+
+// Len returns the mapping's length in bytes, as it was asked for; 0 once it is closed.
+func (m *Mapping) Len() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.mem == nil {
+		return 0
+	}
+	return m.mem.length
+}
+
+// Addr returns where the mapping begins, nil once it is closed. It is valid as long as Bytes is.
+func (m *Mapping) Addr() unsafe.Pointer {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.mem == nil {
+		return nil
+	}
+	return m.mem.addr
+}
+
+// Sharing returns what the mapping was made with.
+func (m *Mapping) Sharing() Sharing { return m.sharing }
+
+// Technique returns how the mapping was made: never BuildDefault.
+func (m *Mapping) Technique() Technique { return m.technique }
+
+// ReadAt copies from the mapping, as [io.ReaderAt] has it: at the end it returns what there is
+// and io.EOF. A negative offset is ErrRange.
+func (m *Mapping) ReadAt(p []byte, off int64) (int, error) {
+	const op = "read"
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	switch {
+	case m.mem == nil:
+		return 0, &Error{op, len(p), ErrClosed}
+	case off < 0:
+		return 0, m.rangeError(op, len(p), off)
+	case off >= int64(m.mem.length):
+		return 0, io.EOF
+	}
+	n := copy(p, unsafe.Slice((*byte)(m.mem.addr), m.mem.length)[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteAt copies into the mapping, all of p or, where it does not fit, nothing: then the error is
+// ErrRange.
+func (m *Mapping) WriteAt(p []byte, off int64) (int, error) {
+	const op = "write"
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	switch {
+	case m.mem == nil:
+		return 0, &Error{op, len(p), ErrClosed}
+	case off < 0 || off > int64(m.mem.length)-int64(len(p)):
+		return 0, m.rangeError(op, len(p), off)
+	}
+	return copy(unsafe.Slice((*byte)(m.mem.addr), m.mem.length)[off:], p), nil
+}
+
+// Close unmaps the memory. The second call returns ErrClosed. See munmap(2).
+func (m *Mapping) Close() error {
+	const op = "close"
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mem == nil {
+		return &Error{op, 0, ErrClosed}
+	}
+	if err := m.mem.unmap(); err != nil {
+		return &Error{op, m.mem.length, err}
+	}
+	m.forget()
+	return nil
+}
+
+// forget marks the mapping as closed, its memory being gone or another's.
+func (m *Mapping) forget() {
+	m.cleanup.Stop()
+	m.mem = nil
+}
+
+// At returns a pointer to the T at byte offset off, valid as long as Bytes is. T must hold no Go
+// pointers (ErrType), lie within the mapping (ErrRange) and be aligned (ErrAlign).
+func At[T any](m *Mapping, off int) (*T, error) {
+	var t T
+	p, err := m.view("access", reflect.TypeFor[T](), off, int(unsafe.Sizeof(t)))
+	return (*T)(p), err
+}
+
+// Slice returns the n Ts from byte offset off on, valid as long as Bytes is. The rules are At's.
+func Slice[T any](m *Mapping, off, n int) ([]T, error) {
+	const op = "access"
+	var t T
+	size := int(unsafe.Sizeof(t))
+	if n < 0 || size > 0 && n > math.MaxInt/size {
+		return nil, &Error{op, size, fmt.Errorf("%d of them: %w", n, ErrRange)}
+	}
+	p, err := m.view(op, reflect.TypeFor[T](), off, n*size)
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*T)(p), n), nil
+}
+
+// view returns the address of size bytes at off, once they may be used as Ts.
+func (m *Mapping) view(op string, t reflect.Type, off, size int) (unsafe.Pointer, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	switch {
+	case m.mem == nil:
+		return nil, &Error{op, size, ErrClosed}
+	case !pointerFree(t):
+		return nil, &Error{op, size, fmt.Errorf("%v: %w", t, ErrType)}
+	case off < 0 || off > m.mem.length-size:
+		return nil, m.rangeError(op, size, int64(off))
+	}
+	p := unsafe.Add(m.mem.addr, off)
+	if uintptr(p)%uintptr(t.Align()) != 0 {
+		return nil, &Error{op, size, fmt.Errorf("%v at offset %d: %w, must be a multiple of %d", t, off, ErrAlign, t.Align())}
+	}
+	return p, nil
+}
+
+func (m *Mapping) rangeError(op string, n int, off int64) error {
+	return &Error{op, n, fmt.Errorf("offset %d: %w of a mapping of %d bytes", off, ErrRange, m.mem.length)}
+}
+
+// pointerFree says whether the garbage collector would find no pointer in a t.
+func pointerFree(t reflect.Type) bool {
+	switch k := t.Kind(); k {
+	case reflect.Array:
+		return t.Len() == 0 || pointerFree(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if !pointerFree(t.Field(i).Type) {
+				return false
+			}
+		}
+		return true
+	default:
+		return reflect.Bool <= k && k <= reflect.Complex128
+	}
+}

@@ -1,0 +1,129 @@
+//go:build linux && cgo
+
+package shm
+
+/*
+#cgo CFLAGS: -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
+#cgo !devzero CFLAGS: -DUSE_MAP_ANON
+
+#cgo noescape shm_map
+#cgo nocallback shm_map
+#cgo noescape shm_mmap
+#cgo nocallback shm_mmap
+#cgo nocallback shm_munmap
+#cgo noescape shm_mremap
+#cgo nocallback shm_mremap
+
+#include "csrc/shm.c"
+*/
+import "C"
+
+import (
+	"embed"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The build does not hash C that a preamble includes from a folder (golang/go#24355). Embedded,
+// edits of it are seen, and go mod vendor carries it.
+//
+//go:embed csrc/*.[ch]
+var _ embed.FS
+
+// ChildFunc is a C function that a child runs: int (*)(void *addr, size_t length). From cgo it is
+// had by shm.ChildFunc(C.my_child).
+type ChildFunc unsafe.Pointer
+
+// Mmap is mmap(2) as C has it. It fails with a plain [unix.Errno].
+//
+//	void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
+func Mmap(addr unsafe.Pointer, length, prot, flags, fd int, offset int64) (unsafe.Pointer, error) {
+	var result unsafe.Pointer
+	err := errno(C.shm_mmap(addr, C.size_t(length), C.int(prot), C.int(flags), C.int(fd), C.off_t(offset), &result))
+	return result, err
+}
+
+// Munmap is munmap(2) as C has it. It fails with a plain [unix.Errno].
+//
+//	int munmap(void *addr, size_t length);
+func Munmap(addr unsafe.Pointer, length int) error {
+	return errno(C.shm_munmap(addr, C.size_t(length)))
+}
+
+// Mremap is mremap(2) as C has it, the fifth argument always passed. It fails with a plain
+// [unix.Errno].
+//
+//	void *mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr);
+func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int, newAddr unsafe.Pointer) (unsafe.Pointer, error) {
+	var result unsafe.Pointer
+	err := errno(C.shm_mremap(oldAddr, C.size_t(oldLength), C.size_t(newLength), C.int(flags), newAddr, &result))
+	return result, err
+}
+
+// Fork is fork(2): the child runs child(addr, length), in C, and ends in _exit(2) with what that
+// returns. The child starts with every signal at its default and none blocked. It fails with a
+// plain [unix.Errno]. The caller must reap the child, see [Waitpid].
+//
+//	pid_t fork(void);
+func Fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, err error) {
+	var p C.pid_t
+	err = errno(C.shm_fork(C.shm_child(child), addr, C.size_t(length), &p, nil))
+	return int(p), err
+}
+
+// Waitpid is waitpid(2) as C has it: unless options has WNOHANG it holds an OS thread until a
+// child changes state, EINTR included. It fails with a plain [unix.Errno]. A pid of -1 would also
+// reap the children of os/exec.
+//
+//	pid_t waitpid(pid_t pid, int *wstatus, int options);
+func Waitpid(pid, options int) (wpid int, status unix.WaitStatus, err error) {
+	var p C.pid_t
+	var s C.int
+	err = errno(C.shm_waitpid(C.pid_t(pid), C.int(options), &p, &s))
+	return int(p), unix.WaitStatus(s), err
+}
+
+const defaultTechnique Technique = C.SHM_BUILD_DEFAULT
+
+// mapMemory maps by technique. It fails with an *os.SyscallError.
+func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer, error) {
+	var flags int // stays 0, which the kernel refuses, if sharing is neither
+	switch sharing {
+	case Private:
+		flags = unix.MAP_PRIVATE
+	case Shared:
+		flags = unix.MAP_SHARED
+	}
+	var call *C.char
+	var addr unsafe.Pointer
+	if err := errno(C.shm_map(uint32(technique), C.size_t(length), C.int(flags), &call, &addr)); err != nil {
+		return nil, os.NewSyscallError(C.GoString(call), err)
+	}
+	return addr, nil
+}
+
+// fork is Fork, and says how long the call held this thread.
+func fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, held time.Duration, err error) {
+	var p C.pid_t
+	var ns C.int64_t
+	err = errno(C.shm_fork(C.shm_child(child), addr, C.size_t(length), &p, &ns))
+	return int(p), time.Duration(ns), err
+}
+
+// waitPidfd is waitid(2) on a pidfd. With WNOHANG, and the child still running, wpid is 0.
+func waitPidfd(pidfd uintptr, options int) (wpid int, status unix.WaitStatus, err error) {
+	var p C.pid_t
+	var s C.int
+	err = errno(C.shm_waitpidfd(C.int(pidfd), C.int(options), &p, &s))
+	return int(p), unix.WaitStatus(s), err
+}
+
+func errno(e C.int) error {
+	if e == 0 {
+		return nil
+	}
+	return unix.Errno(e)
+}

@@ -1,0 +1,52 @@
+//go:build !linux || !cgo
+
+package shm
+
+import (
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+)
+
+var errNoShim = fmt.Errorf("shm was built without its C shim, which needs Linux, a C compiler and CGO_ENABLED=1: %w", errors.ErrUnsupported)
+
+// ChildFunc is a C function that a child runs. Without the C shim there is none.
+type ChildFunc unsafe.Pointer
+
+// Mmap returns an error that wraps [errors.ErrUnsupported].
+func Mmap(addr unsafe.Pointer, length, prot, flags, fd int, offset int64) (unsafe.Pointer, error) {
+	return nil, errNoShim
+}
+
+// Munmap returns an error that wraps [errors.ErrUnsupported].
+func Munmap(addr unsafe.Pointer, length int) error { return errNoShim }
+
+// Mremap returns an error that wraps [errors.ErrUnsupported].
+func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int, newAddr unsafe.Pointer) (unsafe.Pointer, error) {
+	return nil, errNoShim
+}
+
+// Fork returns an error that wraps [errors.ErrUnsupported].
+func Fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, err error) {
+	return 0, errNoShim
+}
+
+// Waitpid returns an error that wraps [errors.ErrUnsupported].
+func Waitpid(pid, options int) (wpid int, status waitStatus, err error) {
+	err = errNoShim
+	return
+}
+
+const defaultTechnique = BuildDefault
+
+func mapMemory(Technique, Sharing, int) (unsafe.Pointer, error) { return nil, errNoShim }
+
+func fork(ChildFunc, unsafe.Pointer, int) (pid int, held time.Duration, err error) {
+	return 0, 0, errNoShim
+}
+
+func waitPidfd(uintptr, int) (wpid int, status waitStatus, err error) {
+	err = errNoShim
+	return
+}
