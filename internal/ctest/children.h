@@ -1,0 +1,29 @@
+/* What the children of tests do. Each is a shm_child; most take a number where a length would be. */
+#ifndef CHILDREN_H
+#define CHILDREN_H
+
+#include <stddef.h>
+
+int child_exit(void *addr, size_t status);    /* exits with status */
+int child_status(void *addr, size_t length);  /* exits with the int at addr */
+int child_read(void *addr, size_t unused);    /* exits with the byte at addr */
+int child_write(void *addr, size_t value);    /* writes one byte */
+int child_swap(void *addr, size_t old_new);   /* low byte there: puts the high byte, exits 0; else exits 1 */
+int child_raise(void *unused, size_t sig);    /* sends itself sig; exits 99 if it lives */
+int child_signal(void *addr, size_t length);  /* the same with the int at addr */
+int child_dump(void *unused, size_t sig);     /* the same, once it may dump an empty core into the working directory */
+int child_pause(void *addr, size_t length);   /* stays until killed */
+int child_until(void *addr, size_t length);   /* stays until the int at addr is not 0, exits with it */
+int child_chain(void *addr, size_t depth);    /* adds 1 to the byte at addr, then forks depth generations that do so */
+int child_count(void *addr, size_t length);   /* adds 1 to the int at addr, atomically, 10 000 times */
+int child_increment(void *addr, size_t len);  /* adds 1 to the int at addr */
+int child_first_last(void *addr, size_t len); /* writes 1 and 2 to the first and the last byte */
+int child_unmap(void *addr, size_t length);   /* unmaps its view */
+int child_remap(void *addr, size_t length);   /* moves its view elsewhere and writes 7 through it */
+int child_threads(void *unused, size_t n);    /* exits with its number of threads */
+int child_parent(void *addr, size_t length);  /* stores getppid() in the int at addr */
+int child_fresh(void *unused, size_t n);      /* exits 0 if no signal is blocked, caught or ignored, nor a stack for them set */
+int child_locked(void *unused, size_t n);     /* exits 0 if no memory of its own is locked */
+int child_malloc(void *unused, size_t n);     /* mallocs, writes and frees in many sizes */
+
+#endif

@@ -1,0 +1,105 @@
+//go:build linux && cgo
+
+// Package ctest holds what the tests need of C, since a _test.go file cannot import "C": functions
+// for children to run, and the C side of benchmarks.
+package ctest
+
+/*
+#cgo CFLAGS: -std=gnu11 -D_GNU_SOURCE
+#include "children.h"
+#include "loops.h"
+*/
+import "C"
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm"
+)
+
+// What children do: see children.h.
+var (
+	Exit      = shm.ChildFunc(C.child_exit)
+	Status    = shm.ChildFunc(C.child_status)
+	Read      = shm.ChildFunc(C.child_read)
+	Write     = shm.ChildFunc(C.child_write)
+	Swap      = shm.ChildFunc(C.child_swap)
+	Raise     = shm.ChildFunc(C.child_raise)
+	Signal    = shm.ChildFunc(C.child_signal)
+	Dump      = shm.ChildFunc(C.child_dump)
+	Pause     = shm.ChildFunc(C.child_pause)
+	Until     = shm.ChildFunc(C.child_until)
+	Chain     = shm.ChildFunc(C.child_chain)
+	Count     = shm.ChildFunc(C.child_count)
+	Increment = shm.ChildFunc(C.child_increment)
+	FirstLast = shm.ChildFunc(C.child_first_last)
+	Unmap     = shm.ChildFunc(C.child_unmap)
+	Remap     = shm.ChildFunc(C.child_remap)
+	Threads   = shm.ChildFunc(C.child_threads)
+	Parent    = shm.ChildFunc(C.child_parent)
+	Fresh     = shm.ChildFunc(C.child_fresh)
+	Locked    = shm.ChildFunc(C.child_locked)
+	Malloc    = shm.ChildFunc(C.child_malloc)
+)
+
+// MapLoop maps, touches and unmaps length bytes n times, as the library does, in C.
+func MapLoop(n int, devZero bool, sharing shm.Sharing, length int) error {
+	var dz C.int
+	if devZero {
+		dz = 1
+	}
+	return result(C.loop_map(C.long(n), dz, C.int(flags(sharing)), C.size_t(length)))
+}
+
+// ForkLoop forks a child that exits, and reaps it, n times.
+func ForkLoop(n int) error { return result(C.loop_fork(C.long(n))) }
+
+// GrowLoop grows memory from first to last bytes by doubling, touching each page, n times, by
+// realloc(3).
+func GrowLoop(n, first, last int) error {
+	return result(C.loop_grow(C.long(n), C.size_t(first), C.size_t(last)))
+}
+
+// Copy is memcpy(3).
+func Copy(dst, src []byte) {
+	C.copy_memory(unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), C.size_t(len(src)))
+}
+
+// Sum adds up the bytes of memory n times.
+func Sum(n int, memory []byte) uint64 {
+	return uint64(C.loop_sum(C.long(n), (*C.uchar)(unsafe.Pointer(&memory[0])), C.size_t(len(memory))))
+}
+
+// Interrupt sends the thread tid signals that interrupt its system calls (no SA_RESTART) until
+// stop is called.
+func Interrupt(tid int) (stop func(), err error) {
+	if err := result(C.interrupt_start(C.int(tid))); err != nil {
+		return nil, err
+	}
+	return func() { C.interrupt_stop() }, nil
+}
+
+// IgnoreChildren sets SIGCHLD to SIG_IGN, or back.
+func IgnoreChildren(yes bool) {
+	var ignore C.int
+	if yes {
+		ignore = 1
+	}
+	C.ignore_children(ignore)
+}
+
+func flags(sharing shm.Sharing) int {
+	if sharing == shm.Shared {
+		return unix.MAP_SHARED
+	}
+	return unix.MAP_PRIVATE
+}
+
+func result(e C.int) error {
+	if e == 0 {
+		return nil
+	}
+	return unix.Errno(e)
+}

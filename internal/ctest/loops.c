@@ -1,0 +1,145 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "loops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int loop_map(long n, int dev_zero, int flags, size_t length)
+{
+	volatile char *p;
+	int fd = -1;
+
+	while (n-- > 0) {
+		if (dev_zero) {
+			if ((fd = open("/dev/zero", O_RDWR | O_CLOEXEC)) == -1)
+				return errno;
+			p = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0);
+		} else {
+			p = mmap(NULL, length, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS, -1, 0);
+		}
+		if (p == MAP_FAILED)
+			return errno;
+		if (dev_zero)
+			close(fd);
+		*p = 1;
+		if (munmap((void *)p, length) == -1)
+			return errno;
+	}
+	return 0;
+}
+
+int loop_fork(long n)
+{
+	int status;
+	pid_t pid;
+
+	while (n-- > 0) {
+		switch (pid = fork()) {
+		case -1:
+			return errno;
+		case 0:
+			_exit(0);
+		}
+		if (waitpid(pid, &status, 0) == -1)
+			return errno;
+		if (status != 0)
+			return ECHILD;
+	}
+	return 0;
+}
+
+int loop_grow(long n, size_t first, size_t last)
+{
+	long page = sysconf(_SC_PAGESIZE);
+
+	while (n-- > 0) {
+		volatile char *p = NULL, *q;
+		size_t length, touched = 0;
+
+		for (length = first; length <= last; length *= 2) {
+			if ((q = realloc((void *)p, length)) == NULL)
+				return ENOMEM;
+			for (p = q; touched < length; touched += (size_t)page)
+				p[touched] = 1;
+		}
+		free((void *)p);
+	}
+	return 0;
+}
+
+uint64_t loop_sum(long n, const unsigned char *p, size_t length)
+{
+	volatile uint64_t total = 0;
+
+	while (n-- > 0) {
+		uint64_t sum = 0;
+		for (size_t i = 0; i < length; i++)
+			sum += p[i];
+		total = total + sum;
+	}
+	return total;
+}
+
+void copy_memory(void *dst, const void *src, size_t length)
+{
+	memcpy(dst, src, length);
+}
+
+static struct {
+	pthread_t thread;
+	int tid;
+	int stop;
+	struct sigaction saved;
+} storm;
+
+static void ignore_signal(int sig)
+{
+	(void)sig;
+}
+
+static void *send_signals(void *unused)
+{
+	while (!__atomic_load_n(&storm.stop, __ATOMIC_SEQ_CST)) {
+		syscall(SYS_tgkill, getpid(), storm.tid, SIGUSR2);
+		usleep(20);
+	}
+	return unused;
+}
+
+int interrupt_start(int tid)
+{
+	struct sigaction sa = { .sa_handler = ignore_signal, .sa_flags = SA_ONSTACK };
+
+	sigaction(SIGUSR2, &sa, &storm.saved);
+	storm.tid = tid;
+	storm.stop = 0;
+	return pthread_create(&storm.thread, NULL, send_signals, NULL);
+}
+
+void interrupt_stop(void)
+{
+	__atomic_store_n(&storm.stop, 1, __ATOMIC_SEQ_CST);
+	pthread_join(storm.thread, NULL);
+	sigaction(SIGUSR2, &storm.saved, NULL);
+}
+
+void ignore_children(int yes)
+{
+	static struct sigaction saved;
+	struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+	if (yes)
+		sigaction(SIGCHLD, &ignore, &saved);
+	else
+		sigaction(SIGCHLD, &saved, NULL);
+}

@@ -1,0 +1,567 @@
+//go:build linux && cgo
+
+package shm_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm"
+)
+
+var scratch string // a folder for what the tests build, gone at the end
+
+func TestMain(m *testing.M) {
+	if os.Getenv("SHM_TEST_TWIN") != "" {
+		goTwin()
+		os.Exit(0)
+	}
+	scratch = must(os.MkdirTemp("", "shm-test-"))
+	r, w, err := os.Pipe() // the runtime's poller opens its own descriptors, here and not in a test
+	must(0, err)
+	r.Close()
+	w.Close()
+	descriptors := openDescriptors()
+
+	code := m.Run()
+
+	os.RemoveAll(scratch)
+	if code == 0 {
+		code = leftOver(descriptors)
+	}
+	os.Exit(code)
+}
+
+// leftOver says what the tests left behind, and returns an exit status.
+func leftOver(descriptors int) (code int) {
+	complain := func(format string, a ...any) {
+		fmt.Fprintf(os.Stderr, "FAIL: left over: "+format+"\n", a...)
+		code = 1
+	}
+	if pid, _, err := shm.Waitpid(-1, unix.WNOHANG); err != unix.ECHILD {
+		complain("a child (%d, %v)", pid, err)
+	}
+	eventually(func() bool { // files that a test left to the garbage collector are its own affair
+		runtime.GC()
+		return openDescriptors() <= descriptors && mappings() == 0
+	})
+	if n := openDescriptors(); n > descriptors {
+		complain("%d descriptors, %d at first", n, descriptors)
+	}
+	if n := mappings(); n != 0 {
+		complain("%d mappings", n)
+	}
+	return code
+}
+
+func openDescriptors() int { return len(must(os.ReadDir("/proc/self/fd"))) - 1 }
+
+// mappings counts what can be told to be ours: shared anonymous memory and /dev/zero, which have a
+// name in the maps file.
+func mappings() int { return strings.Count(string(must(os.ReadFile("/proc/self/maps"))), "/dev/zero") }
+
+// eventually waits for what has no one to tell of it. Its limit is for a hang, not for a slow machine.
+func eventually(done func() bool) bool {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if done() {
+			return true
+		}
+	}
+	return false
+}
+
+// forEach runs a test for both sharings and both techniques.
+func forEach(t *testing.T, test func(t *testing.T, sharing shm.Sharing, cfg *shm.Config)) {
+	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
+		for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
+			t.Run(fmt.Sprintf("%v,%v", sharing, strings.TrimPrefix(technique.String(), "/dev/")), func(t *testing.T) {
+				test(t, sharing, &shm.Config{Technique: technique})
+			})
+		}
+	}
+}
+
+// newMapping maps, and closes at the end of the test what the test did not close.
+func newMapping(t testing.TB, sharing shm.Sharing, length int, cfg *shm.Config) *shm.Mapping {
+	t.Helper()
+	m, err := shm.Map(sharing, length, cfg)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			assert.ErrorIs(t, err, shm.ErrClosed)
+		}
+	})
+	return m
+}
+
+// inOwnProcess runs the rest of the calling test in a process of its own, for what cannot be
+// undone. It returns true there, and false in the test's own process once that has passed.
+func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr) bool {
+	t.Helper()
+	const env = "SHM_TEST_PROCESS"
+	if os.Getenv(env) == t.Name() {
+		return true
+	}
+	pattern := "^" + strings.ReplaceAll(t.Name(), "/", "$/^") + "$"
+	cmd := exec.Command(must(os.Executable()), "-test.run="+pattern, "-test.v", "-test.count=1")
+	cmd.Env = append(os.Environ(), env+"="+t.Name())
+	cmd.SysProcAttr = attr
+	out, err := cmd.CombinedOutput()
+	if attr != nil && errors.Is(err, unix.EPERM) {
+		t.Skip("this machine allows no namespace of one's own")
+	}
+	assert.NoError(t, err, "%s", out)
+	assert.Contains(t, string(out), "--- PASS: "+t.Name())
+	return false
+}
+
+const page = 4096
+
+func TestMapGivesZeroedWritableMemory(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		for _, length := range []int{1, 100, page - 1, page, page + 1, 5000, 1 << 20} {
+			m := newMapping(t, sharing, length, cfg)
+			b := m.Bytes()
+			require.Len(t, b, length)
+			assert.Equal(t, length, cap(b))
+			assert.Equal(t, length, m.Len())
+			assert.Equal(t, m.Addr(), unsafe.Pointer(&b[0]))
+			assert.Zero(t, uintptr(m.Addr())%uintptr(os.Getpagesize()))
+			assert.Equal(t, make([]byte, length), b)
+			for i := range b {
+				b[i] = byte(i)
+			}
+			for i := range b {
+				require.Equal(t, byte(i), m.Bytes()[i])
+			}
+			assert.NoError(t, m.Close())
+		}
+	})
+}
+
+func TestMapMakesWhatItIsAskedFor(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, page, cfg)
+		assert.Equal(t, sharing, m.Sharing())
+		assert.Equal(t, cfg.Technique, m.Technique())
+		want := map[string]string{ // KERNEL.md: shared ones look alike
+			"MAP_PRIVATE MAP_ANONYMOUS": "rw-p ",
+			"MAP_PRIVATE /dev/zero":     "rw-p /dev/zero",
+			"MAP_SHARED MAP_ANONYMOUS":  "rw-s /dev/zero (deleted)",
+			"MAP_SHARED /dev/zero":      "rw-s /dev/zero (deleted)",
+		}[fmt.Sprint(sharing, " ", cfg.Technique)]
+		assert.Equal(t, want, mapsAt(uintptr(m.Addr())))
+	})
+}
+
+func TestDefaultTechniqueIsTheBuilds(t *testing.T) {
+	want := shm.Anonymous
+	if info, ok := debug.ReadBuildInfo(); assert.True(t, ok) {
+		for _, s := range info.Settings {
+			if s.Key == "-tags" && strings.Contains(s.Value, "devzero") {
+				want = shm.DevZero
+			}
+		}
+	}
+	assert.Equal(t, want, shm.DefaultTechnique())
+	assert.Equal(t, want, newMapping(t, shm.Private, 1, nil).Technique())
+	assert.Equal(t, want, newMapping(t, shm.Private, 1, &shm.Config{}).Technique())
+}
+
+func TestMapFailsAsMmapDoes(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		flags := map[shm.Sharing]int{shm.Private: unix.MAP_PRIVATE, shm.Shared: unix.MAP_SHARED}[sharing]
+		for _, length := range []int{0, -1, -page, math.MinInt, math.MaxInt, 1 << 50} {
+			_, want := shm.Mmap(nil, length, unix.PROT_READ, flags|unix.MAP_ANONYMOUS, -1, 0)
+			require.Error(t, want)
+			m, err := shm.Map(sharing, length, cfg)
+			assert.Nil(t, m)
+			assert.ErrorIs(t, err, want, "length %d", length)
+			assert.Equal(t, fmt.Sprintf("shm: map %d bytes: mmap: %v", length, want), err.Error())
+		}
+	})
+	for _, sharing := range []shm.Sharing{0, 3, -1} {
+		_, err := shm.Map(sharing, page, nil)
+		assert.ErrorIs(t, err, unix.EINVAL)
+	}
+	for _, technique := range []shm.Technique{-1, 9, math.MaxInt} {
+		_, err := shm.Map(shm.Private, page, &shm.Config{Technique: technique})
+		assert.ErrorIs(t, err, unix.EINVAL)
+	}
+}
+
+func TestMapRefusesWhatItCannotDoYet(t *testing.T) {
+	for field, cfg := range map[string]shm.Config{
+		"Technique": {Technique: shm.Memfd},
+		"Reserve":   {Reserve: page},
+		"Huge":      {Huge: shm.HugeTransparent},
+		"Populate":  {Populate: true},
+		"Guard":     {Guard: true},
+		"Name":      {Name: "x"},
+	} {
+		m, err := shm.Map(shm.Private, page, &cfg)
+		assert.Nil(t, m)
+		assert.ErrorIs(t, err, errors.ErrUnsupported)
+		assert.ErrorContains(t, err, "Config."+field)
+	}
+}
+
+func TestErrorSaysWhatFailed(t *testing.T) {
+	_, err := shm.Map(shm.Private, 1<<50, nil)
+	var e *shm.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, "map", e.Op)
+	assert.Equal(t, 1<<50, e.Length)
+	var call *os.SyscallError
+	require.ErrorAs(t, err, &call)
+	assert.Equal(t, "mmap", call.Syscall)
+	assert.ErrorIs(t, err, unix.ENOMEM)
+}
+
+func TestClosedMappingIsRefusedByAll(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		closed := newMapping(t, sharing, page, cfg)
+		require.NoError(t, closed.Close())
+		for _, m := range []*shm.Mapping{closed, {}} { // nor does one that Map did not make crash
+			other := newMapping(t, sharing, page, cfg)
+			_, readErr := m.ReadAt(make([]byte, 1), 0)
+			_, writeErr := m.WriteAt(make([]byte, 1), 0)
+			_, atErr := shm.At[byte](m, 0)
+			_, sliceErr := shm.Slice[byte](m, 0, 1)
+			_, forkErr := m.Fork(nil, nil)
+			for _, err := range []error{
+				m.Close(), readErr, writeErr, atErr, sliceErr, forkErr,
+				m.Resize(2*page, shm.MayMove), m.MoveTo(other), other.MoveTo(m), m.MoveTo(m),
+			} {
+				assert.ErrorIs(t, err, shm.ErrClosed)
+			}
+			assert.Nil(t, m.Bytes())
+			assert.Nil(t, m.Addr())
+			assert.Zero(t, m.Len())
+			assert.NoError(t, other.Close())
+		}
+	})
+}
+
+func TestReadAtIsAReaderAt(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, 5000, cfg)
+		for i, b := 0, m.Bytes(); i < len(b); i++ {
+			b[i] = byte(i * 7)
+		}
+		assert.NoError(t, iotest.TestReader(io.NewSectionReader(m, 0, 5000), m.Bytes()))
+
+		for _, row := range []struct {
+			off  int64
+			p, n int
+			err  error
+		}{
+			{0, 5000, 5000, nil},
+			{4999, 1, 1, nil},
+			{4999, 2, 1, io.EOF},
+			{0, 5001, 5000, io.EOF},
+			{5000, 1, 0, io.EOF},
+			{1 << 40, 1, 0, io.EOF},
+			{math.MaxInt64, 1, 0, io.EOF},
+			{10, 0, 0, nil},
+			{-1, 1, 0, shm.ErrRange},
+			{math.MinInt64, 1, 0, shm.ErrRange},
+		} {
+			n, err := m.ReadAt(make([]byte, row.p), row.off)
+			assert.Equal(t, row.n, n, "%+v", row)
+			assert.ErrorIs(t, err, row.err, "%+v", row)
+		}
+	})
+}
+
+func TestWriteAtWritesAllOrNothing(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, 5000, cfg)
+		for _, row := range []struct {
+			off int64
+			p   int
+			err error
+		}{
+			{0, 5000, nil},
+			{4999, 1, nil},
+			{5000, 0, nil},
+			{4999, 2, shm.ErrRange},
+			{0, 5001, shm.ErrRange},
+			{5000, 1, shm.ErrRange},
+			{5001, 0, shm.ErrRange},
+			{-1, 1, shm.ErrRange},
+			{math.MaxInt64, 1, shm.ErrRange},
+			{math.MinInt64, 1, shm.ErrRange},
+		} {
+			clear(m.Bytes())
+			p := []byte(strings.Repeat("x", row.p))
+			want := make([]byte, 5000)
+			wantN := 0
+			if row.err == nil {
+				wantN = copy(want[row.off:], p)
+			}
+			n, err := m.WriteAt(p, row.off)
+			assert.ErrorIs(t, err, row.err, "%+v", row)
+			assert.Equal(t, wantN, n, "%+v", row)
+			assert.Equal(t, want, m.Bytes(), "%+v", row)
+		}
+	})
+	m := newMapping(t, shm.Private, 10, nil)
+	_, err := m.WriteAt([]byte("abcd"), 8)
+	assert.EqualError(t, err, "shm: write 4 bytes: offset 8: out of range of a mapping of 10 bytes")
+}
+
+type point struct {
+	X, Y int32
+	Tag  [4]byte
+}
+
+func TestAtIsWhereTheBytesAre(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, page, cfg)
+		p, err := shm.At[point](m, 8)
+		require.NoError(t, err)
+		*p = point{1, -1, [4]byte{'a', 'b'}}
+		assert.Equal(t, unsafe.Pointer(&m.Bytes()[8]), unsafe.Pointer(p))
+		assert.Equal(t, []byte{1, 0, 0, 0, 255, 255, 255, 255, 'a', 'b', 0, 0}, m.Bytes()[8:20])
+
+		s, err := shm.Slice[uint16](m, 8, 2)
+		require.NoError(t, err)
+		assert.Equal(t, []uint16{1, 0}, s)
+		assert.Equal(t, 2, cap(s))
+		s[1] = 0x0203
+		assert.Equal(t, int32(0x02030001), p.X)
+		all, err := shm.Slice[uint64](m, 0, page/8)
+		require.NoError(t, err)
+		all[len(all)-1] = 1
+		assert.Equal(t, byte(1), m.Bytes()[page-8])
+	})
+}
+
+func TestAtRefusesWhatWouldCrash(t *testing.T) {
+	m := newMapping(t, shm.Private, 100, nil) // the page goes on beyond it
+	at := func(_ any, err error) error { return err }
+	for _, row := range []struct {
+		what string
+		err  error
+		want error
+	}{
+		{"last byte", at(shm.At[byte](m, 99)), nil},
+		{"past the end", at(shm.At[byte](m, 100)), shm.ErrRange},
+		{"half past the end", at(shm.At[uint64](m, 96)), shm.ErrRange},
+		{"last that fits", at(shm.At[uint32](m, 96)), nil},
+		{"larger than the mapping", at(shm.At[[101]byte](m, 0)), shm.ErrRange},
+		{"negative", at(shm.At[byte](m, -1)), shm.ErrRange},
+		{"most negative", at(shm.At[uint64](m, math.MinInt)), shm.ErrRange},
+		{"overflowing", at(shm.At[uint64](m, math.MaxInt-7)), shm.ErrRange},
+		{"misaligned", at(shm.At[uint32](m, 2)), shm.ErrAlign},
+		{"misaligned struct", at(shm.At[point](m, 6)), shm.ErrAlign},
+		{"nothing, at the end", at(shm.At[struct{}](m, 100)), nil},
+
+		{"slice of all", at(shm.Slice[byte](m, 0, 100)), nil},
+		{"slice past the end", at(shm.Slice[byte](m, 1, 100)), shm.ErrRange},
+		{"empty slice at the end", at(shm.Slice[uint32](m, 100, 0)), nil},
+		{"empty slice past the end", at(shm.Slice[uint32](m, 104, 0)), shm.ErrRange},
+		{"slice of negative length", at(shm.Slice[byte](m, 0, -1)), shm.ErrRange},
+		{"slice of most negative length", at(shm.Slice[uint64](m, 0, math.MinInt)), shm.ErrRange},
+		{"slice that overflows to 0", at(shm.Slice[uint64](m, 0, 1<<61)), shm.ErrRange},
+		{"slice that overflows to 8", at(shm.Slice[uint64](m, 0, 1<<61+1)), shm.ErrRange},
+		{"slice of greatest length", at(shm.Slice[byte](m, 8, math.MaxInt)), shm.ErrRange},
+		{"misaligned slice", at(shm.Slice[uint16](m, 1, 2)), shm.ErrAlign},
+		{"slice of nothings", at(shm.Slice[struct{}](m, 0, math.MaxInt)), nil},
+
+		{"pointer", at(shm.At[*int](m, 0)), shm.ErrType},
+		{"string", at(shm.At[string](m, 0)), shm.ErrType},
+		{"slice", at(shm.At[[]int](m, 0)), shm.ErrType},
+		{"map", at(shm.At[map[int]int](m, 0)), shm.ErrType},
+		{"chan", at(shm.At[chan int](m, 0)), shm.ErrType},
+		{"func", at(shm.At[func()](m, 0)), shm.ErrType},
+		{"interface", at(shm.At[error](m, 0)), shm.ErrType},
+		{"unsafe.Pointer", at(shm.At[unsafe.Pointer](m, 0)), shm.ErrType},
+		{"pointer in an array in a struct", at(shm.At[struct{ a [2]*int }](m, 0)), shm.ErrType},
+		{"atomic pointer", at(shm.At[atomic.Pointer[int]](m, 0)), shm.ErrType},
+		{"slice of pointers", at(shm.Slice[*int](m, 0, 1)), shm.ErrType},
+		{"no pointers at all", at(shm.At[[0]*int](m, 0)), nil},
+		{"uintptr", at(shm.At[uintptr](m, 0)), nil},
+		{"complex", at(shm.At[complex128](m, 0)), nil},
+		{"bool", at(shm.At[bool](m, 0)), nil},
+		{"atomic", at(shm.At[atomic.Int64](m, 0)), nil},
+	} {
+		if row.want == nil {
+			assert.NoError(t, row.err, row.what)
+			continue
+		}
+		assert.ErrorIs(t, row.err, row.want, row.what)
+		var e *shm.Error
+		assert.ErrorAs(t, row.err, &e, row.what)
+	}
+	_, err := shm.At[uint32](m, 2)
+	assert.EqualError(t, err, "shm: access 4 bytes: uint32 at offset 2: misaligned, must be a multiple of 4")
+}
+
+func TestUnreachableMappingIsUnmapped(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		kept := newMapping(t, sharing, page, cfg)
+		kept.Bytes()[0] = 7
+		m, err := shm.Map(sharing, 16*page, cfg)
+		require.NoError(t, err)
+		require.NoError(t, m.Resize(8*page, shm.MayMove)) // the cleanup must know
+		end := uintptr(m.Addr()) + 8*page - 1
+		require.NotEqual(t, "nothing", mapsAt(end))
+		runtime.KeepAlive(m)
+
+		assert.True(t, eventually(func() bool {
+			runtime.GC()
+			return mapsAt(end) == "nothing"
+		}))
+		assert.Equal(t, byte(7), kept.Bytes()[0])
+	})
+}
+
+func TestMappingInUseStays(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, page, cfg)
+		b := m.Bytes()
+		for i := range 10 {
+			runtime.GC()
+			b[i] = 1
+		}
+		assert.NotEqual(t, "nothing", mapsAt(uintptr(m.Addr())))
+	})
+}
+
+func TestClosedMappingIsNotUnmappedAgain(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m, err := shm.Map(sharing, page, cfg)
+		require.NoError(t, err)
+		addr := m.Addr()
+		require.NoError(t, m.Close())
+		again, err := shm.Mmap(addr, page, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_FIXED, -1, 0)
+		require.NoError(t, err)
+		m = nil
+		for range 5 {
+			runtime.GC()
+		}
+		assert.NotEqual(t, "nothing", mapsAt(uintptr(again)))
+		assert.NoError(t, shm.Munmap(again, page))
+	})
+}
+
+func TestMappingIsUsedFromManyGoroutines(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, 8*page, cfg)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				p := make([]byte, 3*page)
+				for i := range 300 {
+					m.ReadAt(p, int64(i*100))
+					m.WriteAt(p, int64(i*100))
+					m.Bytes()
+					shm.At[uint64](m, i*8)
+					m.Resize((1+i%8)*page, shm.Move(i%2))
+				}
+			}()
+		}
+		wg.Wait()
+		assert.NoError(t, m.Close())
+	})
+}
+
+func TestMapWithoutDevZero(t *testing.T) {
+	attr := &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	if os.Getuid() != 0 { // to mount takes root, of a user namespace at least
+		attr.Unshareflags |= unix.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+	}
+	if !inOwnProcess(t, attr) {
+		return
+	}
+	require.NoError(t, unix.Mount("none", "/dev", "tmpfs", 0, ""))
+	_, err := shm.Map(shm.Shared, page, &shm.Config{Technique: shm.DevZero})
+	assert.EqualError(t, err, "shm: map 4096 bytes: open: no such file or directory")
+	assert.ErrorIs(t, err, unix.ENOENT)
+	m, err := shm.Map(shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
+	require.NoError(t, err)
+	assert.NoError(t, m.Close())
+}
+
+func TestMapWithFullDescriptorTable(t *testing.T) {
+	if !inOwnProcess(t, nil) {
+		return
+	}
+	fillDescriptorTable(t)
+	_, err := shm.Map(shm.Private, page, &shm.Config{Technique: shm.DevZero})
+	assert.EqualError(t, err, "shm: map 4096 bytes: open: too many open files")
+	newMapping(t, shm.Private, page, &shm.Config{Technique: shm.Anonymous})
+}
+
+// fillDescriptorTable leaves this process no descriptor to open.
+func fillDescriptorTable(t *testing.T) {
+	next, err := unix.Dup(0)
+	require.NoError(t, err)
+	require.NoError(t, unix.Close(next))
+	var limit unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	full := limit
+	full.Cur = uint64(next)
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &full))
+	t.Cleanup(func() { assert.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)) })
+	_, err = unix.Dup(0)
+	require.Equal(t, unix.EMFILE, err)
+}
+
+func TestMapWithoutAddressSpace(t *testing.T) {
+	if !inOwnProcess(t, nil) {
+		return
+	}
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, page, cfg)
+		m.Bytes()[0] = 7
+		var before unix.Rlimit
+		require.NoError(t, unix.Getrlimit(unix.RLIMIT_AS, &before))
+		limit := before
+		limit.Cur = uint64(addressSpace(t)) + 256<<20 // room for the runtime
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &limit))
+
+		_, mapErr := shm.Map(sharing, 1<<30, cfg)
+		var resizeErr error
+		if sharing == shm.Private {
+			resizeErr = m.Resize(1<<30, shm.MayMove)
+		}
+		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &before))
+
+		assert.EqualError(t, mapErr, "shm: map 1073741824 bytes: mmap: cannot allocate memory")
+		if sharing == shm.Private {
+			assert.EqualError(t, resizeErr, "shm: resize 1073741824 bytes: mremap: cannot allocate memory")
+		}
+		assert.Equal(t, page, m.Len())
+		assert.Equal(t, byte(7), m.Bytes()[0])
+	})
+}
+
+func addressSpace(t *testing.T) (bytes int) {
+	_, err := fmt.Sscan(string(must(os.ReadFile("/proc/self/statm"))), &bytes)
+	require.NoError(t, err)
+	return bytes * os.Getpagesize()
+}
