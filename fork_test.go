@@ -1,0 +1,521 @@
+//go:build linux && cgo
+
+package shm_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm"
+	"forkshm.example/shm/internal/ctest"
+)
+
+// forked forks, and kills the child at the end of a test that failed to see it end.
+func forked(t testing.TB, m *shm.Mapping, child shm.ChildFunc) *shm.Process {
+	t.Helper()
+	p, err := m.Fork(child, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if err := p.Kill(); err != nil {
+			assert.ErrorIs(t, err, os.ErrProcessDone)
+		}
+		wait(t, p)
+	})
+	return p
+}
+
+// wait is Process.Wait, with a limit for hangs.
+func wait(t testing.TB, p *shm.Process) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	err := p.Wait(ctx)
+	require.NotErrorIs(t, err, context.DeadlineExceeded, "child %d hangs", p.Pid())
+	return err
+}
+
+func setInt(m *shm.Mapping, value int) { *must(shm.At[int32](m, 0)) = int32(value) }
+func getInt(m *shm.Mapping) int        { return int(*must(shm.At[int32](m, 0))) }
+
+func TestForkSharesOrCopies(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		for _, length := range []int{4, 5000, 1 << 20} {
+			m := newMapping(t, sharing, length, cfg)
+			setInt(m, 41)
+			assert.NoError(t, wait(t, forked(t, m, ctest.Increment)))
+			if sharing == shm.Shared {
+				assert.Equal(t, 42, getInt(m))
+			} else {
+				assert.Equal(t, 41, getInt(m))
+			}
+
+			clear(m.Bytes())
+			assert.NoError(t, wait(t, forked(t, m, ctest.FirstLast)))
+			want := make([]byte, length)
+			if sharing == shm.Shared {
+				want[0], want[length-1] = 1, 2
+			}
+			assert.Equal(t, want, m.Bytes())
+		}
+	})
+}
+
+func TestForkedChildSeesLaterWritesIfShared(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, page, cfg)
+		p := forked(t, m, ctest.Until)
+		setInt(m, 5)
+		if sharing == shm.Shared {
+			assert.Equal(t, exited(p, 5), wait(t, p))
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		assert.ErrorIs(t, p.Wait(ctx), context.DeadlineExceeded)
+	})
+}
+
+func exited(p *shm.Process, status int) error {
+	return &shm.ExitError{Pid: p.Pid(), Status: unix.WaitStatus(status << 8)}
+}
+
+func killed(p *shm.Process, sig unix.Signal) error {
+	return &shm.ExitError{Pid: p.Pid(), Status: unix.WaitStatus(sig)}
+}
+
+func TestForkedViewsAreIndependent(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, 4*page, cfg)
+		want := pattern(m)
+		assert.NoError(t, wait(t, forked(t, m, ctest.Unmap)))
+		assert.Equal(t, want, m.Bytes())
+
+		assert.NoError(t, wait(t, forked(t, m, ctest.Remap)))
+		if sharing == shm.Shared {
+			want[0] = 7
+		}
+		assert.Equal(t, want, m.Bytes())
+
+		clear(m.Bytes())
+		stays := forked(t, m, ctest.Until) // at the old address
+		require.NoError(t, m.Resize(page, shm.InPlace))
+		require.NoError(t, m.MoveTo(newMapping(t, sharing, page, cfg)))
+		setInt(m, 6)
+		if sharing == shm.Shared {
+			assert.Equal(t, exited(stays, 6), wait(t, stays))
+		}
+	})
+}
+
+func TestForkedChildIsFresh(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, page, cfg)
+		assert.NoError(t, wait(t, forked(t, m, ctest.Fresh)), "signals, stack for them")
+		one := forked(t, m, ctest.Threads)
+		assert.Equal(t, exited(one, 1), wait(t, one))
+		assert.NoError(t, wait(t, forked(t, m, ctest.Malloc)))
+	})
+	m := newMapping(t, shm.Shared, page, nil)
+	assert.NoError(t, wait(t, forked(t, m, ctest.Parent)))
+	assert.Equal(t, os.Getpid(), getInt(m))
+}
+
+func TestForkDoesNotInheritLocks(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, page, cfg)
+		require.NoError(t, unix.Mlock(m.Bytes()))
+		assert.NoError(t, wait(t, forked(t, m, ctest.Locked)))
+	})
+}
+
+func TestChildrenLoseNoUpdate(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, page, cfg)
+		var children []*shm.Process
+		for range 20 {
+			children = append(children, forked(t, m, ctest.Count))
+		}
+		for _, p := range children {
+			assert.NoError(t, wait(t, p))
+		}
+		want := 0
+		if sharing == shm.Shared {
+			want = 20 * 10000
+		}
+		assert.Equal(t, want, getInt(m))
+	})
+}
+
+func TestForkWhileResized(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, 16*page, cfg)
+		stop := make(chan struct{})
+		resized := make(chan error, 1)
+		go func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					resized <- nil
+					return
+				default:
+				}
+				if err := m.Resize((1+i%16)*page, shm.MayMove); err != nil {
+					resized <- err
+					return
+				}
+			}
+		}()
+		for range 50 { // what a child writes to is mapped in it, at either end
+			assert.NoError(t, wait(t, forked(t, m, ctest.FirstLast)))
+		}
+		close(stop)
+		assert.NoError(t, <-resized)
+	})
+}
+
+func TestForkRefuses(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	_, err := m.Fork(nil, nil)
+	assert.ErrorIs(t, err, unix.EINVAL)
+	assert.EqualError(t, err, "shm: fork 4096 bytes: child is nil, must be a C function: invalid argument")
+	for field, cfg := range map[string]shm.ForkConfig{
+		"KillWithParent": {KillWithParent: true},
+		"Lean":           {Lean: true},
+		"Limits":         {Limits: []shm.Limit{{Resource: unix.RLIMIT_CPU}}},
+	} {
+		_, err := m.Fork(ctest.Exit, &cfg)
+		assert.ErrorIs(t, err, errors.ErrUnsupported)
+		assert.ErrorContains(t, err, "ForkConfig."+field)
+	}
+	p, err := m.Fork(ctest.Status, &shm.ForkConfig{})
+	require.NoError(t, err)
+	assert.NoError(t, wait(t, p))
+}
+
+func TestForkWithFullDescriptorTable(t *testing.T) {
+	if !inOwnProcess(t, nil) {
+		return
+	}
+	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
+	fillDescriptorTable(t)
+	_, err := m.Fork(ctest.Increment, nil)
+	assert.EqualError(t, err, "shm: fork 4096 bytes: pidfd_open: too many open files")
+	assert.ErrorIs(t, err, unix.EMFILE)
+	assert.Zero(t, getInt(m), "no child ran")
+}
+
+// With no process left to have, fork fails, and nothing else does.
+func TestForkWithoutProcesses(t *testing.T) {
+	if !inOwnProcess(t, nil) {
+		return
+	}
+	const user = 54321 // no one; root is not limited
+	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
+	setInt(m, 1)
+	spareThreads()
+	if os.Getuid() == 0 {
+		require.NoError(t, syscall.Setuid(user))
+	}
+	var before unix.Rlimit
+	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NPROC, &before))
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: 1, Max: before.Max}))
+	_, err := m.Fork(ctest.Increment, nil)
+	_, rawErr := shm.Fork(ctest.Increment, m.Addr(), m.Len())
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NPROC, &before))
+
+	assert.EqualError(t, err, "shm: fork 4096 bytes: fork: resource temporarily unavailable")
+	assert.ErrorIs(t, err, unix.EAGAIN)
+	assert.Equal(t, unix.EAGAIN, rawErr)
+	assert.NoError(t, wait(t, forked(t, m, ctest.Increment)))
+	assert.Equal(t, 2, getInt(m))
+}
+
+// spareThreads has the runtime start threads now, so that it needs none when it can have none.
+func spareThreads() {
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Add(1)
+		go func() { defer wg.Done(); unix.Nanosleep(&unix.Timespec{Nsec: 20e6}, nil) }()
+	}
+	wg.Wait()
+}
+
+func TestWaitTellsHowTheChildEnded(t *testing.T) {
+	t.Chdir(t.TempDir()) // for the core
+	m := newMapping(t, shm.Shared, page, nil)
+	for _, status := range []int{0, 1, 2, 127, 128, 255, 256, 257, 511, -1} {
+		setInt(m, status)
+		p := forked(t, m, ctest.Status)
+		if status&0xff == 0 {
+			assert.NoError(t, wait(t, p))
+			continue
+		}
+		assert.Equal(t, exited(p, status&0xff), wait(t, p))
+		assert.EqualError(t, wait(t, p), fmt.Sprintf("child %d: exit status %d", p.Pid(), status&0xff))
+	}
+	for _, sig := range []unix.Signal{
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGKILL,
+		unix.SIGUSR1, unix.SIGSEGV, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM, unix.SIGSTKFLT, unix.SIGXCPU,
+		unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGPWR, unix.SIGSYS, 34, 64,
+	} {
+		setInt(m, int(sig))
+		p := forked(t, m, ctest.Signal)
+		var e *shm.ExitError
+		if assert.ErrorAs(t, wait(t, p), &e) {
+			assert.True(t, e.Status.Signaled())
+			assert.Equal(t, sig, e.Status.Signal())
+			assert.Equal(t, p.Pid(), e.Pid)
+		}
+	}
+	for _, sig := range []unix.Signal{unix.SIGCHLD, unix.SIGURG, unix.SIGWINCH, unix.SIGCONT} { // harmless by default
+		setInt(m, int(sig))
+		p := forked(t, m, ctest.Signal)
+		assert.Equal(t, exited(p, 99), wait(t, p))
+	}
+
+	setInt(m, int(unix.SIGSEGV))
+	p := forked(t, m, ctest.Signal)
+	assert.EqualError(t, wait(t, p), fmt.Sprintf("child %d: signal: segmentation fault", p.Pid()))
+	assert.EqualError(t, &shm.ExitError{Pid: 4711, Status: 11 | 0x80}, "child 4711: signal: segmentation fault (core dumped)")
+}
+
+// That a core was dumped is said where C says so.
+func TestWaitTellsOfCores(t *testing.T) {
+	t.Chdir(t.TempDir())
+	pid, err := shm.Fork(ctest.Dump, nil, int(unix.SIGSEGV))
+	require.NoError(t, err)
+	_, raw, err := shm.Waitpid(pid, 0)
+	require.NoError(t, err)
+
+	m, err := shm.Map(shm.Shared, int(unix.SIGSEGV), nil) // Dump takes a number where the length is
+	require.NoError(t, err)
+	defer m.Close()
+	p := forked(t, m, ctest.Dump)
+	assert.Equal(t, &shm.ExitError{Pid: p.Pid(), Status: raw}, wait(t, p))
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	p := forked(t, m, ctest.Until)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- p.Wait(ctx) }()
+	other := make(chan error)
+	go func() { other <- p.Wait(context.Background()) }()
+	cancel()
+	assert.ErrorIs(t, <-ended, context.Canceled)
+	assert.ErrorIs(t, p.Wait(ctx), context.Canceled, "still running")
+	assert.NoError(t, unix.Kill(p.Pid(), 0), "still running")
+
+	setInt(m, 3)
+	assert.Equal(t, exited(p, 3), <-other)
+	assert.Equal(t, exited(p, 3), wait(t, p), "second wait")
+	assert.Equal(t, exited(p, 3), p.Wait(ctx), "what is known is told, whatever the context")
+}
+
+func TestChildrenAreReapedUnwaited(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	p := forked(t, m, ctest.Status)
+	assert.True(t, eventually(func() bool { return unix.Kill(p.Pid(), 0) == unix.ESRCH }))
+	assert.ErrorIs(t, p.Signal(unix.SIGTERM), os.ErrProcessDone)
+	assert.ErrorIs(t, p.Kill(), os.ErrProcessDone)
+	assert.NoError(t, wait(t, p))
+}
+
+func TestSignalReachesTheChild(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	p := forked(t, m, ctest.Pause)
+	assert.NoError(t, p.Signal(0))
+	assert.ErrorIs(t, p.Signal(1000), unix.EINVAL)
+	assert.NoError(t, p.Signal(unix.SIGTERM))
+	assert.Equal(t, killed(p, unix.SIGTERM), wait(t, p))
+
+	p = forked(t, m, ctest.Pause)
+	assert.NoError(t, p.Signal(unix.SIGSTOP))
+	assert.NoError(t, p.Signal(unix.SIGCONT))
+	assert.NoError(t, p.Kill())
+	assert.Equal(t, killed(p, unix.SIGKILL), wait(t, p))
+}
+
+func TestWaitingHoldsNoThread(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	threads := func() int { return len(must(os.ReadDir("/proc/self/task"))) }
+	forked(t, m, ctest.Until)
+	before := threads()
+	var wg sync.WaitGroup
+	for range 200 {
+		p := forked(t, m, ctest.Until)
+		wg.Add(1)
+		go func() { defer wg.Done(); assert.Equal(t, exited(p, 1), wait(t, p)) }()
+	}
+	assert.Less(t, threads()-before, 50)
+	setInt(m, 1)
+	wg.Wait()
+}
+
+func TestWaitSurvivesInterrupts(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	m := newMapping(t, shm.Shared, page, nil)
+	stop, err := ctest.Interrupt(unix.Gettid())
+	require.NoError(t, err)
+	defer stop()
+	for range 20 {
+		setInt(m, 7)
+		p := forked(t, m, ctest.Status)
+		assert.Equal(t, exited(p, 7), wait(t, p))
+	}
+
+	setInt(m, 0)
+	pid, err := shm.Fork(ctest.Until, m.Addr(), m.Len())
+	require.NoError(t, err)
+	_, _, err = shm.Waitpid(pid, 0)
+	assert.Equal(t, unix.EINTR, err, "as C has it")
+	setInt(m, 9)
+	for err == unix.EINTR {
+		var status unix.WaitStatus
+		_, status, err = shm.Waitpid(pid, 0)
+		if err == nil {
+			assert.Equal(t, 9, status.ExitStatus())
+		}
+	}
+	assert.NoError(t, err)
+}
+
+func TestWaitSaysWhenTheStatusIsGone(t *testing.T) {
+	ctest.IgnoreChildren(true) // the kernel reaps
+	defer ctest.IgnoreChildren(false)
+	m := newMapping(t, shm.Shared, page, nil)
+	p := forked(t, m, ctest.Until)
+	setInt(m, 1)
+	err := wait(t, p)
+	assert.ErrorIs(t, err, unix.ECHILD)
+	assert.EqualError(t, err, fmt.Sprintf("shm: wait 0 bytes: waitid: no child processes: SIGCHLD is ignored, or this program reaped child %d elsewhere", p.Pid()))
+}
+
+func TestOtherChildrenAreLeftAlone(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Add(2)
+		go func() {
+			defer wg.Done()
+			for range 50 {
+				out, err := exec.Command("sh", "-c", "echo hello; exit 3").Output()
+				assert.Equal(t, "hello\n", string(out))
+				var e *exec.ExitError
+				if assert.ErrorAs(t, err, &e) {
+					assert.Equal(t, 3, e.ExitCode())
+				}
+			}
+		}()
+		go func() {
+			defer wg.Done()
+			for range 100 {
+				p, err := m.Fork(ctest.Status, nil)
+				if assert.NoError(t, err) {
+					assert.NoError(t, wait(t, p))
+				}
+			}
+		}()
+	}
+	wg.Wait()
+}
+
+// A child outlives its parent, and the memory outlives it with the child.
+func TestChildOutlivesAKilledParent(t *testing.T) {
+	const env = "SHM_TEST_ORPHAN"
+	if os.Getenv(env) == "" {
+		cmd := exec.Command(must(os.Executable()), "-test.run=^TestChildOutlivesAKilledParent$")
+		cmd.Env = append(os.Environ(), env+"=1")
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		var pid int
+		_, err = fmt.Sscanf(must(bufio.NewReader(out).ReadString('\n')), "orphan %d", &pid)
+		require.NoError(t, err)
+		require.Error(t, cmd.Wait(), "it killed itself")
+		pidfd, err := unix.PidfdOpen(pid, 0)
+		require.NoError(t, err, "the child runs on")
+		defer unix.Close(pidfd)
+		assert.NoError(t, unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0))
+		return
+	}
+	m := newMapping(t, shm.Shared, page, nil)
+	p := forked(t, m, ctest.Pause)
+	fmt.Printf("orphan %d\n", p.Pid())
+	unix.Kill(os.Getpid(), unix.SIGKILL)
+}
+
+func TestForkTimeIsMeasured(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	start := time.Now()
+	p := forked(t, m, ctest.Status)
+	assert.NoError(t, wait(t, p))
+	assert.Positive(t, p.ForkTime())
+	assert.LessOrEqual(t, p.ForkTime(), time.Since(start))
+}
+
+// 20 000 forks, by both ways of waiting, leave no process, descriptor, mapping or goroutine.
+func TestManyForksLeaveNothing(t *testing.T) {
+	const forks = 20_000
+	m := newMapping(t, shm.Shared, page, nil)
+	goroutines, descriptors, mapped := runtime.NumGoroutine(), openDescriptors(), mappings()
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for range forks / 4 {
+				if worker == 0 {
+					pid, err := shm.Fork(ctest.Exit, nil, 5)
+					if !assert.NoError(t, err) {
+						return
+					}
+					wpid, status, err := shm.Waitpid(pid, 0)
+					if !assert.NoError(t, err) || !assert.Equal(t, pid, wpid) || !assert.Equal(t, unix.WaitStatus(5<<8), status) {
+						return
+					}
+					continue
+				}
+				p, err := m.Fork(ctest.Increment, nil)
+				if !assert.NoError(t, err) || !assert.NoError(t, wait(t, p)) {
+					return
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	_, _, err := shm.Waitpid(-1, unix.WNOHANG)
+	assert.Equal(t, unix.ECHILD, err, "no child, dead or alive")
+	assert.True(t, eventually(func() bool { return runtime.NumGoroutine() <= goroutines && openDescriptors() <= descriptors }))
+	assert.Equal(t, mapped, mappings())
+}
+
+func TestRawForkPassesItsArguments(t *testing.T) {
+	var where [2]byte
+	pid, err := shm.Fork(ctest.Exit, unsafe.Pointer(&where), 77)
+	require.NoError(t, err)
+	wpid, status, err := shm.Waitpid(pid, 0)
+	assert.NoError(t, err)
+	assert.Equal(t, pid, wpid)
+	assert.Equal(t, 77, status.ExitStatus())
+	_, _, err = shm.Waitpid(pid, 0)
+	assert.Equal(t, unix.ECHILD, err)
+	assert.False(t, strings.Contains(fmt.Sprint(err), "shm"), "a plain errno")
+}

@@ -1,0 +1,210 @@
+//go:build linux && cgo
+
+package shm_test
+
+import (
+	"bytes"
+	"math"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm"
+)
+
+// pattern fills a mapping with bytes that tell where they belong, and returns a copy of them.
+func pattern(m *shm.Mapping) []byte {
+	b := m.Bytes()
+	for i := range b {
+		b[i] = byte(1 + i%251)
+	}
+	return bytes.Clone(b)
+}
+
+func TestResizeKeepsData(t *testing.T) {
+	for _, move := range []shm.Move{shm.InPlace, shm.MayMove} {
+		forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+			m := newMapping(t, sharing, 8*page, cfg)
+			addr := m.Addr()
+			want := pattern(m)
+
+			for _, length := range []int{5 * page, 5000, 1, 4000, page} { // smaller: never moves
+				require.NoError(t, m.Resize(length, move))
+				assert.Equal(t, length, m.Len())
+				assert.Equal(t, addr, m.Addr())
+				assert.Equal(t, min(length, page), len(m.Bytes()[:min(length, page)]))
+				assert.Equal(t, want[:min(length, page)], m.Bytes()[:min(length, page)])
+			}
+
+			require.NoError(t, m.Resize(8*page, move)) // larger: into the room that it left behind
+			if sharing == shm.Shared {
+				assert.Equal(t, want, m.Bytes(), "the memory behind it stayed")
+			} else {
+				assert.Equal(t, want[:page], m.Bytes()[:page])
+				assert.Equal(t, make([]byte, 7*page), m.Bytes()[page:])
+			}
+		})
+	}
+}
+
+func TestResizeGrowsPrivateMemory(t *testing.T) {
+	for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
+		m := newMapping(t, shm.Private, page, &shm.Config{Technique: technique})
+		want := pattern(m)
+		for length := page; length <= 64<<20; length *= 4 {
+			require.NoError(t, m.Resize(length, shm.MayMove))
+			b := m.Bytes()
+			require.Len(t, b, length)
+			assert.Equal(t, want, b[:len(want)])
+			assert.Zero(t, bytes.Count(b[len(want):], []byte{1})+len(bytes.Trim(b[len(want):], "\x00")))
+			want = append(want, 9)
+			if len(want) < length {
+				b[len(want)-1] = 9
+			} else {
+				want = want[:len(want)-1]
+			}
+		}
+	}
+}
+
+func TestResizeInPlaceIsBlocked(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, 4*page, cfg)
+		want := pattern(m)[:2*page]
+		require.NoError(t, m.Resize(2*page, shm.InPlace))
+		blocker := unsafe.Add(m.Addr(), 2*page)
+		_, err := shm.Mmap(blocker, page, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+		require.NoError(t, err)
+		defer shm.Munmap(blocker, page)
+		addr := m.Addr()
+
+		err = m.Resize(3*page, shm.InPlace)
+		assert.EqualError(t, err, "shm: resize 12288 bytes: mremap: cannot allocate memory")
+		assert.ErrorIs(t, err, unix.ENOMEM)
+		assert.Equal(t, addr, m.Addr())
+		assert.Equal(t, want, m.Bytes())
+
+		require.NoError(t, m.Resize(3*page, shm.MayMove))
+		assert.NotEqual(t, addr, m.Addr())
+		assert.Equal(t, want, m.Bytes()[:2*page])
+		assert.Equal(t, "nothing", mapsAt(uintptr(addr)))
+	})
+}
+
+func TestResizeRefusesSharedGrowth(t *testing.T) {
+	for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
+		m := newMapping(t, shm.Shared, 5000, &shm.Config{Technique: technique})
+		want := pattern(m)
+		for _, move := range []shm.Move{shm.InPlace, shm.MayMove} {
+			for _, length := range []int{2*page + 1, 1 << 30, math.MaxInt} {
+				assert.ErrorIs(t, m.Resize(length, move), shm.ErrGrowShared)
+				assert.Equal(t, want, m.Bytes())
+			}
+		}
+		assert.NoError(t, m.Resize(2*page, shm.InPlace), "the last page was there all along")
+		m.Bytes()[2*page-1] = 1
+		assert.NoError(t, m.Resize(1, shm.InPlace))
+		assert.NoError(t, m.Resize(2*page, shm.MayMove))
+		assert.Equal(t, want, m.Bytes()[:5000])
+		assert.ErrorIs(t, m.Resize(2*page+1, shm.MayMove), shm.ErrGrowShared)
+	}
+	m := newMapping(t, shm.Shared, 100, nil)
+	assert.EqualError(t, m.Resize(8192, shm.MayMove), "shm: resize 8192 bytes: of 4096 at first: "+shm.ErrGrowShared.Error())
+}
+
+func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, 2*page, cfg)
+		want, addr := pattern(m), m.Addr()
+		for _, row := range []struct {
+			length int
+			move   shm.Move
+		}{
+			{0, shm.InPlace}, {0, shm.MayMove}, {-1, shm.MayMove}, {-page, shm.MayMove}, {math.MinInt, shm.InPlace},
+			{1 << 50, shm.MayMove}, {math.MaxInt, shm.MayMove}, {page, 2}, {page, 3}, {page, -1},
+		} {
+			var e *shm.Error
+			err := m.Resize(row.length, row.move)
+			if assert.ErrorAs(t, err, &e, "%+v", row) {
+				assert.Equal(t, row.length, e.Length)
+			}
+			assert.Equal(t, addr, m.Addr())
+			assert.Equal(t, want, m.Bytes())
+		}
+	})
+}
+
+func TestMoveTo(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		for _, row := range []struct{ m, dst int }{
+			{2 * page, 2 * page}, {100, 1}, {5000, 2 * page}, {page, 8 * page}, {page + 1, 8*page - 1},
+		} {
+			for _, dstSharing := range []shm.Sharing{shm.Private, shm.Shared} {
+				m, dst := newMapping(t, sharing, row.m, cfg), newMapping(t, dstSharing, row.dst, nil)
+				want, from, to := pattern(m), uintptr(m.Addr()), uintptr(dst.Addr())
+				pattern(dst)
+
+				require.NoError(t, m.MoveTo(dst))
+				assert.Equal(t, to, uintptr(m.Addr()))
+				assert.Equal(t, want, m.Bytes())
+				assert.Equal(t, sharing, m.Sharing())
+				assert.Equal(t, "nothing", mapsAt(from))
+				assert.ErrorIs(t, dst.Close(), shm.ErrClosed)
+				assert.Nil(t, dst.Bytes())
+				for tail := to + uintptr(row.m+page-1)&^(page-1); tail < to+uintptr(row.dst); tail += page {
+					assert.Equal(t, "nothing", mapsAt(tail))
+				}
+
+				if sharing == shm.Shared {
+					assert.ErrorIs(t, m.Resize(64*page, shm.MayMove), shm.ErrGrowShared)
+				} else {
+					assert.NoError(t, m.Resize(64*page, shm.MayMove))
+				}
+				require.NoError(t, m.Close())
+			}
+		}
+	})
+}
+
+func TestMoveToRefused(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m, small, closed := newMapping(t, sharing, page+1, cfg), newMapping(t, sharing, page, cfg), newMapping(t, sharing, 2*page, cfg)
+		require.NoError(t, closed.Close())
+		want, wantSmall, addr := pattern(m), pattern(small), m.Addr()
+
+		err := m.MoveTo(small)
+		assert.ErrorIs(t, err, shm.ErrRange)
+		assert.EqualError(t, err, "shm: move 4097 bytes: onto a mapping of 4096 bytes: out of range, map it larger")
+		assert.ErrorIs(t, m.MoveTo(m), unix.EINVAL)
+		assert.ErrorIs(t, m.MoveTo(closed), shm.ErrClosed)
+		assert.ErrorIs(t, closed.MoveTo(m), shm.ErrClosed)
+
+		assert.Equal(t, addr, m.Addr())
+		assert.Equal(t, want, m.Bytes())
+		assert.Equal(t, wantSmall, small.Bytes())
+	})
+}
+
+func TestMoveToFromManyGoroutines(t *testing.T) {
+	a, b := newMapping(t, shm.Private, page, nil), newMapping(t, shm.Shared, page, nil)
+	for range 200 {
+		var wg sync.WaitGroup
+		var errs [2]error
+		wg.Add(2)
+		go func() { defer wg.Done(); errs[0] = a.MoveTo(b) }()
+		go func() { defer wg.Done(); errs[1] = b.MoveTo(a) }()
+		wg.Wait()
+		if errs[0] == nil { // one won, and closed the other
+			assert.ErrorIs(t, errs[1], shm.ErrClosed)
+			b = newMapping(t, shm.Shared, page, nil)
+		} else {
+			assert.ErrorIs(t, errs[0], shm.ErrClosed)
+			assert.NoError(t, errs[1])
+			a = newMapping(t, shm.Private, page, nil)
+		}
+	}
+}
