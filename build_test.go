@@ -1,0 +1,101 @@
+//go:build linux && cgo
+
+package shm_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// How the package builds, in and from other modules.
+
+// copyOfModule copies what the package is built from.
+func copyOfModule(t *testing.T) string {
+	dir := t.TempDir()
+	for _, pattern := range []string{"go.mod", "go.sum", "*.go", "csrc/*.[ch]"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files)
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			to := filepath.Join(dir, file)
+			require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o755))
+			require.NoError(t, os.WriteFile(to, must(os.ReadFile(file)), 0o644))
+		}
+	}
+	return dir
+}
+
+// outsideModule makes a module with the README's program, that uses this package from a folder.
+func outsideModule(t *testing.T, shm string) string {
+	dir := t.TempDir()
+	xsys := regexp.MustCompile(`golang.org/x/sys v\S+`).FindString(string(must(os.ReadFile("go.mod"))))
+	gomod := "module outside.example/program\n\ngo 1.24.0\n\nrequire (\n\tforkshm.example/shm v0.0.0\n\t" + xsys +
+		" // indirect\n)\n\nreplace forkshm.example/shm => " + shm + "\n"
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte(gomod), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.sum"), must(os.ReadFile("go.sum")), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(readmeProgram(t)), 0o644))
+	return dir
+}
+
+func readme(t *testing.T) string { return string(must(os.ReadFile("README.md"))) }
+
+func readmeProgram(t *testing.T) string {
+	m := regexp.MustCompile("(?s)<!-- program -->\n```go\n(.*?)```").FindStringSubmatch(readme(t))
+	require.NotNil(t, m, "the README shows a whole program")
+	return m[1]
+}
+
+// The build does not see edits of C that a preamble includes, but for the embedding.
+func TestEditsOfCAreSeen(t *testing.T) {
+	for _, file := range []string{"csrc/shm.c", "csrc/shm.h"} {
+		dir := copyOfModule(t)
+		require.NoError(t, goCommand(dir, "build", "."))
+		c := filepath.Join(dir, file)
+		require.NoError(t, os.WriteFile(c, append([]byte("#error edited\n"), must(os.ReadFile(c))...), 0o644))
+		assert.ErrorContains(t, goCommand(dir, "build", "."), "#error edited", "an edit of %s was not seen", file)
+	}
+}
+
+func TestVendoringCarriesTheC(t *testing.T) {
+	dir := outsideModule(t, copyOfModule(t))
+	require.NoError(t, goCommand(dir, "mod", "vendor"))
+	assert.FileExists(t, filepath.Join(dir, "vendor/forkshm.example/shm/csrc/shm.c"))
+	assert.FileExists(t, filepath.Join(dir, "vendor/forkshm.example/shm/csrc/shm.h"))
+	require.NoError(t, goCommand(dir, "build", "-mod=vendor", "-o", "program", "."))
+	assertReadmeProgramRuns(t, filepath.Join(dir, "program"))
+}
+
+func TestReadmeProgramRuns(t *testing.T) {
+	dir := outsideModule(t, must(filepath.Abs(".")))
+	for _, tags := range []string{"", "devzero"} {
+		require.NoError(t, goCommand(dir, "vet", "-tags", tags, "."))
+		require.NoError(t, goCommand(dir, "build", "-tags", tags, "-o", "program", "."))
+		assertReadmeProgramRuns(t, filepath.Join(dir, "program"))
+	}
+}
+
+func assertReadmeProgramRuns(t *testing.T, program string) {
+	out, err := exec.Command(program).CombinedOutput()
+	assert.NoError(t, err)
+	assert.Equal(t, "in parent, value: 2\nthe other child: segmentation fault\n", string(out))
+}
+
+func TestReadmeExampleIsTheTestedOne(t *testing.T) {
+	example := must(os.ReadFile("example_test.go"))
+	_, rest, _ := bytes.Cut(example, []byte("func Example() {\n"))
+	body, _, found := bytes.Cut(rest, []byte("\t// Output"))
+	require.True(t, found)
+	code := strings.ReplaceAll(strings.TrimPrefix(string(body), "\t"), "\n\t", "\n")
+	assert.Contains(t, readme(t), "```go\n"+strings.TrimRight(code, "\t")+"```")
+}

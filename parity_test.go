@@ -1,0 +1,208 @@
+//go:build linux && cgo
+
+package shm_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The book's program, in C (csrc/anon_mmap.c) and in Go (cmd/anon_mmap), in either build.
+
+type program struct {
+	name string
+	inC  func(testing.TB) string
+	inGo func(testing.TB) string
+}
+
+var programs = []program{
+	{"MAP_ANONYMOUS", compileOnce("anon_mmap-c", "-DUSE_MAP_ANON", "csrc/anon_mmap.c"), goBuildOnce("./cmd/anon_mmap", "")},
+	{"dev_zero", compileOnce("dev_zero-c", "csrc/anon_mmap.c"), goBuildOnce("./cmd/anon_mmap", "devzero")},
+}
+
+// goBuildOnce returns a function that builds a Go program, the first time, and returns its path.
+func goBuildOnce(pkg, tags string) func(testing.TB) string {
+	once := sync.OnceValues(func() (string, error) {
+		program := filepath.Join(scratch, filepath.Base(pkg)+"-go-"+tags)
+		return program, goCommand(".", "build", "-tags", tags, "-o", program, pkg)
+	})
+	return func(t testing.TB) string {
+		program, err := once()
+		require.NoError(t, err)
+		return program
+	}
+}
+
+func goCommand(dir string, args ...string) error {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return errors.Join(err, errors.New(string(out)))
+	}
+	return nil
+}
+
+// outcome is what a program printed and how it ended.
+type outcome struct {
+	stdout, stderr string
+	status         int
+}
+
+func outcomeOf(t *testing.T, cmd *exec.Cmd) outcome {
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		require.ErrorAs(t, err, new(*exec.ExitError))
+	}
+	return outcome{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+func TestListingPrintsWhatCDoes(t *testing.T) {
+	for _, p := range programs {
+		t.Run(p.name, func(t *testing.T) {
+			inC, inGo := outcomeOf(t, exec.Command(p.inC(t))), outcomeOf(t, exec.Command(p.inGo(t)))
+			assert.Equal(t, inC, inGo)
+			assert.Equal(t, outcome{"Child started, value = 1\nIn parent, value = 2\n", "", 0}, inGo)
+
+			verbose := outcomeOf(t, exec.Command(p.inGo(t), "-v"))
+			assert.Equal(t, inC.stdout, verbose.stdout)
+			technique := strings.ReplaceAll(p.name, "dev_zero", "/dev/zero")
+			assert.Regexp(t, `^anon_mmap: MAP_SHARED `+technique+`, 4 bytes at 0x[0-9a-f]+\nanon_mmap: child is pid \d+\n$`, verbose.stderr)
+		})
+	}
+}
+
+func TestListingMakesCsSystemCalls(t *testing.T) {
+	names := map[string][]string{ // as the book says
+		"MAP_ANONYMOUS": {"mmap", "clone", "wait4", "munmap"},
+		"dev_zero":      {"openat", "mmap", "close", "clone", "wait4", "munmap"},
+	}
+	for _, p := range programs {
+		t.Run(p.name, func(t *testing.T) {
+			inC, inGo := systemCalls(t, p.inC(t)), systemCalls(t, p.inGo(t))
+			assert.Equal(t, inC, inGo, "expected is C, actual is Go")
+
+			var parent []string
+			for _, call := range inGo["parent"] {
+				name, _, _ := strings.Cut(call, "(")
+				parent = append(parent, name)
+			}
+			assert.Equal(t, names[p.name], parent)
+			assert.Len(t, inGo["child"], 1, "munmap")
+		})
+	}
+}
+
+// A call that fails fails the Go program as it fails the C program, but for the case of letters.
+func TestListingFailsAsInC(t *testing.T) {
+	strace := needStrace(t)
+	for _, p := range programs {
+		faults := map[string][]string{
+			"fork": {"-e", "inject=clone:error=EAGAIN"}, // threads are made by clone3
+			"wait": {"-e", "inject=wait4:error=ECHILD"},
+		}
+		if p.name == "dev_zero" {
+			faults["open"] = []string{"-P", "/dev/zero", "-e", "inject=openat:error=EACCES"}
+			faults["mmap"] = []string{"-P", "/dev/zero", "-e", "inject=mmap:error=ENOMEM"}
+		}
+		for name, fault := range faults {
+			t.Run(p.name+"/"+name, func(t *testing.T) {
+				run := func(program string) outcome {
+					args := append([]string{"-f", "-o", filepath.Join(t.TempDir(), "trace")}, fault...)
+					return outcomeOf(t, exec.Command(strace, append(args, program)...))
+				}
+				inC, inGo := run(p.inC(t)), run(p.inGo(t))
+				assert.Equal(t, 1, inC.status)
+				assert.Contains(t, inC.stderr, "anon_mmap: "+name)
+				inC.stderr = strings.ToLower(inC.stderr)
+				assert.Equal(t, inC, inGo, "expected is C, actual is Go")
+			})
+		}
+	}
+}
+
+func needStrace(t *testing.T) string {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed: system calls are not compared")
+	}
+	return strace
+}
+
+var (
+	unfinished = regexp.MustCompile(`^(\d+) +(\w+\(.*) <unfinished \.\.\.>$`)
+	resumed    = regexp.MustCompile(`^(\d+) +<\.\.\. \w+ resumed>(.*)$`)
+	finished   = regexp.MustCompile(`^(\d+) +((\w+)\(.*\)) += (.*)$`)
+	address    = regexp.MustCompile(`0x[0-9a-f]{6,}`)
+)
+
+// systemCalls runs a program under strace and returns the system calls by which parent and child
+// map, share and wait, in order. What differs from run to run has a name put for it.
+func systemCalls(t *testing.T, program string) map[string][]string {
+	file := filepath.Join(t.TempDir(), "trace")
+	out, err := exec.Command(needStrace(t), "-f", "-o", file, "-e", "signal=none",
+		"-e", "trace=mmap,munmap,openat,close,clone,clone3,fork,vfork,wait4,waitid", program).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	trace, err := os.ReadFile(file)
+	require.NoError(t, err)
+
+	begun := map[string]string{} // by thread
+	calls := map[string][]string{}
+	var region, fd, child string
+	for line := range strings.Lines(string(trace)) {
+		line = strings.TrimSpace(line)
+		if m := unfinished.FindStringSubmatch(line); m != nil {
+			begun[m[1]] = m[2]
+			continue
+		}
+		if m := resumed.FindStringSubmatch(line); m != nil {
+			line = m[1] + " " + begun[m[1]] + m[2]
+		}
+		m := finished.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		pid, call, name, result := m[1], m[2], m[3], m[4]
+		switch {
+		case name == "mmap" && strings.HasPrefix(call, "mmap(NULL, 4,"):
+			region = result
+		case name == "munmap" && strings.HasPrefix(call, "munmap("+region+","):
+		case name == "openat" && strings.Contains(call, `"/dev/zero"`):
+			fd = result
+		case name == "close" && call == "close("+fd+")":
+		case strings.HasPrefix(name, "clone") && strings.Contains(call, "SIGCHLD"), strings.HasSuffix(name, "fork"):
+			child = result
+		case strings.HasPrefix(name, "wait"):
+		default:
+			continue
+		}
+		call += " = " + result
+		for what, instead := range map[string]string{region: "REGION", child: "PID"} {
+			if what != "" {
+				call = strings.ReplaceAll(call, what, instead)
+			}
+		}
+		if fd != "" {
+			call = regexp.MustCompile(`(\(|, |= )`+fd+`\b`).ReplaceAllString(call, "${1}FD")
+		}
+		who := "parent"
+		if pid == child {
+			who = "child"
+		}
+		calls[who] = append(calls[who], address.ReplaceAllString(call, "ADDR"))
+		if name == "close" {
+			fd = ""
+		}
+	}
+	return calls
+}
