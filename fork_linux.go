@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -42,15 +44,24 @@ func (c *ForkConfig) unsupported() string {
 	return ""
 }
 
-// Process is a child that [Mapping.Fork] made. It is reaped when it ends, whether or not Wait is
-// called, and by nothing but its own pidfd: other children of this program are left to their
-// owners. Do not reap its pid yourself.
-type Process struct {
+// Process is a child that [Mapping.Fork] made. Wait for it, as for any child: until then it stays,
+// ended, as a zombie. One that becomes unreachable is reaped when it ends. It is reaped by nothing
+// but its own pidfd, so that the other children of this program are left to their owners; do not
+// reap its pid yourself.
+type Process struct{ *process }
+
+// process is what a Process stands for. It lives apart from it, as what reaps an unreachable Process
+// must not hold the Process itself.
+type process struct {
 	pid      int
 	pidfd    *os.File
 	forkTime time.Duration
-	reaped   chan struct{}
-	err      error // what Wait returns; written before reaped is closed
+
+	reap sync.Once // sets err, which all who went through it may read
+	err  error
+
+	watch sync.Once     // makes ended, and has a goroutine reap
+	ended chan struct{} // closed once reaped
 }
 
 // Fork forks a child that runs child(addr, length) on its view of the mapping, and ends in
@@ -99,13 +110,8 @@ func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 		_, _, _ = Waitpid(pid, 0)
 		return nil, &Error{op, length, err}
 	}
-	p := &Process{
-		pid:      pid,
-		pidfd:    os.NewFile(uintptr(fd), "pidfd"),
-		forkTime: forkTime,
-		reaped:   make(chan struct{}),
-	}
-	go p.reap()
+	p := &Process{&process{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), forkTime: forkTime}}
+	runtime.AddCleanup(p, func(p *process) { p.watched() }, p.process)
 	return p, nil
 }
 
@@ -114,10 +120,9 @@ func openPidfd(pid int) (int, error) {
 	return fd, os.NewSyscallError("pidfd_open", err)
 }
 
-// reap waits for the child to end and takes its status. It waits in the runtime's poller, where
-// it holds no thread.
-func (p *Process) reap() {
-	defer close(p.reaped)
+// wait waits for the child to end and takes its status. It waits in the runtime's poller, where it
+// holds no thread.
+func (p *process) wait() {
 	defer p.pidfd.Close()
 
 	var wpid int
@@ -151,6 +156,18 @@ func (p *Process) reap() {
 	}
 }
 
+// watched returns a channel that is closed once the child is reaped. It does not wait.
+func (p *process) watched() <-chan struct{} {
+	p.watch.Do(func() {
+		p.ended = make(chan struct{})
+		go func() {
+			defer close(p.ended)
+			p.reap.Do(p.wait)
+		}()
+	})
+	return p.ended
+}
+
 // Pid returns the child's process id. It is the child's until that is reaped.
 func (p *Process) Pid() int { return p.pid }
 
@@ -162,13 +179,19 @@ func (p *Process) ForkTime() time.Duration { return p.forkTime }
 // child runs on and can be waited for again. Any number of goroutines may wait, any number of
 // times, and all get the same answer; a waiting goroutine holds no thread. See waitid(2).
 func (p *Process) Wait(ctx context.Context) error {
+	defer runtime.KeepAlive(p)
+	if ctx.Done() == nil { // there is only the child to wait for
+		p.reap.Do(p.wait)
+		return p.err
+	}
+	ended := p.watched()
 	select {
-	case <-p.reaped:
+	case <-ended:
 		return p.err
 	default:
 	}
 	select {
-	case <-p.reaped:
+	case <-ended:
 		return p.err
 	case <-ctx.Done():
 		return ctx.Err()

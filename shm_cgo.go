@@ -3,16 +3,22 @@
 package shm
 
 /*
-#cgo CFLAGS: -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64
+#cgo CFLAGS: -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fno-plt
 #cgo !devzero CFLAGS: -DUSE_MAP_ANON
 
 #cgo noescape shm_map
 #cgo nocallback shm_map
 #cgo noescape shm_mmap
 #cgo nocallback shm_mmap
+#cgo noescape shm_munmap
 #cgo nocallback shm_munmap
 #cgo noescape shm_mremap
 #cgo nocallback shm_mremap
+#cgo noescape shm_fork
+#cgo noescape shm_waitpid
+#cgo nocallback shm_waitpid
+#cgo noescape shm_waitpidfd
+#cgo nocallback shm_waitpidfd
 
 #include "csrc/shm.c"
 */
