@@ -5,7 +5,7 @@
 package ctest
 
 /*
-#cgo CFLAGS: -std=gnu11 -D_GNU_SOURCE
+#cgo CFLAGS: -std=gnu11 -D_GNU_SOURCE -fno-plt
 #include "children.h"
 #include "loops.h"
 */
@@ -65,11 +65,6 @@ func GrowLoop(n, first, last int) error {
 // Copy is memcpy(3).
 func Copy(dst, src []byte) {
 	C.copy_memory(unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), C.size_t(len(src)))
-}
-
-// Sum adds up the bytes of memory n times.
-func Sum(n int, memory []byte) uint64 {
-	return uint64(C.loop_sum(C.long(n), (*C.uchar)(unsafe.Pointer(&memory[0])), C.size_t(len(memory))))
 }
 
 // Interrupt sends the thread tid signals that interrupt its system calls (no SA_RESTART) until

@@ -77,19 +77,6 @@ int loop_grow(long n, size_t first, size_t last)
 	return 0;
 }
 
-uint64_t loop_sum(long n, const unsigned char *p, size_t length)
-{
-	volatile uint64_t total = 0;
-
-	while (n-- > 0) {
-		uint64_t sum = 0;
-		for (size_t i = 0; i < length; i++)
-			sum += p[i];
-		total = total + sum;
-	}
-	return total;
-}
-
 void copy_memory(void *dst, const void *src, size_t length)
 {
 	memcpy(dst, src, length);

@@ -3,12 +3,10 @@
 #define LOOPS_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 int loop_map(long n, int dev_zero, int flags, size_t length);
 int loop_fork(long n);
 int loop_grow(long n, size_t first, size_t last);
-uint64_t loop_sum(long n, const unsigned char *p, size_t length);
 void copy_memory(void *dst, const void *src, size_t length);
 
 int interrupt_start(int tid);

@@ -1,0 +1,10 @@
+module forkshm.example/shm/bench
+
+go 1.24.0
+
+tool golang.org/x/perf/cmd/benchstat
+
+require (
+	github.com/aclements/go-moremath v0.0.0-20210112150236-f10218a38794 // indirect
+	golang.org/x/perf v0.0.0-20251112180420-cfbd823f7301 // indirect
+)

@@ -1,0 +1,230 @@
+//go:build linux && cgo
+
+package shm_test
+
+import (
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm"
+	"forkshm.example/shm/internal/ctest"
+)
+
+// Each benchmark measures ours (impl=go) and what it is held against, in the same run. The
+// technique is the build's default: run both builds to compare them, as make compare does.
+
+func technique() string {
+	return "technique=" + strings.TrimPrefix(shm.DefaultTechnique().String(), "/dev/")
+}
+
+// BenchmarkMap maps, touches and closes.
+func BenchmarkMap(b *testing.B) {
+	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
+		name := fmt.Sprintf("sharing=%v/size=4Ki/%s", sharing, technique())
+		b.Run("impl=go/"+name, func(b *testing.B) {
+			for b.Loop() {
+				m, err := shm.Map(sharing, 4096, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				m.Bytes()[0] = 1
+				if err := m.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("impl=c/"+name, func(b *testing.B) {
+			require.NoError(b, ctest.MapLoop(b.N, shm.DefaultTechnique() == shm.DevZero, sharing, 4096))
+		})
+	}
+}
+
+// BenchmarkRawFork forks a child that exits, and reaps it, by the calls as C has them; in C, by
+// the same calls in the same small Go process.
+func BenchmarkRawFork(b *testing.B) {
+	b.Run("impl=go", func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "raw") })
+	b.Run("impl=c", func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "c") })
+}
+
+// BenchmarkForkWait is Mapping.Fork and Process.Wait in a small Go program; in C, fork and waitpid
+// in a small C program.
+func BenchmarkForkWait(b *testing.B) {
+	b.Run("impl=go/"+technique(), func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "mapping") })
+	b.Run("impl=c/"+technique(), func(b *testing.B) { runForkWait(b, forkWaitInC(b)) })
+}
+
+var (
+	forkWaitInGo = goBuildOnce("./internal/ctest/forkwait", "")
+	forkWaitInC  = compileOnce("forkwait-c", "internal/ctest/testdata/forkwait.c", "internal/ctest/loops.c")
+)
+
+// runForkWait has a program fork b.N times, and takes its own word for the time.
+func runForkWait(b *testing.B, program string, args ...string) {
+	out, err := exec.Command(program, append(args, strconv.Itoa(b.N))...).Output()
+	require.NoError(b, err)
+	ns, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
+	require.NoError(b, err)
+	b.ReportMetric(ns, "ns/op")
+}
+
+// BenchmarkGrow grows memory from 1 MiB to 1 GiB by doubling, touching every page; in C by
+// realloc, in Go by append.
+func BenchmarkGrow(b *testing.B) {
+	const first, last = 1 << 20, 1 << 30
+	b.Run("impl=go/"+technique(), func(b *testing.B) {
+		for b.Loop() {
+			m, err := shm.Map(shm.Private, first, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			touched := 0
+			for length := first; length <= last; length *= 2 {
+				if err := m.Resize(length, shm.MayMove); err != nil {
+					b.Fatal(err)
+				}
+				for bytes := m.Bytes(); touched < length; touched += 4096 {
+					bytes[touched] = 1
+				}
+			}
+			if err := m.Close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("impl=c/"+technique(), func(b *testing.B) { require.NoError(b, ctest.GrowLoop(b.N, first, last)) })
+	b.Run("impl=append/"+technique(), func(b *testing.B) {
+		for b.Loop() {
+			bytes := make([]byte, first)
+			touched := 0
+			for length := first; length <= last; length *= 2 {
+				bytes = append(bytes, make([]byte, length-len(bytes))...)
+				for ; touched < length; touched += 4096 {
+					bytes[touched] = 1
+				}
+			}
+		}
+	})
+}
+
+// BenchmarkMove resizes a touched GiB that must move; in C, copies one by memcpy.
+func BenchmarkMove(b *testing.B) {
+	const size = 1 << 30
+	b.Run("impl=go/"+technique(), func(b *testing.B) {
+		m := newMapping(b, shm.Private, size, nil)
+		touch(m.Bytes())
+		for b.Loop() {
+			b.StopTimer()
+			addr := m.Addr()
+			behind := unsafe.Add(addr, size)
+			blocked, err := shm.Mmap(behind, 4096, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+			if err != nil {
+				require.Equal(b, unix.EEXIST, err) // by another's mapping
+			}
+			b.StartTimer()
+			if err := m.Resize(size+4096, shm.MayMove); err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			require.NotEqual(b, addr, m.Addr())
+			if blocked != nil {
+				require.NoError(b, shm.Munmap(blocked, 4096))
+			}
+			require.NoError(b, m.Resize(size, shm.InPlace))
+			b.StartTimer()
+		}
+	})
+	b.Run("impl=c/"+technique(), func(b *testing.B) {
+		src, dst := newMapping(b, shm.Private, size, nil), newMapping(b, shm.Private, size, nil)
+		touch(src.Bytes())
+		touch(dst.Bytes())
+		for b.Loop() {
+			ctest.Copy(dst.Bytes(), src.Bytes())
+		}
+	})
+}
+
+func touch(bytes []byte) {
+	for i := 0; i < len(bytes); i += 4096 {
+		bytes[i] = 1
+	}
+}
+
+// BenchmarkAccess adds up 64 KiB, once obtained, by each way to obtain them; against a Go slice.
+func BenchmarkAccess(b *testing.B) {
+	const n = 64 << 10 / 8
+	sum := func(b *testing.B, words []uint64) {
+		b.SetBytes(n * 8)
+		for b.Loop() {
+			total := uint64(0)
+			for _, w := range words {
+				total += w
+			}
+			sink = total
+		}
+	}
+	m, heap := newMapping(b, shm.Private, n*8, nil), make([]uint64, n)
+	words, array := must(shm.Slice[uint64](m, 0, n)), must(shm.At[[n]uint64](m, 0))
+	for i := range n { // untouched pages would all be one page of zeros
+		words[i], heap[i] = uint64(i), uint64(i)
+	}
+	for _, by := range []struct {
+		name  string
+		words []uint64
+	}{
+		{"slice", words},
+		{"at", array[:]},
+		{"bytes", unsafe.Slice((*uint64)(unsafe.Pointer(&m.Bytes()[0])), n)},
+	} {
+		b.Run("impl=go/by="+by.name, func(b *testing.B) { sum(b, by.words) })
+		b.Run("impl=heap/by="+by.name, func(b *testing.B) { sum(b, heap) })
+	}
+}
+
+// BenchmarkObtain obtains a value by At, Slice and Bytes, and copies one.
+func BenchmarkObtain(b *testing.B) {
+	m := newMapping(b, shm.Private, 4096, nil)
+	var buf [8]byte
+	b.Run("by=bytes", func(b *testing.B) {
+		for b.Loop() {
+			sink = uint64(m.Bytes()[8])
+		}
+	})
+	b.Run("by=at", func(b *testing.B) {
+		for b.Loop() {
+			sink = *must(shm.At[uint64](m, 8))
+		}
+	})
+	b.Run("by=at,struct", func(b *testing.B) {
+		for b.Loop() {
+			sink = uint64(must(shm.At[point](m, 8)).X)
+		}
+	})
+	b.Run("by=slice", func(b *testing.B) {
+		for b.Loop() {
+			sink = must(shm.Slice[uint64](m, 8, 8))[7]
+		}
+	})
+	b.Run("by=readat", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := m.ReadAt(buf[:], 8); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("by=writeat", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := m.WriteAt(buf[:], 8); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+var sink uint64

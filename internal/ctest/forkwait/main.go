@@ -1,0 +1,69 @@
+//go:build linux && cgo
+
+// Command forkwait is a small Go program that forks a child that exits, and waits for it, N times,
+// and prints the nanoseconds that one took. BenchmarkForkWait and BenchmarkRawFork run it, since
+// what fork costs depends on the process that forks.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"strconv"
+	"time"
+
+	"forkshm.example/shm"
+	"forkshm.example/shm/internal/ctest"
+)
+
+func main() {
+	n, err := strconv.Atoi(os.Args[2])
+	if err != nil {
+		log.Fatal(err)
+	}
+	start := time.Now()
+	switch os.Args[1] {
+	case "mapping": // Mapping.Fork and Process.Wait
+		err = mapping(n)
+	case "raw": // Fork and Waitpid
+		err = raw(n)
+	case "c": // the same in C, behind one cgo call
+		err = ctest.ForkLoop(n)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(float64(time.Since(start)) / float64(n))
+}
+
+func mapping(n int) error {
+	m, err := shm.Map(shm.Shared, 4096, nil)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	for range n {
+		p, err := m.Fork(ctest.Status, nil)
+		if err != nil {
+			return err
+		}
+		if err := p.Wait(context.Background()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func raw(n int) error {
+	for range n {
+		pid, err := shm.Fork(ctest.Exit, nil, 0)
+		if err != nil {
+			return err
+		}
+		if _, status, err := shm.Waitpid(pid, 0); err != nil || status != 0 {
+			return fmt.Errorf("status %d, error %w", status, err)
+		}
+	}
+	return nil
+}
