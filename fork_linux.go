@@ -38,7 +38,7 @@ func (c *ForkConfig) unsupported() string {
 		return "KillWithParent"
 	case c.Lean:
 		return "Lean"
-	case c.Limits != nil:
+	case len(c.Limits) > 0:
 		return "Limits"
 	}
 	return ""

@@ -135,6 +135,25 @@ func TestForkedChildIsFresh(t *testing.T) {
 	assert.Equal(t, os.Getpid(), getInt(m))
 }
 
+// A signal to the whole group may reach the child at once: it must find the child's disposition.
+func TestNoHandlerOfTheParentRunsInTheChild(t *testing.T) {
+	if !inOwnProcess(t, &syscall.SysProcAttr{Setpgid: true}) {
+		return
+	}
+	m := newMapping(t, shm.Shared, page, nil)
+	stop, err := ctest.InterruptGroup(m.Addr())
+	require.NoError(t, err)
+	defer stop()
+	for range 500 {
+		pid, err := shm.Fork(ctest.Exit, nil, 0)
+		require.NoError(t, err)
+		_, status, err := shm.Waitpid(pid, 0)
+		require.NoError(t, err)
+		assert.Contains(t, []unix.WaitStatus{0, unix.WaitStatus(unix.SIGUSR2)}, status)
+	}
+	assert.Zero(t, getInt(m), "a handler ran in a child")
+}
+
 func TestForkDoesNotInheritLocks(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		m := newMapping(t, sharing, page, cfg)

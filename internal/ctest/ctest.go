@@ -69,8 +69,14 @@ func Copy(dst, src []byte) {
 
 // Interrupt sends the thread tid signals that interrupt its system calls (no SA_RESTART) until
 // stop is called.
-func Interrupt(tid int) (stop func(), err error) {
-	if err := result(C.interrupt_start(C.int(tid))); err != nil {
+func Interrupt(tid int) (stop func(), err error) { return interrupt(tid, nil) }
+
+// InterruptGroup sends this process group signals until stop is called. Should their handler run
+// in a child, it stores 1 at astray.
+func InterruptGroup(astray unsafe.Pointer) (stop func(), err error) { return interrupt(0, astray) }
+
+func interrupt(tid int, astray unsafe.Pointer) (stop func(), err error) {
+	if err := result(C.interrupt_start(C.int(tid), (*C.int)(astray))); err != nil {
 		return nil, err
 	}
 	return func() { C.interrupt_stop() }, nil

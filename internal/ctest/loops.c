@@ -84,31 +84,40 @@ void copy_memory(void *dst, const void *src, size_t length)
 
 static struct {
 	pthread_t thread;
+	pid_t pid;
 	int tid;
+	int *astray;
 	int stop;
 	struct sigaction saved;
 } storm;
 
-static void ignore_signal(int sig)
+static void on_signal(int sig)
 {
 	(void)sig;
+	if (getpid() != storm.pid && storm.astray != NULL)
+		__atomic_store_n(storm.astray, 1, __ATOMIC_SEQ_CST);
 }
 
 static void *send_signals(void *unused)
 {
 	while (!__atomic_load_n(&storm.stop, __ATOMIC_SEQ_CST)) {
-		syscall(SYS_tgkill, getpid(), storm.tid, SIGUSR2);
+		if (storm.tid == 0)
+			kill(0, SIGUSR2);
+		else
+			syscall(SYS_tgkill, storm.pid, storm.tid, SIGUSR2);
 		usleep(20);
 	}
 	return unused;
 }
 
-int interrupt_start(int tid)
+int interrupt_start(int tid, int *astray)
 {
-	struct sigaction sa = { .sa_handler = ignore_signal, .sa_flags = SA_ONSTACK };
+	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK | (tid == 0 ? SA_RESTART : 0) };
 
-	sigaction(SIGUSR2, &sa, &storm.saved);
+	storm.pid = getpid();
 	storm.tid = tid;
+	storm.astray = astray;
+	sigaction(SIGUSR2, &sa, &storm.saved);
 	storm.stop = 0;
 	return pthread_create(&storm.thread, NULL, send_signals, NULL);
 }

@@ -9,7 +9,12 @@ int loop_fork(long n);
 int loop_grow(long n, size_t first, size_t last);
 void copy_memory(void *dst, const void *src, size_t length);
 
-int interrupt_start(int tid);
+/*
+ * Sends SIGUSR2 to the thread tid, or to the whole process group if tid is 0, all
+ * the time. Its handler stores 1 in *astray if it runs in another process than
+ * this, which may be shared with a child. A thread's calls are interrupted by it.
+ */
+int interrupt_start(int tid, int *astray);
 void interrupt_stop(void);
 void ignore_children(int yes);
 
