@@ -48,7 +48,7 @@ bench-once:
 compare:
 	mkdir -p out
 	@rm -f out/compare.txt
-	@$(IN_BUILDS) (set -x; $(GO) test -run '^$$' -bench 'impl=go/.*technique' -count=$(BENCHCOUNT) -tags "$$tags" . | tee -a out/compare.txt); done
+	@$(IN_BUILDS) (set -x; $(GO) test -run '^$$' -bench '^Benchmark(Map|ForkWait|Grow|Move)$$/impl=go' -count=$(BENCHCOUNT) -tags "$$tags" . | tee -a out/compare.txt); done
 	$(BENCHSTAT) -col /technique ../out/compare.txt
 
 fuzz:

@@ -22,13 +22,16 @@ import (
 // technique is the build's default: run both builds to compare them, as make compare does.
 
 func technique() string {
-	return "technique=" + strings.TrimPrefix(shm.DefaultTechnique().String(), "/dev/")
+	if shm.DefaultTechnique() == shm.DevZero {
+		return "technique=devzero"
+	}
+	return "technique=anonymous"
 }
 
 // BenchmarkMap maps, touches and closes.
 func BenchmarkMap(b *testing.B) {
 	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
-		name := fmt.Sprintf("sharing=%v/size=4Ki/%s", sharing, technique())
+		name := fmt.Sprintf("sharing=%s/size=4Ki/%s", strings.ToLower(strings.TrimPrefix(sharing.String(), "MAP_")), technique())
 		b.Run("impl=go/"+name, func(b *testing.B) {
 			for b.Loop() {
 				m, err := shm.Map(sharing, 4096, nil)
@@ -62,7 +65,7 @@ func BenchmarkForkWait(b *testing.B) {
 }
 
 var (
-	forkWaitInGo = goBuildOnce("./internal/ctest/forkwait", "")
+	forkWaitInGo = goBuildOnce("./internal/ctest/forkwait", buildSetting("-tags"))
 	forkWaitInC  = compileOnce("forkwait-c", "internal/ctest/testdata/forkwait.c", "internal/ctest/loops.c")
 )
 
