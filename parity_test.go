@@ -131,6 +131,16 @@ func TestListingFailsAsInC(t *testing.T) {
 	}
 }
 
+// Where the runtime's poller has no room for a pidfd, Wait polls it itself.
+func TestWaitWithoutThePoller(t *testing.T) {
+	trace := filepath.Join(t.TempDir(), "trace")
+	out, err := exec.Command(needStrace(t), "-f", "-o", trace, "-e", "trace=epoll_ctl,poll,ppoll,waitid",
+		"-e", "inject=epoll_ctl:error=ENOSPC:when=2+", // the first is the poller's own
+		forkWaitInGo(t), "mapping", "5").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Regexp(t, `poll\(\[\{fd=\d+, events=POLLIN\}\]`, string(must(os.ReadFile(trace))))
+}
+
 func needStrace(t *testing.T) string {
 	strace, err := exec.LookPath("strace")
 	if err != nil {

@@ -3,6 +3,7 @@
 package shm_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"forkshm.example/shm"
+	"forkshm.example/shm/internal/ctest"
 )
 
 var scratch string // a folder for what the tests build, gone at the end
@@ -438,16 +440,37 @@ func TestUnreachableMappingIsUnmapped(t *testing.T) {
 	})
 }
 
+// Until its last method has returned a mapping is in use, whatever the garbage collector sees.
 func TestMappingInUseStays(t *testing.T) {
-	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		m := newMapping(t, sharing, page, cfg)
-		b := m.Bytes()
-		for i := range 10 {
-			runtime.GC()
-			b[i] = 1
+	stop := make(chan struct{})
+	var collector sync.WaitGroup
+	collector.Add(1)
+	go func() {
+		defer collector.Done()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				runtime.GC()
+			}
 		}
-		assert.NotEqual(t, "nothing", mapsAt(uintptr(m.Addr())))
+	}()
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		p := bytes.Repeat([]byte{1}, 4<<20)
+		for range 20 {
+			n, err := must(shm.Map(sharing, len(p), cfg)).WriteAt(p, 0)
+			assert.NoError(t, err)
+			assert.Equal(t, len(p), n)
+		}
+		for range 20 {
+			p, err := must(shm.Map(sharing, page, cfg)).Fork(ctest.FirstLast, nil)
+			assert.NoError(t, err)
+			assert.NoError(t, wait(t, p))
+		}
 	})
+	close(stop)
+	collector.Wait()
 }
 
 func TestClosedMappingIsNotUnmappedAgain(t *testing.T) {
