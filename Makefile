@@ -5,6 +5,7 @@ SHELL = /bin/bash
 
 GO ?= go
 COUNT ?= 1
+TIMEOUT ?= 60m
 FUZZTIME ?= 1m
 BENCH ?= .
 BENCHCOUNT ?= 6
@@ -25,15 +26,15 @@ run:
 
 # Both builds, and what is left without cgo.
 test:
-	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -tags "$$tags" $(PACKAGES)); done
-	CGO_ENABLED=0 $(GO) test -count=$(COUNT) .
+	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -tags "$$tags" $(PACKAGES)); done
+	CGO_ENABLED=0 $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) .
 
 race:
-	@$(IN_BUILDS) (set -x; $(GO) test -race -count=$(COUNT) -tags "$$tags" $(PACKAGES)); done
+	@$(IN_BUILDS) (set -x; $(GO) test -race -count=$(COUNT) -timeout $(TIMEOUT) -tags "$$tags" $(PACKAGES)); done
 
 # What is held against C: each call, and the book's program.
 parity:
-	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -run 'InC|CDoes|CsSystem|WaitSees|Mremap' -tags "$$tags" . ./examples/malloc); done
+	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -run 'InC|CDoes|CsSystem|WaitSees|Mremap' -tags "$$tags" . ./examples/malloc); done
 
 # Ours against C and Go's own, in one run.
 bench:

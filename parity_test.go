@@ -156,6 +156,12 @@ var (
 	address    = regexp.MustCompile(`0x[0-9a-f]{6,}`)
 )
 
+type call struct{ thread, text, name, result string }
+
+func (c call) forks() bool {
+	return strings.HasPrefix(c.name, "clone") && strings.Contains(c.text, "SIGCHLD") || strings.HasSuffix(c.name, "fork")
+}
+
 // systemCalls runs a program under strace and returns the system calls by which parent and child
 // map, share and wait, in order. What differs from run to run has a name put for it.
 func systemCalls(t *testing.T, program string) map[string][]string {
@@ -166,9 +172,11 @@ func systemCalls(t *testing.T, program string) map[string][]string {
 	trace, err := os.ReadFile(file)
 	require.NoError(t, err)
 
-	begun := map[string]string{} // by thread
-	calls := map[string][]string{}
+	// Calls that others interrupted are put together again. A child's first calls may stand before
+	// the end of the fork that made it, so its pid is looked for first.
+	var all []call
 	var region, fd, child string
+	begun := map[string]string{} // by thread
 	for line := range strings.Lines(string(trace)) {
 		line = strings.TrimSpace(line)
 		if m := unfinished.FindStringSubmatch(line); m != nil {
@@ -182,37 +190,43 @@ func systemCalls(t *testing.T, program string) map[string][]string {
 		if m == nil {
 			continue
 		}
-		pid, call, name, result := m[1], m[2], m[3], m[4]
+		c := call{m[1], m[2], m[3], m[4]}
+		all = append(all, c)
 		switch {
-		case name == "mmap" && strings.HasPrefix(call, "mmap(NULL, 4,"):
-			region = result
-		case name == "munmap" && strings.HasPrefix(call, "munmap("+region+","):
-		case name == "openat" && strings.Contains(call, `"/dev/zero"`):
-			fd = result
-		case name == "close" && call == "close("+fd+")":
-		case strings.HasPrefix(name, "clone") && strings.Contains(call, "SIGCHLD"), strings.HasSuffix(name, "fork"):
-			child = result
-		case strings.HasPrefix(name, "wait"):
+		case c.forks():
+			child = c.result
+		case c.name == "mmap" && strings.HasPrefix(c.text, "mmap(NULL, 4,"):
+			region = c.result
+		}
+	}
+
+	require.NotEmpty(t, region, "it maps")
+	require.NotEmpty(t, child, "it forks")
+
+	calls := map[string][]string{}
+	for _, c := range all {
+		switch {
+		case c.forks(), c.name == "wait4", c.name == "waitid":
+		case c.name == "mmap" && c.result == region:
+		case c.name == "munmap" && strings.HasPrefix(c.text, "munmap("+region+","):
+		case c.name == "openat" && strings.Contains(c.text, `"/dev/zero"`):
+			fd = c.result
+		case c.name == "close" && c.text == "close("+fd+")":
 		default:
 			continue
 		}
-		call += " = " + result
-		for what, instead := range map[string]string{region: "REGION", child: "PID"} {
-			if what != "" {
-				call = strings.ReplaceAll(call, what, instead)
-			}
-		}
+		text := strings.NewReplacer(region, "REGION", child, "PID").Replace(c.text + " = " + c.result)
 		if fd != "" {
-			call = regexp.MustCompile(`(\(|, |= )`+fd+`\b`).ReplaceAllString(call, "${1}FD")
+			text = regexp.MustCompile(`(\(|, |= )`+fd+`\b`).ReplaceAllString(text, "${1}FD")
 		}
-		who := "parent"
-		if pid == child {
-			who = "child"
-		}
-		calls[who] = append(calls[who], address.ReplaceAllString(call, "ADDR"))
-		if name == "close" {
+		if c.name == "close" {
 			fd = ""
 		}
+		who := "parent"
+		if c.thread == child {
+			who = "child"
+		}
+		calls[who] = append(calls[who], address.ReplaceAllString(text, "ADDR"))
 	}
 	return calls
 }
