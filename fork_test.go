@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -155,6 +156,21 @@ func TestNoHandlerOfTheParentRunsInTheChild(t *testing.T) {
 	assert.Zero(t, getInt(m), "a handler ran in a child")
 }
 
+// The child shares stdio's buffers and exit handlers with the parent, so it must leave them alone.
+func TestChildRunsNoExitHandlers(t *testing.T) {
+	if !inOwnProcess(t, nil) {
+		return
+	}
+	m := newMapping(t, shm.Shared, page, nil)
+	require.NoError(t, ctest.AtExit(m.Addr()))
+	p := forked(t, m, ctest.FirstLast)
+	assert.NoError(t, wait(t, p))
+	assert.Equal(t, byte(2), m.Bytes()[page-1])
+	p = forked(t, m, ctest.Parent)
+	assert.NoError(t, wait(t, p))
+	assert.Equal(t, os.Getpid(), getInt(m), "no handler stored 1 after the child's function")
+}
+
 func TestForkDoesNotInheritLocks(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		m := newMapping(t, sharing, page, cfg)
@@ -253,16 +269,26 @@ func TestForkWithoutProcesses(t *testing.T) {
 	}
 	var before unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NPROC, &before))
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	blocked := blockedSignals()
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: 1, Max: before.Max}))
 	_, err := m.Fork(ctest.Increment, nil)
 	_, rawErr := shm.Fork(ctest.Increment, m.Addr(), m.Len())
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NPROC, &before))
+	assert.Equal(t, blocked, blockedSignals())
 
 	assert.EqualError(t, err, "shm: fork 4096 bytes: fork: resource temporarily unavailable")
 	assert.ErrorIs(t, err, unix.EAGAIN)
 	assert.Equal(t, unix.EAGAIN, rawErr)
 	assert.NoError(t, wait(t, forked(t, m, ctest.Increment)))
 	assert.Equal(t, 2, getInt(m))
+}
+
+// blockedSignals returns the calling thread's signal mask.
+func blockedSignals() string {
+	status := string(must(os.ReadFile(fmt.Sprintf("/proc/self/task/%d/status", unix.Gettid()))))
+	return regexp.MustCompile(`SigBlk:.*`).FindString(status)
 }
 
 // spareThreads has the runtime start threads now, so that it needs none when it can have none.

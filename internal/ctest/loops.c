@@ -139,3 +139,16 @@ void ignore_children(int yes)
 	else
 		sigaction(SIGCHLD, &saved, NULL);
 }
+
+static int *at_exit_ran;
+
+static void on_exit_store(void)
+{
+	*at_exit_ran = 1;
+}
+
+int at_exit_store(int *ran)
+{
+	at_exit_ran = ran;
+	return atexit(on_exit_store) == 0 ? 0 : ENOMEM;
+}
