@@ -119,7 +119,8 @@ func fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, held time.
 	return int(p), time.Duration(ns), err
 }
 
-// waitPidfd is waitid(2) on a pidfd. With WNOHANG, and the child still running, wpid is 0.
+// waitPidfd is waitid(2) on a pidfd, for a child's end. With WNOHANG, and the child still running,
+// wpid is 0.
 func waitPidfd(pidfd uintptr, options int) (wpid int, status unix.WaitStatus, err error) {
 	var p C.pid_t
 	var s C.int

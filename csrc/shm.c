@@ -147,21 +147,16 @@ int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status)
 #define P_PIDFD 3 /* Linux 5.4 */
 #endif
 
-/* The status word that waitpid(2) would have given. */
+/* The status word that waitpid(2) would have given for a child that ended. */
 static int wait_status(const siginfo_t *info)
 {
 	switch (info->si_code) {
 	case CLD_EXITED:
-		return (info->si_status & 0xff) << 8;
+		return info->si_status << 8;
 	case CLD_DUMPED:
 		return info->si_status | 0x80;
-	case CLD_STOPPED:
-	case CLD_TRAPPED:
-		return (info->si_status & 0xff) << 8 | 0x7f;
-	case CLD_CONTINUED:
-		return 0xffff;
 	}
-	return info->si_status;
+	return info->si_status; /* CLD_KILLED */
 }
 
 int shm_waitpidfd(int pidfd, int options, pid_t *wpid, int *status)

@@ -35,7 +35,7 @@ int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, 
 int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid, int64_t *held);
 int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status);
 
-/* Like shm_waitpid, for the child behind a pidfd; options are waitid(2)'s. */
+/* Like shm_waitpid, for the child behind a pidfd; options are WEXITED and, if wanted, WNOHANG. */
 int shm_waitpidfd(int pidfd, int options, pid_t *wpid, int *status);
 
 #endif

@@ -91,7 +91,7 @@ func IgnoreChildren(yes bool) {
 	C.ignore_children(ignore)
 }
 
-// AtExit has C's exit(3), which Go's os.Exit is not, store 1 at ran.
+// AtExit has C's exit(3), called in a child, store 1 at ran.
 func AtExit(ran unsafe.Pointer) error { return result(C.at_exit_store((*C.int)(ran))) }
 
 func flags(sharing shm.Sharing) int {

@@ -140,15 +140,20 @@ void ignore_children(int yes)
 		sigaction(SIGCHLD, &saved, NULL);
 }
 
-static int *at_exit_ran;
+static struct {
+	pid_t pid;
+	int *ran;
+} at_exit;
 
 static void on_exit_store(void)
 {
-	*at_exit_ran = 1;
+	if (getpid() != at_exit.pid)
+		*at_exit.ran = 1;
 }
 
 int at_exit_store(int *ran)
 {
-	at_exit_ran = ran;
+	at_exit.pid = getpid();
+	at_exit.ran = ran;
 	return atexit(on_exit_store) == 0 ? 0 : ENOMEM;
 }

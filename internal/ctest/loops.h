@@ -17,6 +17,6 @@ void copy_memory(void *dst, const void *src, size_t length);
 int interrupt_start(int tid, int *astray);
 void interrupt_stop(void);
 void ignore_children(int yes);
-int at_exit_store(int *ran); /* has exit(3) store 1 there */
+int at_exit_store(int *ran); /* has exit(3), in another process than this, store 1 there */
 
 #endif
