@@ -540,7 +540,7 @@ func TestForkTimeIsMeasured(t *testing.T) {
 	start := time.Now()
 	p := forked(t, m, ctest.Status)
 	assert.NoError(t, wait(t, p))
-	assert.Positive(t, p.ForkTime())
+	assert.Greater(t, p.ForkTime(), time.Microsecond, "no kernel is so fast")
 	assert.LessOrEqual(t, p.ForkTime(), time.Since(start))
 }
 

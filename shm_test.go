@@ -513,6 +513,20 @@ func TestMappingIsUsedFromManyGoroutines(t *testing.T) {
 	})
 }
 
+func TestMmapMapsAFileFromItsOffset(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "")
+	require.NoError(t, err)
+	defer f.Close()
+	_, err = f.WriteString(strings.Repeat("a", page) + strings.Repeat("b", page))
+	require.NoError(t, err)
+	p, err := shm.Mmap(nil, page, unix.PROT_READ, unix.MAP_SHARED, int(f.Fd()), page)
+	require.NoError(t, err)
+	assert.Equal(t, byte('b'), *(*byte)(p))
+	assert.NoError(t, shm.Munmap(p, page))
+	_, err = shm.Mmap(nil, page, unix.PROT_READ, unix.MAP_SHARED, int(f.Fd()), 1)
+	assert.Equal(t, unix.EINVAL, err)
+}
+
 func TestMapWithoutDevZero(t *testing.T) {
 	attr := &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 	if os.Getuid() != 0 { // to mount takes root, of a user namespace at least
