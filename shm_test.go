@@ -427,7 +427,8 @@ func TestUnreachableMappingIsUnmapped(t *testing.T) {
 		kept.Bytes()[0] = 7
 		m, err := shm.Map(sharing, 16*page, cfg)
 		require.NoError(t, err)
-		require.NoError(t, m.Resize(8*page, shm.MayMove)) // the cleanup must know
+		require.NoError(t, m.MoveTo(newMapping(t, sharing, 16*page, cfg))) // the cleanup must know
+		require.NoError(t, m.Resize(8*page, shm.InPlace))
 		end := uintptr(m.Addr()) + 8*page - 1
 		require.NotEqual(t, "nothing", mapsAt(end))
 		runtime.KeepAlive(m)
