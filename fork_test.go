@@ -510,6 +510,19 @@ func TestOtherChildrenAreLeftAlone(t *testing.T) {
 	wg.Wait()
 }
 
+// os/exec holds this lock while it has a pipe open that no child but its own may hold.
+func TestForkHonoursTheForkLock(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	syscall.ForkLock.Lock()
+	forking := make(chan *shm.Process)
+	go func() { forking <- must(m.Fork(ctest.Increment, nil)) }()
+	time.Sleep(20 * time.Millisecond)
+	assert.Zero(t, getInt(m), "no child yet")
+	syscall.ForkLock.Unlock()
+	assert.NoError(t, wait(t, <-forking))
+	assert.Equal(t, 1, getInt(m))
+}
+
 // A child outlives its parent, and the memory outlives it with the child.
 func TestChildOutlivesAKilledParent(t *testing.T) {
 	const env = "SHM_TEST_ORPHAN"

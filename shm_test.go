@@ -441,6 +441,32 @@ func TestUnreachableMappingIsUnmapped(t *testing.T) {
 	})
 }
 
+func TestCloseWaitsForThoseInside(t *testing.T) {
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		for range 10 {
+			m := newMapping(t, sharing, 4<<20, cfg)
+			var users sync.WaitGroup
+			for i := range 4 {
+				users.Add(1)
+				go func() {
+					defer users.Done()
+					p := make([]byte, m.Len())
+					for err := error(nil); !errors.Is(err, shm.ErrClosed); {
+						if i%2 == 0 {
+							_, err = m.ReadAt(p, 0)
+						} else {
+							_, err = m.WriteAt(p, 0)
+						}
+					}
+				}()
+			}
+			time.Sleep(time.Millisecond)
+			assert.NoError(t, m.Close())
+			users.Wait()
+		}
+	})
+}
+
 // Until its last method has returned a mapping is in use, whatever the garbage collector sees.
 func TestMappingInUseStays(t *testing.T) {
 	stop := make(chan struct{})
