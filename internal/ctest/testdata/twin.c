@@ -175,6 +175,13 @@ static void wait_for(pid_t pid, int options)
 int main(void)
 {
 	char line[512];
+	sigset_t none;
+
+	/* What is ignored or blocked is inherited: the twin is not to depend on who ran it. */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (int sig = 1; sig <= SIGRTMAX; sig++)
+		signal(sig, SIG_DFL);
 
 	while (fgets(line, sizeof(line), stdin) != NULL) {
 		int n = 0;
