@@ -179,7 +179,6 @@ func (p *Process) ForkTime() time.Duration { return p.forkTime }
 // child runs on and can be waited for again. Any number of goroutines may wait, any number of
 // times, and all get the same answer; a waiting goroutine holds no thread. See waitid(2).
 func (p *Process) Wait(ctx context.Context) error {
-	defer runtime.KeepAlive(p)
 	if ctx.Done() == nil { // there is only the child to wait for
 		p.reap.Do(p.wait)
 		return p.err

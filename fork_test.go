@@ -548,6 +548,15 @@ func TestChildOutlivesAKilledParent(t *testing.T) {
 	unix.Kill(os.Getpid(), unix.SIGKILL)
 }
 
+func TestWaitClosesWhatForkOpened(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	before := openDescriptors()
+	p := forked(t, m, ctest.Status)
+	assert.Equal(t, before+1, openDescriptors(), "a pidfd")
+	assert.NoError(t, wait(t, p))
+	assert.Equal(t, before, openDescriptors())
+}
+
 func TestForkTimeIsMeasured(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	start := time.Now()

@@ -141,6 +141,27 @@ func TestWaitWithoutThePoller(t *testing.T) {
 	assert.Regexp(t, `poll\(\[\{fd=\d+, events=POLLIN\}\]`, string(must(os.ReadFile(trace))))
 }
 
+// A child that cannot be watched is not kept.
+func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
+	trace := filepath.Join(t.TempDir(), "trace")
+	fork := exec.Command(needStrace(t), "-f", "-o", trace, "-e", "trace=pidfd_open,kill,wait4",
+		"-e", "inject=pidfd_open:error=EMFILE:when=2", // the first is the one before the fork
+		forkWaitInGo(t), "mapping", "1")
+	got := outcomeOf(t, fork)
+	assert.Equal(t, 1, got.status)
+	assert.Contains(t, got.stderr, "shm: fork 4096 bytes: pidfd_open: too many open files")
+	var child string
+	for _, c := range traced(t, trace) {
+		if c.name == "kill" && strings.HasSuffix(c.text, ", SIGKILL)") && c.result == "0" {
+			child = strings.TrimSuffix(strings.TrimPrefix(c.text, "kill("), ", SIGKILL)")
+		}
+		if c.name == "wait4" && child != "" && c.result == child {
+			return
+		}
+	}
+	assert.Fail(t, "no child was killed and reaped")
+}
+
 func needStrace(t *testing.T) string {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
@@ -162,20 +183,11 @@ func (c call) forks() bool {
 	return strings.HasPrefix(c.name, "clone") && strings.Contains(c.text, "SIGCHLD") || strings.HasSuffix(c.name, "fork")
 }
 
-// systemCalls runs a program under strace and returns the system calls by which parent and child
-// map, share and wait, in order. What differs from run to run has a name put for it.
-func systemCalls(t *testing.T, program string) map[string][]string {
-	file := filepath.Join(t.TempDir(), "trace")
-	out, err := exec.Command(needStrace(t), "-f", "-o", file, "-e", "signal=none",
-		"-e", "trace=mmap,munmap,openat,close,clone,clone3,fork,vfork,wait4,waitid", program).CombinedOutput()
-	require.NoError(t, err, "%s", out)
+// traced returns the calls of a trace in the order of their ends, those put together again that
+// others interrupted.
+func traced(t *testing.T, file string) (all []call) {
 	trace, err := os.ReadFile(file)
 	require.NoError(t, err)
-
-	// Calls that others interrupted are put together again. A child's first calls may stand before
-	// the end of the fork that made it, so its pid is looked for first.
-	var all []call
-	var region, fd, child string
 	begun := map[string]string{} // by thread
 	for line := range strings.Lines(string(trace)) {
 		line = strings.TrimSpace(line)
@@ -186,12 +198,23 @@ func systemCalls(t *testing.T, program string) map[string][]string {
 		if m := resumed.FindStringSubmatch(line); m != nil {
 			line = m[1] + " " + begun[m[1]] + m[2]
 		}
-		m := finished.FindStringSubmatch(line)
-		if m == nil {
-			continue
+		if m := finished.FindStringSubmatch(line); m != nil {
+			all = append(all, call{m[1], m[2], m[3], m[4]})
 		}
-		c := call{m[1], m[2], m[3], m[4]}
-		all = append(all, c)
+	}
+	return all
+}
+
+// systemCalls runs a program under strace and returns the system calls by which parent and child
+// map, share and wait, in order. What differs from run to run has a name put for it.
+func systemCalls(t *testing.T, program string) map[string][]string {
+	file := filepath.Join(t.TempDir(), "trace")
+	out, err := exec.Command(needStrace(t), "-f", "-o", file, "-e", "signal=none",
+		"-e", "trace=mmap,munmap,openat,close,clone,clone3,fork,vfork,wait4,waitid", program).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	all := traced(t, file)
+	var region, fd, child string // a child's first calls may stand before the end of the fork that made it
+	for _, c := range all {
 		switch {
 		case c.forks():
 			child = c.result
@@ -199,7 +222,6 @@ func systemCalls(t *testing.T, program string) map[string][]string {
 			region = c.result
 		}
 	}
-
 	require.NotEmpty(t, region, "it maps")
 	require.NotEmpty(t, child, "it forks")
 

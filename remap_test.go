@@ -191,7 +191,7 @@ func TestMoveToRefused(t *testing.T) {
 
 func TestMoveToFromManyGoroutines(t *testing.T) {
 	a, b := newMapping(t, shm.Private, page, nil), newMapping(t, shm.Shared, page, nil)
-	for range 200 {
+	for range 2000 {
 		var wg sync.WaitGroup
 		var errs [2]error
 		wg.Add(2)
