@@ -136,7 +136,7 @@ func TestWaitWithoutThePoller(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace")
 	out, err := exec.Command(needStrace(t), "-f", "-o", trace, "-e", "trace=epoll_ctl,poll,ppoll,waitid",
 		"-e", "inject=epoll_ctl:error=ENOSPC:when=2+", // the first is the poller's own
-		forkWaitInGo(t), "mapping", "5").CombinedOutput()
+		forkWaitInGo(t), "locked", "5").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	assert.Regexp(t, `poll\(\[\{fd=\d+, events=POLLIN\}\]`, string(must(os.ReadFile(trace))))
 }
@@ -145,8 +145,8 @@ func TestWaitWithoutThePoller(t *testing.T) {
 func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace")
 	fork := exec.Command(needStrace(t), "-f", "-o", trace, "-e", "trace=pidfd_open,kill,wait4",
-		"-e", "inject=pidfd_open:error=EMFILE:when=2", // the first is the one before the fork
-		forkWaitInGo(t), "mapping", "1")
+		"-e", "inject=pidfd_open:error=EMFILE:when=2", // of a thread; the first is the one before the fork
+		forkWaitInGo(t), "locked", "1")
 	got := outcomeOf(t, fork)
 	assert.Equal(t, 1, got.status)
 	assert.Contains(t, got.stderr, "shm: fork 4096 bytes: pidfd_open: too many open files")
@@ -159,7 +159,7 @@ func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
 			return
 		}
 	}
-	assert.Fail(t, "no child was killed and reaped")
+	assert.Fail(t, "no child was killed and reaped", "%s", must(os.ReadFile(trace)))
 }
 
 func needStrace(t *testing.T) string {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -25,6 +26,9 @@ func main() {
 	start := time.Now()
 	switch os.Args[1] {
 	case "mapping": // Mapping.Fork and Process.Wait
+		err = mapping(n)
+	case "locked": // the same, on one thread
+		runtime.LockOSThread()
 		err = mapping(n)
 	case "raw": // Fork and Waitpid
 		err = raw(n)
