@@ -103,20 +103,30 @@ func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 	if err != nil {
 		return nil, &Error{op, length, os.NewSyscallError("fork", err)}
 	}
+	p := &Process{&process{pid: pid, forkTime: forkTime}}
 	fd, err := openPidfd(pid)
-	if err != nil {
+	switch {
+	case errors.Is(err, unix.ESRCH): // it has ended, and someone else has reaped it
+		p.reap.Do(func() { p.err = p.gone(err) })
+		return p, nil
+	case err != nil:
 		// Another thread took the last descriptor. A child that cannot be watched is not kept.
-		_ = unix.Kill(pid, unix.SIGKILL)
-		_, _, _ = Waitpid(pid, 0)
+		if wpid, _, err := Waitpid(pid, unix.WNOHANG); wpid == 0 && err == nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, _, _ = Waitpid(pid, 0)
+		}
 		return nil, &Error{op, length, err}
 	}
-	p := &Process{&process{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), forkTime: forkTime}}
+	p.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	runtime.AddCleanup(p, func(p *process) { p.watched() }, p.process)
 	return p, nil
 }
 
 func openPidfd(pid int) (int, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err == unix.EINVAL {
+		return -1, fmt.Errorf("%w, needs Linux 5.10 or later", os.NewSyscallError("pidfd_open", err))
+	}
 	return fd, os.NewSyscallError("pidfd_open", err)
 }
 
@@ -132,28 +142,29 @@ func (p *process) wait() {
 		wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG)
 		return wpid != 0 || err != nil
 	}
-	conn, connErr := p.pidfd.SyscallConn()
-	if connErr == nil {
-		connErr = conn.Read(ended)
+	conn, pollErr := p.pidfd.SyscallConn()
+	if pollErr == nil {
+		pollErr = conn.Read(ended)
 	}
-	if connErr != nil {
+	if pollErr != nil {
 		// The poller has no room for it (epoll(7), max_user_watches). So this one costs a thread.
-		connErr = conn.Control(func(fd uintptr) {
+		_ = conn.Control(func(fd uintptr) {
 			for !ended(fd) {
 				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
 			}
 		})
 	}
 	switch {
-	case connErr != nil:
-		p.err = &Error{"wait", 0, connErr}
-	case errors.Is(err, unix.ECHILD):
-		p.err = &Error{"wait", 0, fmt.Errorf("%w: SIGCHLD is ignored, or this program reaped child %d elsewhere", os.NewSyscallError("waitid", err), p.pid)}
 	case err != nil:
-		p.err = &Error{"wait", 0, os.NewSyscallError("waitid", err)}
+		p.err = p.gone(os.NewSyscallError("waitid", err))
 	case status != 0:
 		p.err = &ExitError{p.pid, status}
 	}
+}
+
+// gone is what Wait returns where the child's status cannot be had.
+func (p *process) gone(err error) error {
+	return fmt.Errorf("shm: wait for child %d: %w: its status is lost, as SIGCHLD is ignored or this program reaped it elsewhere", p.pid, err)
 }
 
 // watched returns a channel that is closed once the child is reaped. It does not wait.
@@ -177,7 +188,8 @@ func (p *Process) ForkTime() time.Duration { return p.forkTime }
 // Wait waits until the child has ended. It returns nil if that was with exit status 0, an
 // [*ExitError] if it was otherwise, and the context's error if the context ends first: then the
 // child runs on and can be waited for again. Any number of goroutines may wait, any number of
-// times, and all get the same answer; a waiting goroutine holds no thread. See waitid(2).
+// times, and all get the same answer; a waiting goroutine holds no thread. Where the child was reaped
+// by another, or SIGCHLD is ignored, the error wraps ECHILD or ESRCH. See waitid(2).
 func (p *Process) Wait(ctx context.Context) error {
 	if ctx.Done() == nil { // there is only the child to wait for
 		p.reap.Do(p.wait)
@@ -197,8 +209,8 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
-// Signal sends the child a signal. Once the child is reaped it returns [os.ErrProcessDone]; it
-// never reaches another process. See pidfd_send_signal(2).
+// Signal sends the child a signal, by its pidfd: a process that got the child's pid later is never
+// meant. Once the child is reaped it returns [os.ErrProcessDone]. See pidfd_send_signal(2).
 func (p *Process) Signal(sig unix.Signal) error {
 	err := os.ErrProcessDone
 	if conn, connErr := p.pidfd.SyscallConn(); connErr == nil {

@@ -478,7 +478,16 @@ func TestWaitSaysWhenTheStatusIsGone(t *testing.T) {
 	setInt(m, 1)
 	err := wait(t, p)
 	assert.ErrorIs(t, err, unix.ECHILD)
-	assert.EqualError(t, err, fmt.Sprintf("shm: wait 0 bytes: waitid: no child processes: SIGCHLD is ignored, or this program reaped child %d elsewhere", p.Pid()))
+	assert.EqualError(t, err, fmt.Sprintf("shm: wait for child %d: waitid: no child processes: its status is lost, as SIGCHLD is ignored or this program reaped it elsewhere", p.Pid()))
+
+	for range 300 { // those that are gone before they can be watched, too
+		p, err := m.Fork(ctest.Exit, nil)
+		require.NoError(t, err)
+		if err := wait(t, p); !errors.Is(err, unix.ECHILD) {
+			assert.ErrorIs(t, err, unix.ESRCH)
+			assert.ErrorIs(t, p.Kill(), os.ErrProcessDone)
+		}
+	}
 }
 
 func TestOtherChildrenAreLeftAlone(t *testing.T) {

@@ -34,6 +34,7 @@ var programs = []program{
 func goBuildOnce(pkg, tags string) func(testing.TB) string {
 	once := sync.OnceValues(func() (string, error) {
 		program := filepath.Join(scratch, filepath.Base(pkg)+"-go-"+tags)
+		readSources(pkg)
 		return program, goCommand(".", "build", "-tags", tags, "-o", program, pkg)
 	})
 	return func(t testing.TB) string {

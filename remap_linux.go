@@ -14,7 +14,7 @@ type Move int
 
 const (
 	InPlace Move = iota // flags 0: ENOMEM where the pages behind are taken
-	MayMove             // MREMAP_MAYMOVE: on moving, what Bytes, Addr, At and Slice returned becomes invalid
+	MayMove             // MREMAP_MAYMOVE: what Bytes, Addr, At and Slice returned becomes invalid
 )
 
 func (move Move) flags() (int, error) {
@@ -24,13 +24,14 @@ func (move Move) flags() (int, error) {
 	case MayMove:
 		return unix.MREMAP_MAYMOVE, nil
 	}
-	return 0, fmt.Errorf("Move(%d): %w", int(move), unix.EINVAL)
+	return 0, fmt.Errorf("Move(%d), must be InPlace or MayMove: %w", int(move), unix.EINVAL)
 }
 
 // Resize makes the mapping length bytes long. Pages are moved, never copied, and a failed call
 // leaves all as it was.
 //
-// Shrinking unmaps the pages beyond the new length, in place. On growing again, pages of a private
+// Shrinking unmaps the pages beyond the new length, in place: what Bytes, At and Slice returned of
+// them becomes invalid. On growing again, pages of a private
 // mapping read zero; those of a shared one hold their old bytes, since the memory behind it stays.
 // Bytes beyond Len in the last page are kept by both.
 //
@@ -67,14 +68,19 @@ var moving sync.Mutex
 // MoveTo moves the mapping's pages to where dst is (MREMAP_MAYMOVE|MREMAP_FIXED): dst's own pages
 // are gone, and dst is closed by it. m keeps its length; dst must span at least as many pages, or
 // the call is refused with ErrRange, as it would replace memory that is not dst's. What Bytes, Addr,
-// At and Slice returned, of both, becomes invalid. A failed call leaves both as they were. See
-// mremap(2).
+// At and Slice returned, of both, becomes invalid. What is refused leaves both as they were. If the
+// kernel fails the move it may have cleared the place already, or have moved a part (of memory that
+// was split by mprotect(2) or mseal(2), say): what is lost by that is closed, and the error says so.
+// See mremap(2).
 func (m *Mapping) MoveTo(dst *Mapping) error {
 	const op = "move"
 	moving.Lock()
 	defer moving.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if dst == nil {
+		dst = new(Mapping) // as good as closed
+	}
 	if dst != m {
 		dst.mu.Lock()
 		defer dst.mu.Unlock()
@@ -89,14 +95,27 @@ func (m *Mapping) MoveTo(dst *Mapping) error {
 	if pages(length) > pages(dst.mem.length) {
 		return &Error{op, length, fmt.Errorf("onto a mapping of %d bytes: %w, map it larger", dst.mem.length, ErrRange)}
 	}
+	moved := pages(length) * os.Getpagesize()
 	addr, err := Mremap(m.mem.addr, length, length, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, dst.mem.addr)
 	if err != nil {
-		return &Error{op, length, os.NewSyscallError("mremap", err)}
+		err = os.NewSyscallError("mremap", err)
+		switch {
+		case !m.mem.isWhole(moved): // a part of it moved: neither is what it was
+			if dst.mem.isWhole(moved) {
+				_ = dst.mem.unmap()
+			}
+			dst.forget()
+			m.forget()
+			err = fmt.Errorf("%w, in its midst: both are lost, and closed", err)
+		case !dst.mem.isWhole(moved):
+			dst.forget()
+			err = fmt.Errorf("%w, when the place was cleared: it is closed", err)
+		}
+		return &Error{op, length, err}
 	}
 	m.mem.addr = addr
 
 	// What was moved over is m's now. Should the rest of dst not go, dst still holds it.
-	moved := pages(length) * os.Getpagesize()
 	if rest := dst.mem.length - moved; rest > 0 {
 		dst.mem.addr, dst.mem.length = unsafe.Add(dst.mem.addr, moved), rest
 		if err := dst.mem.unmap(); err != nil {
@@ -105,6 +124,12 @@ func (m *Mapping) MoveTo(dst *Mapping) error {
 	}
 	dst.forget()
 	return nil
+}
+
+// isWhole says whether the first length bytes are still mapped.
+func (mem *memory) isWhole(length int) bool {
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(mem.addr), uintptr(length), uintptr(unsafe.Pointer(unsafe.SliceData(make([]byte, pages(length))))))
+	return errno != unix.ENOMEM
 }
 
 func pages(length int) int {

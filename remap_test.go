@@ -91,7 +91,7 @@ func TestResizeInPlaceIsBlocked(t *testing.T) {
 		require.NoError(t, m.Resize(3*page, shm.MayMove))
 		assert.NotEqual(t, addr, m.Addr())
 		assert.Equal(t, want, m.Bytes()[:2*page])
-		assert.Equal(t, "nothing", mapsAt(uintptr(addr)))
+		assert.False(t, holds(uintptr(addr), want[0]))
 	})
 }
 
@@ -146,17 +146,17 @@ func TestMoveTo(t *testing.T) {
 			for _, dstSharing := range []shm.Sharing{shm.Private, shm.Shared} {
 				m, dst := newMapping(t, sharing, row.m, cfg), newMapping(t, dstSharing, row.dst, nil)
 				want, from, to := pattern(m), uintptr(m.Addr()), uintptr(dst.Addr())
-				pattern(dst)
+				there := pattern(dst)
 
 				require.NoError(t, m.MoveTo(dst))
 				assert.Equal(t, to, uintptr(m.Addr()))
 				assert.Equal(t, want, m.Bytes())
 				assert.Equal(t, sharing, m.Sharing())
-				assert.Equal(t, "nothing", mapsAt(from))
+				assert.False(t, holds(from, want[0]))
 				assert.ErrorIs(t, dst.Close(), shm.ErrClosed)
 				assert.Nil(t, dst.Bytes())
 				for tail := to + uintptr(row.m+page-1)&^(page-1); tail < to+uintptr(row.dst); tail += page {
-					assert.Equal(t, "nothing", mapsAt(tail))
+					assert.False(t, holds(tail, there[tail-to]))
 				}
 
 				if sharing == shm.Shared {
@@ -182,11 +182,38 @@ func TestMoveToRefused(t *testing.T) {
 		assert.ErrorIs(t, m.MoveTo(m), unix.EINVAL)
 		assert.ErrorIs(t, m.MoveTo(closed), shm.ErrClosed)
 		assert.ErrorIs(t, closed.MoveTo(m), shm.ErrClosed)
+		assert.ErrorIs(t, m.MoveTo(nil), shm.ErrClosed)
 
 		assert.Equal(t, addr, m.Addr())
 		assert.Equal(t, want, m.Bytes())
 		assert.Equal(t, wantSmall, small.Bytes())
 	})
+}
+
+// A move that the kernel fails in its midst may have cleared the place. Neither mapping may then
+// believe in memory that it has not.
+func TestMoveToFailsInItsMidst(t *testing.T) {
+	const mseal = 462 // Linux 6.10
+	if !inOwnProcess(t, nil) {
+		return
+	}
+	m, dst := newMapping(t, shm.Private, 4*page, &shm.Config{Technique: shm.Anonymous}), newMapping(t, shm.Private, 6*page, nil)
+	want := pattern(m)
+	_, _, errno := unix.Syscall(mseal, uintptr(m.Addr())+2*page, page, 0)
+	if errno == unix.ENOSYS {
+		t.Skip("this kernel cannot seal memory")
+	}
+	require.Zero(t, errno)
+
+	err := m.MoveTo(dst)
+	assert.ErrorIs(t, err, unix.EPERM)
+	if b := m.Bytes(); b != nil { // it failed before it began
+		assert.Equal(t, want, b)
+		return
+	}
+	assert.ErrorContains(t, err, "both are lost, and closed")
+	assert.ErrorIs(t, m.Close(), shm.ErrClosed)
+	assert.ErrorIs(t, dst.Close(), shm.ErrClosed)
 }
 
 func TestMoveToFromManyGoroutines(t *testing.T) {

@@ -141,10 +141,13 @@ var (
 type Error struct {
 	Op     string // what was attempted: "map", "resize", ...
 	Length int    // the length that it was attempted with, in bytes
-	Err    error  // an *os.SyscallError if the kernel refused, else one of the sentinels
+	Err    error  // wraps an *os.SyscallError if the kernel refused, else a sentinel, EINVAL or errors.ErrUnsupported
 }
 
 func (e *Error) Error() string {
+	if errors.Is(e.Err, ErrClosed) { // and has no length
+		return fmt.Sprintf("shm: %s: %v", e.Op, e.Err)
+	}
 	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
 }
 
@@ -313,7 +316,7 @@ func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 	var t T
 	size := int(unsafe.Sizeof(t))
 	if n < 0 || size > 0 && n > math.MaxInt/size {
-		return nil, &Error{op, size, fmt.Errorf("%d of them: %w", n, ErrRange)}
+		return nil, &Error{op, size, fmt.Errorf("%d of them at offset %d: %w", n, off, ErrRange)}
 	}
 	p, err := m.view(op, reflect.TypeFor[T](), off, n*size)
 	if err != nil {

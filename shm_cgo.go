@@ -15,6 +15,7 @@ package shm
 #cgo noescape shm_mremap
 #cgo nocallback shm_mremap
 #cgo noescape shm_fork
+#cgo nocallback shm_fork
 #cgo noescape shm_waitpid
 #cgo nocallback shm_waitpid
 #cgo noescape shm_waitpidfd
@@ -26,6 +27,7 @@ import "C"
 
 import (
 	"embed"
+	"fmt"
 	"os"
 	"time"
 	"unsafe"
@@ -94,14 +96,19 @@ func Waitpid(pid, options int) (wpid int, status unix.WaitStatus, err error) {
 
 const defaultTechnique Technique = C.SHM_BUILD_DEFAULT
 
-// mapMemory maps by technique. It fails with an *os.SyscallError.
+// mapMemory maps by technique.
 func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer, error) {
-	var flags int // stays 0, which the kernel refuses, if sharing is neither
+	if technique != Anonymous && technique != DevZero {
+		return nil, fmt.Errorf("%v: %w", technique, unix.EINVAL)
+	}
+	var flags int
 	switch sharing {
 	case Private:
 		flags = unix.MAP_PRIVATE
 	case Shared:
 		flags = unix.MAP_SHARED
+	default:
+		return nil, fmt.Errorf("%v, must be Private or Shared: %w", sharing, unix.EINVAL)
 	}
 	var call *C.char
 	var addr unsafe.Pointer

@@ -36,7 +36,9 @@ func TestMain(m *testing.M) {
 		goTwin()
 		os.Exit(0)
 	}
-	scratch = must(os.MkdirTemp("", "shm-test-"))
+	if os.Getenv("SHM_TEST_PROCESS")+os.Getenv("SHM_TEST_ORPHAN") == "" { // they may not live to remove it
+		scratch = must(os.MkdirTemp("", "shm-test-"))
+	}
 	r, w, err := os.Pipe() // the runtime's poller opens its own descriptors, here and not in a test
 	must(0, err)
 	r.Close()
@@ -114,6 +116,14 @@ func newMapping(t testing.TB, sharing shm.Sharing, length int, cfg *shm.Config) 
 	return m
 }
 
+// holds says whether a byte is to be found at an address. What was unmapped there may be another
+// thread's by now: that it is no longer ours is all that can be asked.
+func holds(addr uintptr, b byte) bool {
+	got := []byte{0}
+	_, err := unix.ProcessVMReadv(os.Getpid(), []unix.Iovec{{Base: &got[0], Len: 1}}, []unix.RemoteIovec{{Base: addr, Len: 1}}, 0)
+	return err == nil && got[0] == b
+}
+
 // inOwnProcess runs the rest of the calling test in a process of its own, for what cannot be
 // undone. It returns true there, and false in the test's own process once that has passed.
 func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr) bool {
@@ -131,6 +141,9 @@ func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr) bool {
 		t.Skip("this machine allows no namespace of one's own")
 	}
 	assert.NoError(t, err, "%s", out)
+	if strings.Contains(string(out), "--- SKIP: "+t.Name()) {
+		t.Skipf("%s", out)
+	}
 	assert.Contains(t, string(out), "--- PASS: "+t.Name())
 	return false
 }
@@ -206,7 +219,7 @@ func TestMapFailsAsMmapDoes(t *testing.T) {
 		_, err := shm.Map(sharing, page, nil)
 		assert.ErrorIs(t, err, unix.EINVAL)
 	}
-	for _, technique := range []shm.Technique{-1, 9, math.MaxInt} {
+	for _, technique := range []shm.Technique{-1, 9, math.MaxInt, 1<<32 + shm.Anonymous} {
 		_, err := shm.Map(shm.Private, page, &shm.Config{Technique: technique})
 		assert.ErrorIs(t, err, unix.EINVAL)
 	}
@@ -430,12 +443,13 @@ func TestUnreachableMappingIsUnmapped(t *testing.T) {
 		require.NoError(t, m.MoveTo(newMapping(t, sharing, 16*page, cfg))) // the cleanup must know
 		require.NoError(t, m.Resize(8*page, shm.InPlace))
 		end := uintptr(m.Addr()) + 8*page - 1
-		require.NotEqual(t, "nothing", mapsAt(end))
+		m.Bytes()[8*page-1] = 0xa5
+		require.True(t, holds(end, 0xa5))
 		runtime.KeepAlive(m)
 
 		assert.True(t, eventually(func() bool {
 			runtime.GC()
-			return mapsAt(end) == "nothing"
+			return !holds(end, 0xa5)
 		}))
 		assert.Equal(t, byte(7), kept.Bytes()[0])
 	})
@@ -502,13 +516,15 @@ func TestMappingInUseStays(t *testing.T) {
 
 func TestClosedMappingIsNotUnmappedAgain(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		m, err := shm.Map(sharing, page, cfg)
-		require.NoError(t, err)
-		addr := m.Addr()
-		require.NoError(t, m.Close())
-		again, err := shm.Mmap(addr, page, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_FIXED, -1, 0)
-		require.NoError(t, err)
-		m = nil
+		var again unsafe.Pointer
+		require.True(t, eventually(func() bool { // another thread may map something there
+			m := must(shm.Map(sharing, page, cfg))
+			addr := m.Addr()
+			require.NoError(t, m.Close())
+			var err error
+			again, err = shm.Mmap(addr, page, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+			return err == nil
+		}))
 		for range 5 {
 			runtime.GC()
 		}
@@ -563,7 +579,9 @@ func TestMapWithoutDevZero(t *testing.T) {
 	if !inOwnProcess(t, attr) {
 		return
 	}
-	require.NoError(t, unix.Mount("none", "/dev", "tmpfs", 0, ""))
+	if err := unix.Mount("none", "/dev", "tmpfs", 0, ""); err != nil {
+		t.Skipf("this machine allows no mounts in a namespace of one's own: %v", err)
+	}
 	_, err := shm.Map(shm.Shared, page, &shm.Config{Technique: shm.DevZero})
 	assert.EqualError(t, err, "shm: map 4096 bytes: open: no such file or directory")
 	assert.ErrorIs(t, err, unix.ENOENT)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,7 +27,9 @@ import (
 // (internal/ctest/testdata/twin.c says what its commands are) and, through this package's calls,
 // in this process, and both must print the same.
 //
-// "$sharing" and "$source" stand for what is being tested; names of flags for their numbers.
+// "$sharing" and "$source" stand for what is being tested; names of flags for their numbers. What a
+// script unmaps, another thread may map at once: so scripts work within a reservation r, which
+// reserved encloses in a larger one, and leave holes too small for what a thread maps.
 
 var twinScripts = []struct{ name, script string }{
 	{"map zero-filled and writable", `
@@ -53,10 +56,11 @@ var twinScripts = []struct{ name, script string }{
 		mmap a r+0x1000 4096 rw $sharing|fixed $source
 		get r+0x1000`},
 	{"map noreplace", `
-		mmap r 0 0x2000 rw $sharing $source
-		mmap a r 4096 rw $sharing|noreplace $source
-		munmap r 4096
-		mmap a r 4096 rw $sharing|noreplace $source`},
+		mmap r 0 0x3000 none private anon
+		mmap a r 0x2000 rw $sharing|fixed $source
+		mmap b a 4096 rw $sharing|noreplace $source
+		munmap a 4096
+		mmap b a 4096 rw $sharing|noreplace $source`},
 	{"map part of a page", `
 		mmap r 0 0x2000 none private anon
 		mmap a r 100 rw $sharing|fixed $source
@@ -397,7 +401,7 @@ func TestWaitSeesEverySignal(t *testing.T) {
 // compareWithTwin runs a script in C and in Go, each in a process of its own, and holds each of
 // its parts, which begin with "echo", against the other.
 func compareWithTwin(t *testing.T, script string) {
-	script = numbers(script)
+	script = numbers(reserved(script))
 	inC := run(t, script, exec.Command(twinProgram(t)))
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -438,6 +442,11 @@ var twinProgram = compileOnce("twin", "internal/ctest/testdata/twin.c", "interna
 func compileOnce(name string, args ...string) func(testing.TB) string {
 	once := sync.OnceValues(func() (string, error) {
 		program := filepath.Join(scratch, name)
+		for _, arg := range args {
+			if strings.HasSuffix(arg, ".c") {
+				readSources(filepath.Dir(arg))
+			}
+		}
 		out, err := exec.Command(cc(), append([]string{"-std=gnu11", "-O2", "-o", program}, args...)...).CombinedOutput()
 		if err != nil {
 			return "", fmt.Errorf("%w: %s", err, out)
@@ -448,6 +457,15 @@ func compileOnce(name string, args ...string) func(testing.TB) string {
 		program, err := once()
 		require.NoError(t, err)
 		return program
+	}
+}
+
+// readSources reads a folder's sources, so that go test does not take a former result for theirs.
+func readSources(dir string) {
+	for _, pattern := range []string{"*.go", "*.[ch]"} {
+		for _, file := range must(filepath.Glob(filepath.Join(dir, pattern))) {
+			must(os.ReadFile(file))
+		}
 	}
 }
 
@@ -464,6 +482,11 @@ var flagNumbers = map[string]int{
 	"maymove": unix.MREMAP_MAYMOVE, "remap_fixed": unix.MREMAP_FIXED, "dontunmap": unix.MREMAP_DONTUNMAP,
 	"dontfork": unix.MADV_DONTFORK,
 	"nohang":   unix.WNOHANG, "untraced": unix.WUNTRACED, "continued": unix.WCONTINUED,
+}
+
+func reserved(script string) string {
+	return regexp.MustCompile(`mmap r 0 (\w+) none private anon`).ReplaceAllString(script,
+		"mmap q 0 0x20000 none private anon\nmmap r q+0x4000 $1 none private|fixed anon")
 }
 
 // numbers puts numbers for the names of flags, where the twin takes numbers.
