@@ -53,15 +53,78 @@ func BenchmarkMap(b *testing.B) {
 // BenchmarkRawFork forks a child that exits, and reaps it, by the calls as C has them; in C, by
 // the same calls in the same small Go process.
 func BenchmarkRawFork(b *testing.B) {
-	b.Run("impl=go", func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "raw") })
-	b.Run("impl=c", func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "c") })
+	b.Run("impl=go", func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "raw", strconv.Itoa(b.N)) })
+	b.Run("impl=c", func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "c", strconv.Itoa(b.N)) })
 }
 
 // BenchmarkForkWait is Mapping.Fork and Process.Wait in a small Go program; in C, fork and waitpid
 // in a small C program.
 func BenchmarkForkWait(b *testing.B) {
-	b.Run("impl=go/"+technique(), func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "mapping") })
-	b.Run("impl=c/"+technique(), func(b *testing.B) { runForkWait(b, forkWaitInC(b)) })
+	b.Run("impl=go/"+technique(), func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "mapping", strconv.Itoa(b.N)) })
+	b.Run("impl=c/"+technique(), func(b *testing.B) { runForkWait(b, forkWaitInC(b), strconv.Itoa(b.N)) })
+}
+
+// BenchmarkForkHeap is BenchmarkForkWait in programs with a heap, all of it touched: the Go heap left to
+// the child, and left out of it (Lean); in C, memory of malloc.
+func BenchmarkForkHeap(b *testing.B) {
+	for _, heap := range []int{0, 64, 1024} {
+		if heap<<20 > most() {
+			continue
+		}
+		name := fmt.Sprintf("/heap=%dMi", heap)
+		for _, mode := range []string{"mapping", "lean"} {
+			b.Run("impl="+map[string]string{"mapping": "go", "lean": "lean"}[mode]+name, func(b *testing.B) {
+				runForkWait(b, forkWaitInGo(b), mode, strconv.Itoa(b.N), strconv.Itoa(heap))
+			})
+		}
+		b.Run("impl=c"+name, func(b *testing.B) {
+			runForkWait(b, forkWaitInC(b), strconv.Itoa(b.N), strconv.Itoa(heap))
+		})
+	}
+}
+
+// BenchmarkCall is one call of a C function that adds 64 bytes: by a child that waits for it, by one that
+// is forked for it, and here; beside it what any call between processes takes at least, a futex passed there
+// and back, and what a process of its own takes.
+func BenchmarkCall(b *testing.B) {
+	m := newMapping(b, shm.Shared, 4096, nil)
+	b.Run("impl=pool", func(b *testing.B) {
+		p := newPool(b, m, 1, nil)
+		for b.Loop() {
+			if _, err := p.Call(background, ctest.Add, 0, 64); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("impl=pingpong", func(b *testing.B) {
+		b.ResetTimer()
+		if err := ctest.PingPong(b.N); err != nil {
+			b.Fatal(err)
+		}
+	})
+	for impl, cfg := range map[string]*shm.ForkConfig{"fork": nil, "lean": {Lean: true}} {
+		b.Run("impl="+impl, func(b *testing.B) {
+			for b.Loop() {
+				if err := shm.Call(background, ctest.Status, m, cfg); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("impl=exec", func(b *testing.B) {
+		for b.Loop() {
+			if err := exec.Command("/bin/true").Run(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("impl=cgo", func(b *testing.B) {
+		for b.Loop() {
+			if ctest.AddHere(m, 64) != 0 {
+				b.Fatal()
+			}
+		}
+	})
 }
 
 var (
@@ -69,9 +132,9 @@ var (
 	forkWaitInC  = compileOnce("forkwait-c", "internal/ctest/testdata/forkwait.c", "internal/ctest/loops.c")
 )
 
-// runForkWait has a program fork b.N times, and takes its own word for the time.
+// runForkWait has a program fork, and takes its own word for the time.
 func runForkWait(b *testing.B, program string, args ...string) {
-	out, err := exec.Command(program, append(args, strconv.Itoa(b.N))...).Output()
+	out, err := exec.Command(program, args...).Output()
 	require.NoError(b, err)
 	ns, err := strconv.ParseFloat(strings.TrimSpace(string(out)), 64)
 	require.NoError(b, err)
@@ -86,7 +149,7 @@ func BenchmarkGrow(b *testing.B) {
 		grow func() error
 	}{
 		{"go", growMapping},
-		{"c", func() error { return ctest.GrowLoop(1, growFirst, growLast) }},
+		{"c", func() error { return ctest.GrowLoop(1, growFirst, most()) }},
 		{"append", growSlice},
 	} {
 		b.Run("impl="+by.impl+"/"+technique(), func(b *testing.B) {
@@ -103,7 +166,15 @@ func BenchmarkGrow(b *testing.B) {
 	}
 }
 
-const growFirst, growLast = 1 << 20, 1 << 30
+const growFirst = 1 << 20
+
+// most is the most memory that is measured, in bytes. With -short it is little: to see that all runs.
+func most() int {
+	if testing.Short() {
+		return 64 << 20
+	}
+	return 1 << 30
+}
 
 func growMapping() error {
 	m, err := shm.Map(shm.Private, growFirst, nil)
@@ -111,7 +182,7 @@ func growMapping() error {
 		return err
 	}
 	touched := 0
-	for length := growFirst; length <= growLast; length *= 2 {
+	for length := growFirst; length <= most(); length *= 2 {
 		if err := m.Resize(length, shm.MayMove); err != nil {
 			return err
 		}
@@ -125,7 +196,7 @@ func growMapping() error {
 func growSlice() error {
 	bytes := make([]byte, growFirst)
 	touched := 0
-	for length := growFirst; length <= growLast; length *= 2 {
+	for length := growFirst; length <= most(); length *= 2 {
 		bytes = append(bytes, make([]byte, length-len(bytes))...)
 		for ; touched < length; touched += 4096 {
 			bytes[touched] = 1
@@ -136,7 +207,7 @@ func growSlice() error {
 
 // BenchmarkMove resizes a touched GiB that must move; in C, copies one by memcpy.
 func BenchmarkMove(b *testing.B) {
-	const size = 1 << 30
+	size := most()
 	b.Run("impl=go/"+technique(), func(b *testing.B) {
 		m := newMapping(b, shm.Private, size, nil)
 		touch(m.Bytes())

@@ -20,7 +20,7 @@ import (
 // copyOfModule copies what the package is built from.
 func copyOfModule(t *testing.T) string {
 	dir := t.TempDir()
-	for _, pattern := range []string{"go.mod", "go.sum", "*.go", "csrc/*.[ch]"} {
+	for _, pattern := range []string{"go.mod", "go.sum", "*.go", "csrc/*.[ch]", "internal/hook/*.go"} {
 		files, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		require.NotEmpty(t, files)

@@ -7,7 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
@@ -97,6 +100,40 @@ func ExampleMapping_MoveTo() {
 	// Output:
 	// here true
 	// true
+}
+
+func ExampleBuffer() {
+	var b shm.Buffer // ready to use
+	defer b.Close()
+
+	if _, err := b.ReadFrom(strings.NewReader("read right into it, ")); err != nil {
+		log.Fatal(err)
+	}
+	for b.Len() < 100<<20 { // no byte is copied again, nothing is left to collect
+		if _, err := fmt.Fprint(&b, "grown by moving pages, "); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Printf("%s\n", b.Bytes()[:42]) // valid until the next write
+	// Output: read right into it, grown by moving pages,
+}
+
+func ExampleFaultError() {
+	m, err := shm.Map(shm.Private, 8192, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	if err := unix.Mprotect(m.Bytes()[4096:], unix.PROT_NONE); err != nil { // by whom ever
+		log.Fatal(err)
+	}
+
+	n, err := m.WriteAt(make([]byte, 5000), 0) // into Bytes it would be the end of the program
+	var fault *shm.FaultError
+	if errors.As(err, &fault) {
+		fmt.Printf("%d bytes written, page %d failed\n", n, (fault.Addr-uintptr(m.Addr()))/4096)
+	}
+	// Output: 4096 bytes written, page 1 failed
 }
 
 func ExampleSlice() {

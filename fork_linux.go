@@ -4,23 +4,47 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"os/signal"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hook"
 )
 
 type waitStatus = unix.WaitStatus
 
-// ForkConfig holds what [Mapping.Fork] is asked for beyond the child's function. What this version
-// does not support yet is refused with [errors.ErrUnsupported], never ignored.
+// ForkConfig holds what [Mapping.Fork] is asked for beyond the child's function. All of it is in
+// place when that function begins; where that fails there is no child, and Fork's error names the call.
 type ForkConfig struct {
-	KillWithParent bool    // the child dies when this process dies; not supported yet
-	Lean           bool    // leave the Go heap out of the child; not supported yet
-	Limits         []Limit // setrlimit(2) in the child before its function runs; not supported yet
+	// KillWithParent: the child dies (SIGKILL) when this process dies, however it dies, or execs. It is
+	// forked by a thread that lives as long as the process, as PR_SET_PDEATHSIG goes by the thread: so it does
+	// not have what the calling thread has of its own, such as a network namespace (setns(2)). The kernel spares
+	// a child if either side changes its user after the fork (setuid(2)).
+	KillWithParent bool
+
+	// Lean: leave the Go heap out of the child (MADV_DONTFORK), so that fork does not cost what the heap
+	// weighs. To touch Go memory is SIGSEGV for the child then: C code that was handed some to keep,
+	// pinned or not, must not use it there. What C code forks itself at that same moment lacks it too.
+	Lean bool
+
+	Limits   []Limit // setrlimit(2) in the child before its function runs
+	Nice     int     // added to the child's nice value: nice(2)
+	CloseFDs bool    // close all descriptors above 2 in the child, but for KeepFDs: close_range(2)
+	KeepFDs  []int   // what CloseFDs leaves open
+
+	// NoCrashReport: leave SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT at their default in the child. Else a
+	// handler records where it crashed, for [ExitError], before the child dies of that signal all the same. It
+	// opens and reads /proc/self/maps: a child that seccomp(2) would kill for that should do without.
+	NoCrashReport bool
 }
 
 // Limit is a resource limit, as setrlimit(2) takes it.
@@ -29,20 +53,71 @@ type Limit struct {
 	Rlimit   unix.Rlimit
 }
 
-// unsupported names the first field that this version cannot honour.
-func (c *ForkConfig) unsupported() string {
-	switch {
-	case c == nil:
-		return ""
-	case c.KillWithParent:
-		return "KillWithParent"
-	case c.Lean:
-		return "Lean"
-	case len(c.Limits) > 0:
-		return "Limits"
-	}
-	return ""
+// The Go faces of what csrc/child.h has.
+type forkOrder struct {
+	child  ChildFunc
+	addr   unsafe.Pointer
+	length uintptr
+	report *report
+
+	flags, nice, limitsCount, _ int32
+	limits                      [maxLimits]forkLimit
+
+	call unsafe.Pointer
+	pid  int32
+	held int64
 }
+
+type forkLimit struct {
+	resource int64
+	cur, max uint64
+}
+
+type memoryRange struct{ addr, length uintptr }
+
+const (
+	killWithParent = 1 << iota
+	reportCrash
+	closeFDs
+)
+
+const maxLimits = 16
+
+// order returns what the C shim is to do for a child, and the descriptors to keep; cfg may be nil.
+func (cfg *ForkConfig) order() (o forkOrder, keep []int32, err error) {
+	o.flags = reportCrash
+	if cfg == nil {
+		return o, nil, nil
+	}
+	if cfg.NoCrashReport {
+		o.flags = 0
+	}
+	if cfg.KillWithParent {
+		o.flags |= killWithParent
+	}
+	if cfg.CloseFDs {
+		o.flags |= closeFDs
+		for _, fd := range cfg.KeepFDs {
+			if fd < 0 || fd > math.MaxInt32 {
+				return o, nil, fmt.Errorf("ForkConfig.KeepFDs has %d: %w", fd, unix.EBADF)
+			}
+			keep = append(keep, int32(fd))
+		}
+		slices.Sort(keep)
+	}
+	if len(cfg.Limits) > maxLimits {
+		return o, nil, fmt.Errorf("ForkConfig.Limits has %d, more than there are resources: %w", len(cfg.Limits), unix.EINVAL)
+	}
+	for i, l := range cfg.Limits {
+		o.limits[i] = forkLimit{int64(l.Resource), uint64(l.Rlimit.Cur), uint64(l.Rlimit.Max)}
+	}
+	o.limitsCount = int32(len(cfg.Limits))
+	o.nice = int32(cfg.Nice)
+	return o, keep, nil
+}
+
+// canFail says whether the child reports how its start went.
+func (o *forkOrder) canFail() bool { return o.flags&closeFDs != 0 || o.nice != 0 || o.limitsCount > 0 }
 
 // Process is a child that [Mapping.Fork] made. Wait for it, as for any child: until then it stays,
 // ended, as a zombie. One that becomes unreachable is reaped when it ends. It is reaped by nothing
@@ -54,11 +129,16 @@ type Process struct{ *process }
 // must not hold the Process itself.
 type process struct {
 	pid      int
+	parent   int // the process that forked it: a live fork's child has a copy of all this
 	pidfd    *os.File
 	forkTime time.Duration
+	report   *report // nil if there is none
 
-	reap sync.Once // sets err, which all who went through it may read
-	err  error
+	live *atomic.Int64 // counts the children of its mapping that are not reaped, or nil
+
+	reap  sync.Once // sets what follows, which all who went through it may read
+	err   error
+	usage atomic.Pointer[unix.Rusage]
 
 	watch sync.Once     // makes ended, and has a goroutine reap
 	ended chan struct{} // closed once reaped
@@ -69,10 +149,10 @@ type process struct {
 // has a copy. The child's view is its own: Resize, MoveTo and Close on either side leave the other
 // as it is. A nil cfg means all defaults.
 //
-// The child has one thread, every signal at its default and none blocked. It inherits every open
-// descriptor, a pipe's writing end too: who reads that pipe sees no end before the child ends. An
-// os/exec command that another goroutine is just starting can be held up so, as its Start waits on
-// such a pipe. See fork(2).
+// The child has one thread, every signal at its default but for the crash report's, and none blocked. It
+// inherits every open descriptor, unless told to close them, a pipe's writing end too: who reads that pipe
+// sees no end before the child ends. An os/exec command that another goroutine is just starting
+// can be held up so, as its Start waits on such a pipe; CloseFDs prevents that. See fork(2).
 func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 	const op = "fork"
 	m.mu.RLock()
@@ -84,42 +164,117 @@ func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 	if child == nil {
 		return nil, &Error{op, length, fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)}
 	}
-	if field := cfg.unsupported(); field != "" {
-		return nil, &Error{op, length, fmt.Errorf("ForkConfig.%s is not supported yet: %w", field, errors.ErrUnsupported)}
-	}
-
-	// Once there is a child its pidfd must be had. What would prevent it is found out now.
-	if fd, err := openPidfd(os.Getpid()); err != nil {
+	p, err := startChild(m.mem, child, m.mem.addr, length, cfg)
+	if err != nil {
 		return nil, &Error{op, length, err}
-	} else if err := unix.Close(fd); err != nil {
-		return nil, &Error{op, length, os.NewSyscallError("close", err)}
 	}
+	return p, nil
+}
 
+// startChild forks a child of a mapping that runs child(addr, length).
+func startChild(mem *memory, child ChildFunc, addr unsafe.Pointer, length int, cfg *ForkConfig) (p *Process, err error) {
+	defer func() { counters.count(p, err) }()
+	order, keep, err := cfg.order()
+	if err != nil {
+		return nil, err
+	}
+	order.child, order.addr, order.length = child, addr, uintptr(length)
+	if order.flags&reportCrash != 0 || order.canFail() {
+		if order.report, err = newReport(); err != nil {
+			return nil, err
+		}
+	}
+	var lean []memoryRange
+	if cfg != nil && cfg.Lean {
+		if lean, err = goHeap(); err != nil {
+			order.report.release()
+			return nil, fmt.Errorf("where the Go heap is: %w", err)
+		}
+	}
 	// The lock keeps the pipe by which os/exec learns of its child's exec out of ours, as far as
 	// it goes: os/exec lets go of it shortly before it closes its own writing end.
-	syscall.ForkLock.Lock()
-	pid, forkTime, err := fork(child, m.mem.addr, length)
-	syscall.ForkLock.Unlock()
+	p, err = newProcess(order.report, func() (pid int, held time.Duration, err error) {
+		syscall.ForkLock.Lock()
+		defer syscall.ForkLock.Unlock()
+		err = order.fork(keep, lean)
+		return int(order.pid), time.Duration(order.held), err
+	})
 	if err != nil {
-		return nil, &Error{op, length, os.NewSyscallError("fork", err)}
+		order.report.release()
+		return nil, err
 	}
-	p := &Process{&process{pid: pid, forkTime: forkTime}}
+	if mem.live != nil && p.pidfd != nil { // else it is gone already
+		mem.live.Add(1)
+		p.live = mem.live // which does not keep the Mapping reachable
+	}
+	return p, nil
+}
+
+func init() {
+	hook.Locks = append(hook.Locks, &counters.Mutex, &reports.Mutex, &moving, &telling)
+	hook.NewProcess = func(fork func() (int, time.Duration, error)) (any, error) {
+		p, err := newProcess(nil, fork)
+		counters.count(p, err)
+		return p, err
+	}
+}
+
+// newProcess returns the child that fork makes, whatever kind of fork it is.
+func newProcess(r *report, fork func() (pid int, held time.Duration, err error)) (*Process, error) {
+	// Once there is a child its pidfd must be had. What would prevent it is found out now.
+	if fd, err := openPidfd(os.Getpid()); err != nil {
+		return nil, err
+	} else if err := unix.Close(fd); err != nil {
+		return nil, os.NewSyscallError("close", err)
+	}
+	pid, held, err := fork()
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{&process{pid: pid, parent: os.Getpid(), forkTime: held, report: r}}
 	fd, err := openPidfd(pid)
 	switch {
 	case errors.Is(err, unix.ESRCH): // it has ended, and someone else has reaped it
-		p.reap.Do(func() { p.err = p.gone(err) })
+		p.reap.Do(func() { p.finish(p.gone(err)) })
 		return p, nil
 	case err != nil:
 		// Another thread took the last descriptor. A child that cannot be watched is not kept.
 		if wpid, _, err := Waitpid(pid, unix.WNOHANG); wpid == 0 && err == nil {
 			_ = unix.Kill(pid, unix.SIGKILL)
-			_, _, _ = Waitpid(pid, 0)
+			for err = unix.EINTR; err == unix.EINTR; {
+				_, _, err = Waitpid(pid, 0)
+			}
 		}
-		return nil, &Error{op, length, err}
+		return nil, err
 	}
 	p.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	runtime.AddCleanup(p, func(p *process) { p.watched() }, p.process)
 	return p, nil
+}
+
+// Call forks a child that runs child(addr, length) on its view of the mapping, as [Mapping.Fork] has it,
+// and waits for it. It returns what Wait does. If the context ends before the child, that is killed and reaped,
+// and the error wraps the context's. Whatever happens, no child is left, but one that this program may not kill as
+// it gave up its privileges meanwhile.
+func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) error {
+	if err := ctx.Err(); err != nil {
+		return &Error{"call", m.Len(), err}
+	}
+	p, err := m.Fork(child, cfg)
+	if err != nil {
+		return err
+	}
+	err = p.Wait(ctx)
+	if ctx.Err() == nil || err != ctx.Err() {
+		return err
+	}
+	if err := p.Kill(); err != nil && err != os.ErrProcessDone {
+		return &Error{"call", m.Len(), fmt.Errorf("%w, and child %d cannot be killed: %w", ctx.Err(), p.pid, err)}
+	}
+	if err := p.Wait(context.Background()); !isKilled(err) {
+		return err // it had ended by itself
+	}
+	return &Error{"call", m.Len(), fmt.Errorf("child %d is killed: %w", p.pid, err)}
 }
 
 func openPidfd(pid int) (int, error) {
@@ -134,12 +289,16 @@ func openPidfd(pid int) (int, error) {
 // holds no thread.
 func (p *process) wait() {
 	defer p.pidfd.Close()
+	if p.live != nil {
+		defer p.live.Add(-1)
+	}
 
 	var wpid int
 	var status unix.WaitStatus
+	var usage unix.Rusage
 	var err error
 	ended := func(fd uintptr) bool {
-		wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG)
+		wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG, &usage)
 		return wpid != 0 || err != nil
 	}
 	conn, pollErr := p.pidfd.SyscallConn()
@@ -154,12 +313,25 @@ func (p *process) wait() {
 			}
 		})
 	}
-	switch {
-	case err != nil:
-		p.err = p.gone(os.NewSyscallError("waitid", err))
-	case status != 0:
-		p.err = &ExitError{p.pid, status}
+	if err != nil {
+		p.finish(p.gone(os.NewSyscallError("waitid", err)))
+		return
 	}
+	p.usage.Store(&usage)
+	if status == 0 {
+		p.finish(nil)
+		return
+	}
+	p.finish(&ExitError{p.pid, status, p.report.crash(status)})
+}
+
+// finish sets what Wait returns. The child is gone.
+func (p *process) finish(err error) {
+	p.err = err
+	if p.parent == os.Getpid() {
+		p.report.release()
+	}
+	counters.ended(err)
 }
 
 // gone is what Wait returns where the child's status cannot be had.
@@ -209,6 +381,48 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
+// WaitChange waits until the child is stopped by a signal, is continued, or has ended, and returns which.
+// Each stop and each continuation is told once: of several who wait, one gets it. The end is told to all,
+// and may be told before a stop is; it reaps the child, as Wait does. Like Wait it returns the context's error
+// if the context ends first. It learns of changes by SIGCHLD: a program that ignores that (signal.Ignore)
+// gets ECHILD. See waitid(2), WSTOPPED and WCONTINUED.
+func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
+	if signal.Ignored(unix.SIGCHLD) {
+		return 0, fmt.Errorf("shm: wait for a change of child %d: this program ignores SIGCHLD: %w", p.pid, unix.ECHILD)
+	}
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, unix.SIGCHLD)
+	defer signal.Stop(told)
+	ended := p.watched()
+	for {
+		var wpid int
+		var status unix.WaitStatus
+		if conn, err := p.pidfd.SyscallConn(); err == nil {
+			_ = conn.Control(func(fd uintptr) { // fails once the child is reaped
+				wpid, status, _ = waitPidfd(fd, unix.WSTOPPED|unix.WCONTINUED|unix.WNOHANG, nil)
+			})
+		}
+		if wpid != 0 {
+			return status, nil
+		}
+		select {
+		case <-ended:
+			var exit *ExitError
+			if errors.As(p.err, &exit) {
+				return exit.Status, nil
+			}
+			return 0, p.err
+		case <-told:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// Usage returns what the child used of time, memory and the like, with what those of its own children
+// used that it waited for; nil until it is reaped. See getrusage(2).
+func (p *Process) Usage() *unix.Rusage { return p.usage.Load() }
+
 // Signal sends the child a signal, by its pidfd: a process that got the child's pid later is never
 // meant. Once the child is reaped it returns [os.ErrProcessDone]. See pidfd_send_signal(2).
 func (p *Process) Signal(sig unix.Signal) error {
@@ -226,22 +440,3 @@ func (p *Process) Signal(sig unix.Signal) error {
 
 // Kill sends the child SIGKILL.
 func (p *Process) Kill() error { return p.Signal(unix.SIGKILL) }
-
-// ExitError says how a child ended that did not exit with status 0.
-type ExitError struct {
-	Pid    int
-	Status unix.WaitStatus
-}
-
-// Error returns, say, "child 4711: exit status 3" or "child 4711: signal: segmentation fault
-// (core dumped)".
-func (e *ExitError) Error() string {
-	if !e.Status.Signaled() {
-		return fmt.Sprintf("child %d: exit status %d", e.Pid, e.Status.ExitStatus())
-	}
-	dumped := ""
-	if e.Status.CoreDump() {
-		dumped = " (core dumped)"
-	}
-	return fmt.Sprintf("child %d: signal: %v%s", e.Pid, e.Status.Signal(), dumped)
-}

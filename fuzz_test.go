@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"math/big"
+	"strconv"
 	"testing"
 	"unsafe"
 
@@ -22,7 +23,7 @@ func FuzzAccess(f *testing.F) {
 	f.Add(uint16(1), int64(-1), 0, []byte{})
 	f.Add(uint16(4096), int64(4095), 1, []byte("xy"))
 	f.Add(uint16(5000), int64(math.MaxInt64), math.MaxInt, []byte{1})
-	f.Add(uint16(24), int64(8), 1<<61+1, []byte{1, 2, 3})
+	f.Add(uint16(24), int64(8), 1<<(strconv.IntSize-3)+1, []byte{1, 2, 3})
 	f.Add(uint16(9), int64(math.MinInt64), math.MinInt, []byte{9})
 	f.Fuzz(func(t *testing.T, length uint16, off int64, n int, data []byte) {
 		size := 1 + int(length)

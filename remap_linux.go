@@ -1,6 +1,7 @@
 package shm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -35,11 +36,22 @@ func (move Move) flags() (int, error) {
 // mapping read zero; those of a shared one hold their old bytes, since the memory behind it stays.
 // Bytes beyond Len in the last page are kept by both.
 //
-// A shared mapping cannot grow past the size that it was created with: the kernel would say yes,
-// and the first access there be SIGBUS. That is refused with ErrGrowShared.
+// A shared Anonymous or DevZero mapping cannot grow past the size that it was created with, Reserve
+// included: the kernel would say yes, and the first access there be SIGBUS. That is refused with
+// ErrGrowShared.
 //
-// A child forked earlier is not affected: it has the mapping at the old address, in the old
-// length. See mremap(2).
+// A shared Memfd mapping is as long as the object behind it, for every process. Growing makes the
+// object larger, and then the mapping; within what Config.Reserve keeps, a child that was forked
+// earlier uses the new bytes at the same address. Shrinking gives the memory back, which is SIGBUS for
+// who touches it later: as long as children live that Fork made and Wait has not reaped it is refused
+// with ErrLive, unless asked for by Truncate. Bytes beyond the new length are lost.
+//
+// Within Config.Reserve a mapping grows in place; beyond, it needs MayMove, and keeps no reserve.
+// Of what is not Memfd, a child forked earlier is not affected: it has the mapping at the old address,
+// in the old length.
+//
+// A mapping that advice, protection or SwapPages has made several to the kernel is moved part by part.
+// See mremap(2).
 func (m *Mapping) Resize(length int, move Move) error {
 	const op = "resize"
 	m.mu.Lock()
@@ -47,19 +59,73 @@ func (m *Mapping) Resize(length int, move Move) error {
 	if m.mem == nil {
 		return &Error{op, length, ErrClosed}
 	}
-	if m.sharing == Shared && length > m.object {
-		return &Error{op, length, fmt.Errorf("of %d at first: %w", m.object, ErrGrowShared)}
+	if m.sharing == Shared && !m.mem.sized && length > m.mem.object {
+		return &Error{op, length, fmt.Errorf("of %d at first: %w", m.mem.object, ErrGrowShared)}
 	}
 	flags, err := move.flags()
 	if err != nil {
 		return &Error{op, length, err}
 	}
-	addr, err := Mremap(m.mem.addr, m.mem.length, length, flags, nil)
-	if err != nil {
-		return &Error{op, length, os.NewSyscallError("mremap", err)}
+	if m.mem.frame != nil {
+		err = m.resizeFramed(length, move, false)
+	} else {
+		err = m.resizePlain(length, flags)
 	}
-	m.mem.addr, m.mem.length = addr, length
+	if err != nil {
+		return &Error{op, length, err}
+	}
 	return nil
+}
+
+// resizePlain is Resize of what has nothing kept around it.
+func (m *Mapping) resizePlain(length, flags int) error {
+	mem, was, old, page := m.mem, m.mem.addr, m.mem.length, os.Getpagesize()
+	mayMove := flags != 0
+	large := mayMove && length > old && old >= alignedMove
+	if large {
+		flags = 0 // in place, if that can be
+	}
+	addr, err := Mremap(was, old, length, flags, nil)
+	split := err == unix.EFAULT && length > old
+	if split {
+		addr, err = was, growSplit(was, pages(old)*page, pages(length)*page)
+	}
+	if err == unix.ENOMEM && (large || split && mayMove) {
+		if addr, err = mem.moveAligned(length, split); err != nil && !split {
+			addr, err = Mremap(was, old, length, unix.MREMAP_MAYMOVE, nil)
+		}
+	}
+	if err != nil {
+		return splitError(err)
+	}
+	mem.addr, mem.length = addr, length
+	if mem.eager && pages(length) > pages(old) {
+		from := pages(old) * page
+		if err := mem.populate(from, length-from); err != nil {
+			_ = Munmap(unsafe.Add(addr, from), pages(length)*page-from)
+			mem.length = old
+			mem.moveBack(was, from)
+			return err
+		}
+	}
+	return nil
+}
+
+// moveBack moves a plain mapping back to where it was. Should another thread have got that place
+// meanwhile, it stays where it is.
+func (mem *memory) moveBack(was unsafe.Pointer, span int) {
+	if mem.addr == was {
+		return
+	}
+	if _, err := Mmap(was, span, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0); err != nil {
+		return
+	}
+	if err := movePages(mem.addr, was, span); err != nil {
+		_ = Munmap(was, span)
+		return
+	}
+	_ = Munmap(mem.addr, span)
+	mem.addr = was
 }
 
 // moving is held by who holds the locks of two mappings, so that no two wait for each other.
@@ -69,9 +135,11 @@ var moving sync.Mutex
 // are gone, and dst is closed by it. m keeps its length; dst must span at least as many pages, or
 // the call is refused with ErrRange, as it would replace memory that is not dst's. What Bytes, Addr,
 // At and Slice returned, of both, becomes invalid. What is refused leaves both as they were. If the
-// kernel fails the move it may have cleared the place already, or have moved a part (of memory that
-// was split by mprotect(2) or mseal(2), say): what is lost by that is closed, and the error says so.
-// See mremap(2).
+// kernel fails the move it may have cleared the place already: what is lost by that is closed, and the
+// error says so. A mapping that is several to the kernel moves part by part, or not at all.
+//
+// What Reserve and Guard kept around either of them is given up. HugeExplicit mappings do not move:
+// the error wraps [errors.ErrUnsupported]. See mremap(2).
 func (m *Mapping) MoveTo(dst *Mapping) error {
 	const op = "move"
 	moving.Lock()
@@ -92,13 +160,21 @@ func (m *Mapping) MoveTo(dst *Mapping) error {
 	if dst.mem == nil {
 		return &Error{op, length, fmt.Errorf("onto it: %w", ErrClosed)}
 	}
+	if m.mem.huge == HugeExplicit || dst.mem.huge == HugeExplicit {
+		return &Error{op, length, fmt.Errorf("mapped by MAP_HUGETLB: %w", errors.ErrUnsupported)}
+	}
 	if pages(length) > pages(dst.mem.length) {
 		return &Error{op, length, fmt.Errorf("onto a mapping of %d bytes: %w, map it larger", dst.mem.length, ErrRange)}
 	}
 	moved := pages(length) * os.Getpagesize()
-	addr, err := Mremap(m.mem.addr, length, length, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, dst.mem.addr)
+	addr, err := dst.mem.addr, error(nil)
+	if isSplit(m.mem.addr, moved) {
+		err = moveSplit(m.mem.addr, addr, moved)
+	} else {
+		_, err = Mremap(m.mem.addr, length, length, moveOnto, addr)
+	}
 	if err != nil {
-		err = os.NewSyscallError("mremap", err)
+		err = splitError(err)
 		switch {
 		case !m.mem.isWhole(moved): // a part of it moved: neither is what it was
 			if dst.mem.isWhole(moved) {
@@ -113,10 +189,20 @@ func (m *Mapping) MoveTo(dst *Mapping) error {
 		}
 		return &Error{op, length, err}
 	}
+	if m.mem.frame != nil {
+		_ = m.mem.frame.unmapAround(m.mem.addr, moved)
+	}
 	m.mem.addr = addr
+	m.mem.settleAt(moved)
 
 	// What was moved over is m's now. Should the rest of dst not go, dst still holds it.
-	if rest := dst.mem.length - moved; rest > 0 {
+	if dst.mem.frame != nil {
+		if err := dst.mem.frame.unmapAround(dst.mem.addr, moved); err != nil {
+			err = fmt.Errorf("moved, but some of what was kept around dst stays: %w", err)
+			dst.forget()
+			return &Error{op, length, err}
+		}
+	} else if rest := dst.mem.length - moved; rest > 0 {
 		dst.mem.addr, dst.mem.length = unsafe.Add(dst.mem.addr, moved), rest
 		if err := dst.mem.unmap(); err != nil {
 			return &Error{op, length, fmt.Errorf("moved, but the rest of dst stays until it is closed: %w", err)}

@@ -2,8 +2,8 @@
 // anonymous memory, a true fork(2) whose child shares it because it inherited it, and growth by
 // mremap(2). It needs Linux and cgo.
 //
-// A [Mapping] is memory outside the Go heap, made either by MAP_ANONYMOUS or by mapping
-// /dev/zero, the two techniques of The Linux Programming Interface, section 49.7. The build tag
+// A [Mapping] is memory outside the Go heap, made by MAP_ANONYMOUS or by mapping /dev/zero, the two
+// techniques of The Linux Programming Interface, section 49.7, or of a memfd, which can grow shared. The build tag
 // devzero makes the second one the default, as leaving out USE_MAP_ANON does in the book.
 // [Mapping.Fork] runs a C function in a forked child, over the same memory:
 //
@@ -33,10 +33,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"reflect"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -67,7 +67,7 @@ const (
 	BuildDefault Technique = iota // what DefaultTechnique returns
 	Anonymous                     // MAP_ANONYMOUS
 	DevZero                       // a mapping of /dev/zero
-	Memfd                         // memfd_create(2); not supported yet
+	Memfd                         // memfd_create(2): shared, it grows, and children forked earlier reach what is new
 )
 
 // String returns "MAP_ANONYMOUS", "/dev/zero" or "memfd".
@@ -94,47 +94,47 @@ type HugePages int
 
 const (
 	HugeNone        HugePages = iota // pages of the usual size
-	HugeTransparent                  // madvise(2) MADV_HUGEPAGE; not supported yet
-	HugeExplicit                     // MAP_HUGETLB; not supported yet
+	HugeTransparent                  // aligned to 2 MiB, madvise(2) MADV_HUGEPAGE
+	HugeExplicit                     // MAP_HUGETLB, or HugeNone where no such page is left: see Mapping.Huge
 )
 
-// Config holds what [Map] is asked for beyond sharing and length. What this version does not
-// support yet is refused with [errors.ErrUnsupported], never ignored.
+// Config holds what [Map] is asked for beyond sharing and length. What cannot be had together is
+// refused with [errors.ErrUnsupported], never ignored.
 type Config struct {
 	Technique Technique
-	Reserve   int       // address space kept for growing in place, in bytes; not supported yet
-	Huge      HugePages // not supported yet, but for HugeNone
-	Populate  bool      // fault every page in now (MAP_POPULATE); not supported yet
-	Guard     bool      // an inaccessible page on each side; not supported yet
-	Name      string    // shown in /proc/PID/maps; not supported yet
-}
 
-// unsupported names the first field that this version cannot honour.
-func (c *Config) unsupported() string {
-	switch {
-	case c.Technique == Memfd:
-		return "Technique: Memfd"
-	case c.Reserve != 0:
-		return "Reserve"
-	case c.Huge != HugeNone:
-		return "Huge"
-	case c.Populate:
-		return "Populate"
-	case c.Guard:
-		return "Guard"
-	case c.Name != "":
-		return "Name"
-	}
-	return ""
+	// Reserve is address space kept for growing in place, in bytes from the mapping's address on; 0
+	// keeps none beyond length. Up to it Resize never moves. It counts against RLIMIT_AS, and takes
+	// no memory. A shared Anonymous or DevZero mapping can grow up to it too.
+	Reserve int
+
+	// Huge asks for huge pages of 2 MiB. HugeExplicit goes with neither DevZero, Reserve nor Guard. The
+	// machine sets its pages aside for the mapping, not for copies of a private one: a child that writes to
+	// it when none are left gets SIGBUS.
+	Huge HugePages
+
+	// Populate faults every page in now, and those that Resize adds. A machine without the memory is
+	// an error then, and not a SIGBUS later: the object of a shared Memfd is allocated (fallocate(2)).
+	Populate bool
+
+	// Guard keeps an inaccessible page on each side: before the first byte, and behind the last page
+	// that the mapping has or, with Reserve, may have.
+	Guard bool
+
+	// Name is shown in /proc/PID/maps where the kernel can: as /memfd:name for Memfd, as [anon:name] for
+	// private Anonymous memory of a kernel that has CONFIG_ANON_VMA_NAME.
+	Name string
 }
 
 // What is refused before the kernel is asked. Test with [errors.Is].
 var (
 	ErrClosed     = errors.New("mapping is closed")
+	ErrPoolClosed = errors.New("pool is closed")
 	ErrRange      = errors.New("out of range")
 	ErrAlign      = errors.New("misaligned")
 	ErrType       = errors.New("type holds Go pointers, which mean nothing in mapped memory")
-	ErrGrowShared = errors.New("a shared mapping cannot grow past its first size, the bytes there would be SIGBUS: map it larger at first and shrink it")
+	ErrLive       = errors.New("live children map the object, and what it loses would be SIGBUS in them: wait for them, or use Truncate")
+	ErrGrowShared = errors.New("a shared mapping cannot grow past its first size, the bytes there would be SIGBUS: map it larger at first and shrink it, or use Reserve or Memfd")
 )
 
 // Error is what every failure of a mapping is reported as.
@@ -145,7 +145,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if errors.Is(e.Err, ErrClosed) { // and has no length
+	if errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed) { // and has no length
 		return fmt.Sprintf("shm: %s: %v", e.Op, e.Err)
 	}
 	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
@@ -162,7 +162,6 @@ func (e *Error) Unwrap() error { return e.Err }
 type Mapping struct {
 	sharing   Sharing
 	technique Technique
-	object    int // of a shared mapping, the size that its memory was created with, in bytes
 
 	mu      sync.RWMutex // written by what moves, resizes or unmaps
 	mem     *memory      // nil once closed
@@ -174,9 +173,28 @@ type Mapping struct {
 type memory struct {
 	addr   unsafe.Pointer
 	length int // as asked for: the kernel rounds it up to whole pages
+
+	frame  *frame        // what is kept around it, or nil
+	fd     int           // of its memfd, or -1
+	object int           // of shared memory, the size that it was created with, in bytes
+	sized  bool          // a shared memfd, whose object is as long as the mapping
+	live   *atomic.Int64 // of such a one, the children that Fork made and that are not reaped yet
+
+	prot   Protection
+	locked bool
+	huge   HugePages
+	guard  bool
+	eager  bool // Config.Populate
 }
 
-func (mem *memory) unmap() error { return os.NewSyscallError("munmap", Munmap(mem.addr, mem.length)) }
+// A frame is the address space around a mapping that is kept for it. From base on there are: the
+// header of a shared memfd (csrc/shm_child.h), a page without access, the mapping, what it may grow
+// into, and a page without access again where there is to be a guard.
+type frame struct {
+	base unsafe.Pointer
+	span int // all that is kept, in bytes
+	room int // what may be grown into, from the mapping's address on; whole pages
+}
 
 // Map maps length bytes of new memory. A nil cfg means all defaults.
 //
@@ -187,29 +205,27 @@ func Map(sharing Sharing, length int, cfg *Config) (*Mapping, error) {
 	if cfg == nil {
 		cfg = new(Config)
 	}
-	if field := cfg.unsupported(); field != "" {
-		return nil, &Error{op, length, fmt.Errorf("Config.%s is not supported yet: %w", field, errors.ErrUnsupported)}
-	}
 	technique := cfg.Technique
 	if technique == BuildDefault {
 		technique = DefaultTechnique()
 	}
-	addr, err := mapMemory(technique, sharing, length)
+	mem, err := newMemory(technique, sharing, length, cfg)
 	if err != nil {
 		return nil, &Error{op, length, err}
 	}
-	m := &Mapping{sharing: sharing, technique: technique, mem: &memory{addr, length}}
-	if sharing == Shared {
-		page := os.Getpagesize()
-		m.object = (length + page - 1) &^ (page - 1)
-	}
-	m.cleanup = runtime.AddCleanup(m, func(mem *memory) { _ = mem.unmap() }, m.mem)
-	return m, nil
+	return newMappingOf(sharing, technique, mem), nil
+}
+
+func newMappingOf(sharing Sharing, technique Technique, mem *memory) *Mapping {
+	m := &Mapping{sharing: sharing, technique: technique, mem: mem}
+	m.cleanup = runtime.AddCleanup(m, func(mem *memory) { _ = mem.unmap() }, mem)
+	return m
 }
 
 // Bytes returns the mapping's memory, nil once it is closed. The slice is valid until the next
 // Resize that moves or shrinks, MoveTo or Close: used after that it crashes the program, or worse,
-// finds other memory there.
+// finds other memory there. Valid, it still crashes the program where the memory itself fails, see
+// [FaultError]; ReadAt, WriteAt, ReadFrom and WriteTo do not.
 func (m *Mapping) Bytes() []byte {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -246,7 +262,8 @@ func (m *Mapping) Sharing() Sharing { return m.sharing }
 func (m *Mapping) Technique() Technique { return m.technique }
 
 // ReadAt copies from the mapping, as [io.ReaderAt] has it: at the end it returns what there is
-// and io.EOF. A negative offset is ErrRange.
+// and io.EOF. A negative offset is ErrRange. Memory that fails, the mapping's or p's own, is a
+// [FaultError] and not a crash: n bytes were read, and of p behind them some may be written.
 func (m *Mapping) ReadAt(p []byte, off int64) (int, error) {
 	const op = "read"
 	m.mu.RLock()
@@ -259,15 +276,20 @@ func (m *Mapping) ReadAt(p []byte, off int64) (int, error) {
 	case off >= int64(m.mem.length):
 		return 0, io.EOF
 	}
-	n := copy(p, unsafe.Slice((*byte)(m.mem.addr), m.mem.length)[off:])
-	if n < len(p) {
+	n, err := copyMapped(p, unsafe.Slice((*byte)(m.mem.addr), m.mem.length)[off:])
+	switch {
+	case err != nil:
+		return n, &Error{op, len(p), err}
+	case n < len(p):
 		return n, io.EOF
 	}
 	return n, nil
 }
 
 // WriteAt copies into the mapping, all of p or, where it does not fit, nothing: then the error is
-// ErrRange.
+// ErrRange. Memory that fails, the mapping's or p's own, is a [FaultError] and not a crash: n bytes
+// were written, and of the mapping behind them some may be. Where p lies in the same bytes, n is 0
+// then, and any of them may be written.
 func (m *Mapping) WriteAt(p []byte, off int64) (int, error) {
 	const op = "write"
 	m.mu.RLock()
@@ -278,7 +300,11 @@ func (m *Mapping) WriteAt(p []byte, off int64) (int, error) {
 	case off < 0 || off > int64(m.mem.length)-int64(len(p)):
 		return 0, m.rangeError(op, len(p), off)
 	}
-	return copy(unsafe.Slice((*byte)(m.mem.addr), m.mem.length)[off:], p), nil
+	n, err := copyMapped(unsafe.Slice((*byte)(m.mem.addr), m.mem.length)[off:], p)
+	if err != nil {
+		return n, &Error{op, len(p), err}
+	}
+	return n, nil
 }
 
 // Close unmaps the memory. The second call returns ErrClosed. See munmap(2).
@@ -299,6 +325,7 @@ func (m *Mapping) Close() error {
 // forget marks the mapping as closed, its memory being gone or another's.
 func (m *Mapping) forget() {
 	m.cleanup.Stop()
+	m.mem.closeObject()
 	m.mem = nil
 }
 

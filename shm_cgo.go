@@ -16,12 +16,22 @@ package shm
 #cgo nocallback shm_mremap
 #cgo noescape shm_fork
 #cgo nocallback shm_fork
+#cgo noescape shm_fork_order
+#cgo nocallback shm_fork_order
+#cgo noescape shm_locate
+#cgo nocallback shm_locate
+#cgo noescape shm_ask
+#cgo nocallback shm_ask
+#cgo noescape shm_answered
+#cgo nocallback shm_answered
 #cgo noescape shm_waitpid
 #cgo nocallback shm_waitpid
 #cgo noescape shm_waitpidfd
 #cgo nocallback shm_waitpidfd
 
 #include "csrc/shm.c"
+#include "csrc/child.c"
+#include "csrc/pool.c"
 */
 import "C"
 
@@ -78,7 +88,7 @@ func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int, newAddr uns
 //	pid_t fork(void);
 func Fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, err error) {
 	var p C.pid_t
-	err = errno(C.shm_fork(C.shm_child(child), addr, C.size_t(length), &p, nil))
+	err = errno(C.shm_fork(C.shm_child(child), addr, C.size_t(length), &p))
 	return int(p), err
 }
 
@@ -118,21 +128,51 @@ func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer
 	return addr, nil
 }
 
-// fork is Fork, and says how long the call held this thread.
-func fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, held time.Duration, err error) {
-	var p C.pid_t
-	var ns C.int64_t
-	err = errno(C.shm_fork(C.shm_child(child), addr, C.size_t(length), &p, &ns))
-	return int(p), time.Duration(ns), err
+// The Go faces of C's structs are as large as those.
+var (
+	_ = [1]struct{}{}[unsafe.Sizeof(forkOrder{})-C.sizeof_struct_shm_order]
+	_ = [1]struct{}{}[unsafe.Sizeof(report{})-C.sizeof_struct_shm_report]
+	_ = [1]struct{}{}[unsafe.Sizeof(forkLimit{})-C.sizeof_struct_shm_limit]
+	_ = [1]struct{}{}[unsafe.Sizeof(memoryRange{})-C.sizeof_struct_shm_range]
+	_ = [1]struct{}{}[unsafe.Sizeof(mailbox{})-C.sizeof_struct_shm_mailbox]
+)
+
+// fork forks as ordered. Its callers take turns.
+func (o *forkOrder) fork(keep []int32, lean []memoryRange) error {
+	err := errno(C.shm_fork_order((*C.struct_shm_order)(unsafe.Pointer(o)),
+		(*C.int)(unsafe.SliceData(keep)), C.size_t(len(keep)),
+		(*C.struct_shm_range)(unsafe.Pointer(unsafe.SliceData(lean))), C.size_t(len(lean))))
+	if err == nil {
+		return nil
+	}
+	return os.NewSyscallError(C.GoString((*C.char)(o.call)), err)
 }
 
-// waitPidfd is waitid(2) on a pidfd, for a child's end. With WNOHANG, and the child still running,
-// wpid is 0.
-func waitPidfd(pidfd uintptr, options int) (wpid int, status unix.WaitStatus, err error) {
+// locate says what file an instruction is from, and where that begins in memory.
+func locate(pc uintptr) (module string, base uintptr) {
+	var m *C.char
+	var b C.uintptr_t
+	C.shm_locate(C.uintptr_t(pc), &m, &b)
+	return C.GoString(m), uintptr(b)
+}
+
+// waitPidfd is waitid(2) on a pidfd. With WNOHANG, and nothing to tell, wpid is 0.
+func waitPidfd(pidfd uintptr, options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	var p C.pid_t
 	var s C.int
-	err = errno(C.shm_waitpidfd(C.int(pidfd), C.int(options), &p, &s))
+	err = errno(C.shm_waitpidfd(C.int(pidfd), C.int(options), &p, &s, (*C.struct_rusage)(unsafe.Pointer(usage))))
 	return int(p), unix.WaitStatus(s), err
+}
+
+// serve is the function of a pool's child.
+var serve = ChildFunc(C.shm_serve)
+
+func (b *mailbox) ask(child ChildFunc, off, length int, patience time.Duration) (answered bool) {
+	return C.shm_ask((*C.struct_shm_mailbox)(unsafe.Pointer(b)), C.shm_child(child), C.size_t(off), C.size_t(length), C.int64_t(patience)) != 0
+}
+
+func (b *mailbox) isAnswered() bool {
+	return C.shm_answered((*C.struct_shm_mailbox)(unsafe.Pointer(b))) != 0
 }
 
 func errno(e C.int) error {

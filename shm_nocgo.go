@@ -5,7 +5,6 @@ package shm
 import (
 	"errors"
 	"fmt"
-	"time"
 	"unsafe"
 )
 
@@ -41,12 +40,3 @@ func Waitpid(pid, options int) (wpid int, status waitStatus, err error) {
 const defaultTechnique = BuildDefault
 
 func mapMemory(Technique, Sharing, int) (unsafe.Pointer, error) { return nil, errNoShim }
-
-func fork(ChildFunc, unsafe.Pointer, int) (pid int, held time.Duration, err error) {
-	return 0, 0, errNoShim
-}
-
-func waitPidfd(uintptr, int) (wpid int, status waitStatus, err error) {
-	err = errNoShim
-	return
-}

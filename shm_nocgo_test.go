@@ -18,7 +18,9 @@ func TestWithoutTheShimAllIsUnsupported(t *testing.T) {
 	_, mremapErr := shm.Mremap(nil, 0, 0, 0, nil)
 	_, forkErr := shm.Fork(nil, nil, 0)
 	_, _, waitErr := shm.Waitpid(-1, 0)
-	for _, err := range []error{mapErr, mmapErr, shm.Munmap(nil, 0), mremapErr, forkErr, waitErr} {
+	_, guardedErr := shm.Map(shm.Shared, 4096, &shm.Config{Guard: true})
+	_, memfdErr := shm.Map(shm.Shared, 4096, &shm.Config{Technique: shm.Memfd})
+	for _, err := range []error{guardedErr, memfdErr, mapErr, mmapErr, shm.Munmap(nil, 0), mremapErr, forkErr, waitErr} {
 		assert.ErrorIs(t, err, errors.ErrUnsupported)
 		assert.ErrorContains(t, err, "CGO_ENABLED=1")
 	}

@@ -5,6 +5,7 @@ package shm
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -23,6 +24,74 @@ const (
 	MayMove
 )
 
+// Protection is what may be done with a mapping's memory.
+type Protection int
+
+const (
+	NoAccess Protection = iota
+	ReadOnly
+	ReadWrite
+)
+
+// Stats is what a mapping takes of the machine, in bytes.
+type Stats struct{ Mapped, Resident, Proportional, PrivateDirty, Huge, Locked, Swapped int }
+
+func newMemory(Technique, Sharing, int, *Config) (*memory, error) { return nil, errNoShim }
+func (mem *memory) unmap() error                                  { return errNoShim }
+func (mem *memory) closeObject()                                  {}
+
+// MapFile returns an error that wraps [errors.ErrUnsupported].
+func MapFile(f *os.File) (*Mapping, error) { return nil, &Error{"map file", 0, errNoShim} }
+
+// Protect returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) Protect(prot Protection) error { return &Error{"protect", 0, errNoShim} }
+
+// Advise returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) Advise(off, length int, advice int) error {
+	return &Error{"advise", length, errNoShim}
+}
+
+// Lock returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) Lock() error { return &Error{"lock", 0, errNoShim} }
+
+// Unlock returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) Unlock() error { return &Error{"unlock", 0, errNoShim} }
+
+// Stats returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) Stats() (Stats, error) { return Stats{}, &Error{"stat", 0, errNoShim} }
+
+// ObjectLen returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) ObjectLen() (int, error) { return 0, &Error{"measure", 0, errNoShim} }
+
+// File returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) File() (*os.File, error) { return nil, &Error{"file", 0, errNoShim} }
+
+// Seal returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) Seal(seals int) error { return &Error{"seal", 0, errNoShim} }
+
+// Truncate returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) Truncate(length int) error { return &Error{"truncate", length, errNoShim} }
+
+// Detach returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) Detach() (*Mapping, error) { return nil, &Error{"detach", 0, errNoShim} }
+
+// Swap returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) Swap(other *Mapping) error { return &Error{"swap", 0, errNoShim} }
+
+// SwapPages returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) SwapPages(off int, other *Mapping, otherOff, length int) error {
+	return &Error{"swap", length, errNoShim}
+}
+
+// Huge returns HugeNone.
+func (m *Mapping) Huge() HugePages { return HugeNone }
+
+// WriteTo returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) WriteTo(w io.Writer) (int64, error) { return 0, &Error{"write out", 0, errNoShim} }
+
+// ReadFrom returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) ReadFrom(r io.Reader) (int64, error) { return 0, &Error{"read in", 0, errNoShim} }
+
 // Resize returns an error that wraps [errors.ErrUnsupported].
 func (m *Mapping) Resize(length int, move Move) error { return &Error{"resize", length, errNoShim} }
 
@@ -34,6 +103,10 @@ type ForkConfig struct {
 	KillWithParent bool
 	Lean           bool
 	Limits         []Limit
+	Nice           int
+	CloseFDs       bool
+	KeepFDs        []int
+	NoCrashReport  bool
 }
 
 // Limit is a resource limit, as setrlimit(2) takes it.
@@ -50,6 +123,11 @@ func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 	return nil, &Error{"fork", 0, errNoShim}
 }
 
+// Call returns an error that wraps [errors.ErrUnsupported].
+func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) error {
+	return &Error{"call", 0, errNoShim}
+}
+
 // Pid returns 0.
 func (p *Process) Pid() int { return 0 }
 
@@ -59,16 +137,82 @@ func (p *Process) ForkTime() time.Duration { return 0 }
 // Wait returns an error that wraps [errors.ErrUnsupported].
 func (p *Process) Wait(ctx context.Context) error { return errNoShim }
 
+// WaitChange returns an error that wraps [errors.ErrUnsupported].
+func (p *Process) WaitChange(ctx context.Context) (status syscall.WaitStatus, err error) {
+	return status, errNoShim
+}
+
+// Usage returns nil.
+func (p *Process) Usage() *syscall.Rusage { return nil }
+
+// Memory returns an error that wraps [errors.ErrUnsupported].
+func (p *Process) Memory() (Memory, error) { return Memory{}, errNoShim }
+
 // Signal returns [os.ErrProcessDone].
 func (p *Process) Signal(sig syscall.Signal) error { return os.ErrProcessDone }
 
 // Kill returns [os.ErrProcessDone].
 func (p *Process) Kill() error { return os.ErrProcessDone }
 
+// Memory is what a child has in memory, in bytes.
+type Memory struct{ Rss, Pss, PrivateDirty, Swap int }
+
 // ExitError says how a child ended that did not exit with status 0.
 type ExitError struct {
 	Pid    int
 	Status syscall.WaitStatus
+	Crash  *Crash
 }
 
 func (e *ExitError) Error() string { return fmt.Sprintf("child %d: %v", e.Pid, e.Status) }
+
+// Crash says where a child was when it died of a signal.
+type Crash struct {
+	Code     int32
+	Addr, PC uintptr
+	Module   string
+	Offset   uintptr
+	Symbol   string
+	Within   uintptr
+}
+
+// Counters tells of the children of this program.
+type Counters struct {
+	Forks, Failed               uint64
+	Live                        int64
+	Exits                       uint64
+	Signals                     map[string]uint64
+	Lost                        uint64
+	LastForkTime, WorstForkTime time.Duration
+}
+
+// ReadCounters returns no counts.
+func ReadCounters() Counters { return Counters{} }
+
+// Pool is a number of children of one shared mapping that serve calls.
+type Pool struct{}
+
+// PoolConfig holds what [NewPool] is asked for beyond the number of children.
+type PoolConfig struct {
+	Fork        ForkConfig
+	RestartRate int
+}
+
+// PoolStats counts what a pool did.
+type PoolStats struct{ Calls, Failed, Restarts uint64 }
+
+// NewPool returns an error that wraps [errors.ErrUnsupported].
+func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
+	return nil, &Error{"pool", 0, errNoShim}
+}
+
+// Call returns an error that wraps [errors.ErrUnsupported].
+func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int, error) {
+	return 0, &Error{"call", length, errNoShim}
+}
+
+// Stats returns no counts.
+func (p *Pool) Stats() PoolStats { return PoolStats{} }
+
+// Close returns an error that wraps [errors.ErrUnsupported].
+func (p *Pool) Close() error { return &Error{"close", 0, errNoShim} }

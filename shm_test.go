@@ -10,8 +10,10 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,14 +75,22 @@ func leftOver(descriptors int) (code int) {
 	if n := mappings(); n != 0 {
 		complain("%d mappings", n)
 	}
+	if n := shm.ReportsInUse(); n != 0 {
+		complain("%d reports of children", n)
+	}
+	if n := shm.ReadCounters().Live; n != 0 {
+		complain("%d children in the counters", n)
+	}
 	return code
 }
 
 func openDescriptors() int { return len(must(os.ReadDir("/proc/self/fd"))) - 1 }
 
-// mappings counts what can be told to be ours: shared anonymous memory and /dev/zero, which have a
-// name in the maps file.
-func mappings() int { return strings.Count(string(must(os.ReadFile("/proc/self/maps"))), "/dev/zero") }
+// mappings counts what can be told to be ours: shared anonymous memory, /dev/zero and memfds, which
+// have a name in the maps file.
+func mappings() int {
+	return len(regexp.MustCompile("/dev/zero|/memfd:").FindAll(must(os.ReadFile("/proc/self/maps")), -1)) - shm.ReportMappings()
+}
 
 // eventually waits for what has no one to tell of it. Its limit is for a hang, not for a slow machine.
 func eventually(done func() bool) bool {
@@ -92,10 +102,10 @@ func eventually(done func() bool) bool {
 	return false
 }
 
-// forEach runs a test for both sharings and both techniques.
+// forEach runs a test for both sharings and all techniques.
 func forEach(t *testing.T, test func(t *testing.T, sharing shm.Sharing, cfg *shm.Config)) {
 	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
-		for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
+		for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero, shm.Memfd} {
 			t.Run(fmt.Sprintf("%v,%v", sharing, strings.TrimPrefix(technique.String(), "/dev/")), func(t *testing.T) {
 				test(t, sharing, &shm.Config{Technique: technique})
 			})
@@ -150,6 +160,9 @@ func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr) bool {
 
 const page = 4096
 
+// tooLarge is more than an address space has, as far as an int can say that.
+const tooLarge = min(1<<50, math.MaxInt)
+
 func TestMapGivesZeroedWritableMemory(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, length := range []int{1, 100, page - 1, page, page + 1, 5000, 1 << 20} {
@@ -177,6 +190,8 @@ func TestMapMakesWhatItIsAskedFor(t *testing.T) {
 			"MAP_PRIVATE /dev/zero":     "rw-p /dev/zero",
 			"MAP_SHARED MAP_ANONYMOUS":  "rw-s /dev/zero (deleted)",
 			"MAP_SHARED /dev/zero":      "rw-s /dev/zero (deleted)",
+			"MAP_PRIVATE memfd":         "rw-p /memfd:shm (deleted)",
+			"MAP_SHARED memfd":          "rw-s /memfd:shm (deleted)",
 		}[fmt.Sprint(sharing, " ", cfg.Technique)]
 		assert.Equal(t, want, mapsAt(uintptr(m.Addr())))
 	})
@@ -206,7 +221,7 @@ func buildSetting(key string) string {
 func TestMapFailsAsMmapDoes(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		flags := map[shm.Sharing]int{shm.Private: unix.MAP_PRIVATE, shm.Shared: unix.MAP_SHARED}[sharing]
-		for _, length := range []int{0, -1, -page, math.MinInt, math.MaxInt, 1 << 50} {
+		for _, length := range []int{0, -1, -page, math.MinInt, math.MaxInt, tooLarge} {
 			_, want := shm.Mmap(nil, length, unix.PROT_READ, flags|unix.MAP_ANONYMOUS, -1, 0)
 			require.Error(t, want)
 			m, err := shm.Map(sharing, length, cfg)
@@ -219,39 +234,48 @@ func TestMapFailsAsMmapDoes(t *testing.T) {
 		_, err := shm.Map(sharing, page, nil)
 		assert.ErrorIs(t, err, unix.EINVAL)
 	}
-	for _, technique := range []shm.Technique{-1, 9, math.MaxInt, 1<<32 + shm.Anonymous} {
+	for _, technique := range []shm.Technique{-1, 9, math.MaxInt, shm.Technique(min(1<<32+1, math.MaxInt))} {
 		_, err := shm.Map(shm.Private, page, &shm.Config{Technique: technique})
 		assert.ErrorIs(t, err, unix.EINVAL)
 	}
 }
 
-func TestMapRefusesWhatItCannotDoYet(t *testing.T) {
-	for field, cfg := range map[string]shm.Config{
-		"Technique": {Technique: shm.Memfd},
-		"Reserve":   {Reserve: page},
-		"Huge":      {Huge: shm.HugeTransparent},
-		"Populate":  {Populate: true},
-		"Guard":     {Guard: true},
-		"Name":      {Name: "x"},
+func TestMapRefusesWhatCannotBeHad(t *testing.T) {
+	for _, row := range []struct {
+		cfg  shm.Config
+		want error
+	}{
+		{shm.Config{Reserve: -1}, unix.EINVAL},
+		{shm.Config{Reserve: math.MinInt}, unix.EINVAL},
+		{shm.Config{Reserve: math.MaxInt}, unix.ENOMEM},
+		{shm.Config{Reserve: tooLarge}, unix.ENOMEM},
+		{shm.Config{Huge: -1}, unix.EINVAL},
+		{shm.Config{Huge: 3}, unix.EINVAL},
+		{shm.Config{Technique: shm.DevZero, Huge: shm.HugeExplicit}, errors.ErrUnsupported},
+		{shm.Config{Technique: shm.Memfd, Huge: shm.HugeExplicit, Guard: true}, errors.ErrUnsupported},
+		{shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit, Reserve: page}, errors.ErrUnsupported},
 	} {
-		m, err := shm.Map(shm.Private, page, &cfg)
-		assert.Nil(t, m)
-		assert.ErrorIs(t, err, errors.ErrUnsupported)
-		assert.ErrorContains(t, err, "Config."+field)
+		for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
+			m, err := shm.Map(sharing, page, &row.cfg)
+			assert.Nil(t, m)
+			assert.ErrorIs(t, err, row.want, "%+v", row.cfg)
+		}
 	}
 }
 
 func TestErrorSaysWhatFailed(t *testing.T) {
-	_, err := shm.Map(shm.Private, 1<<50, nil)
+	_, err := shm.Map(shm.Private, tooLarge, nil)
 	var e *shm.Error
 	require.ErrorAs(t, err, &e)
 	assert.Equal(t, "map", e.Op)
-	assert.Equal(t, 1<<50, e.Length)
+	assert.Equal(t, tooLarge, e.Length)
 	var call *os.SyscallError
 	require.ErrorAs(t, err, &call)
 	assert.Equal(t, "mmap", call.Syscall)
 	assert.ErrorIs(t, err, unix.ENOMEM)
 }
+
+func second[T any](_ T, err error) error { return err }
 
 func TestClosedMappingIsRefusedByAll(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
@@ -267,6 +291,8 @@ func TestClosedMappingIsRefusedByAll(t *testing.T) {
 			for _, err := range []error{
 				m.Close(), readErr, writeErr, atErr, sliceErr, forkErr,
 				m.Resize(2*page, shm.MayMove), m.MoveTo(other), other.MoveTo(m), m.MoveTo(m),
+				m.Protect(shm.ReadOnly), m.Advise(0, 0, 0), m.Lock(), m.Unlock(), m.Truncate(1), m.Seal(0), m.Swap(other), other.Swap(m),
+				second(m.Stats()), second(m.ObjectLen()), second(m.File()), second(m.Detach()), second(m.WriteTo(io.Discard)), second(m.ReadFrom(strings.NewReader("x"))),
 			} {
 				assert.ErrorIs(t, err, shm.ErrClosed)
 			}
@@ -399,8 +425,8 @@ func TestAtRefusesWhatWouldCrash(t *testing.T) {
 		{"empty slice past the end", at(shm.Slice[uint32](m, 104, 0)), shm.ErrRange},
 		{"slice of negative length", at(shm.Slice[byte](m, 0, -1)), shm.ErrRange},
 		{"slice of most negative length", at(shm.Slice[uint64](m, 0, math.MinInt)), shm.ErrRange},
-		{"slice that overflows to 0", at(shm.Slice[uint64](m, 0, 1<<61)), shm.ErrRange},
-		{"slice that overflows to 8", at(shm.Slice[uint64](m, 0, 1<<61+1)), shm.ErrRange},
+		{"slice that overflows to 0", at(shm.Slice[uint64](m, 0, 1<<(strconv.IntSize-3))), shm.ErrRange},
+		{"slice that overflows to 8", at(shm.Slice[uint64](m, 0, 1<<(strconv.IntSize-3)+1)), shm.ErrRange},
 		{"slice of greatest length", at(shm.Slice[byte](m, 8, math.MaxInt)), shm.ErrRange},
 		{"misaligned slice", at(shm.Slice[uint16](m, 1, 2)), shm.ErrAlign},
 		{"slice of nothings", at(shm.Slice[struct{}](m, 0, math.MaxInt)), nil},
@@ -636,7 +662,10 @@ func TestMapWithoutAddressSpace(t *testing.T) {
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &before))
 
 		assert.EqualError(t, mapErr, "shm: map 1073741824 bytes: mmap: cannot allocate memory")
-		if sharing == shm.Private {
+		switch {
+		case sharing == shm.Private && cfg.Technique == shm.Memfd: // which looks for a place of its own
+			assert.ErrorIs(t, resizeErr, unix.ENOMEM)
+		case sharing == shm.Private:
 			assert.EqualError(t, resizeErr, "shm: resize 1073741824 bytes: mremap: cannot allocate memory")
 		}
 		assert.Equal(t, page, m.Len())

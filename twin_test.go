@@ -4,6 +4,7 @@ package shm_test
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"unsafe"
 
@@ -305,6 +307,220 @@ var twinScripts = []struct{ name, script string }{
 		mremap c b 0x2000 0x2000 dontunmap 0
 		mremap c b 0x2000 0x3000 maymove|dontunmap 0`},
 
+	{"protect misaligned", `
+		mmap a 0 0x2000 rw $sharing $source
+		mprotect a+1 0x1000 r
+		mprotect a 1 r
+		maps a
+		maps a+0x1000`},
+	{"protect length 0, too much, unknown", `
+		mmap a 0 0x1000 rw $sharing $source
+		mprotect a 0 none
+		mprotect a -4096 none
+		mprotect a 0x1000 0x1000000
+		maps a`},
+	{"protect what is not mapped", `
+		mmap r 0 0x4000 none private anon
+		munmap r+0x1000 0x1000
+		mprotect r+0x1000 0x1000 r`},
+	{"protect over a hole, and what was changed before it", `
+		mmap r 0 0x4000 none private anon
+		mmap a r 0x3000 rw $sharing|fixed $source
+		set a 1
+		munmap a+0x1000 0x1000
+		mprotect a 0x3000 r
+		maps a
+		maps a+0x2000
+		child write a 1
+		child write a+0x2000 1`},
+	{"protect, each way and back", `
+		mmap a 0 0x3000 rw $sharing $source
+		set a+0x1000 5
+		mprotect a+0x1000 0x1000 none
+		child read a+0x1000 0
+		child write a+0x2000 1
+		mprotect a+0x1000 0x1000 r
+		child read a+0x1000 0
+		child write a+0x1000 1
+		mprotect a+0x1000 0x1000 rw
+		child write a+0x1000 1
+		maps a+0x1000`},
+
+	{"advise dontneed", `
+		mmap a 0 0x2000 rw $sharing $source
+		set a 5
+		set a+0x1000 6
+		madvise a 0x1000 dontneed
+		get a
+		get a+0x1000`},
+	{"advise remove", `
+		mmap a 0 0x2000 rw $sharing $source
+		set a 5
+		madvise a 0x1000 remove
+		get a
+		child read a 0`},
+	{"advise free", `
+		mmap a 0 0x1000 rw $sharing $source
+		madvise a 0x1000 free`},
+	{"advise dontfork and back", `
+		mmap a 0 0x2000 rw $sharing $source
+		set a 5
+		madvise a 0x1000 dontfork
+		child read a 0
+		child read a+0x1000 0
+		madvise a 0x1000 dofork
+		child read a 0`},
+	{"advise wipeonfork and back", `
+		mmap a 0 0x1000 rw $sharing $source
+		set a 5
+		madvise a 0x1000 wipeonfork
+		child read a 0
+		madvise a 0x1000 keeponfork
+		child read a 0
+		get a`},
+	{"advise refused", `
+		mmap a 0 0x2000 rw $sharing $source
+		madvise a 0x1000 12345
+		madvise a+1 0x1000 normal
+		madvise a -4096 normal
+		madvise a 0 normal`},
+	{"advise over a hole", `
+		mmap r 0 0x4000 none private anon
+		mmap a r 0x3000 rw $sharing|fixed $source
+		set a 1
+		set a+0x2000 3
+		munmap a+0x1000 0x1000
+		madvise a 0x3000 dontneed
+		get a
+		get a+0x2000`},
+
+	{"lock and unlock", `
+		mmap a 0 0x2000 rw $sharing $source
+		mlock a 0x2000
+		madvise a 0x1000 dontneed
+		child locked 0 0
+		munlock a 0x2000
+		madvise a 0x1000 dontneed`},
+	{"lock refused", `
+		mmap r 0 0x4000 none private anon
+		mmap a r 0x2000 rw $sharing|fixed $source
+		munmap r+0x2000 0x1000
+		mlock r+0x2000 0x1000
+		mlock a 0x3000
+		munlock a 0x3000
+		mprotect a 0x1000 none
+		mlock a 0x1000
+		munlock a 0x1000
+		mlock a+0x1000 -4096
+		mlock a+0x1000 0`},
+	{"lock moves along", `
+		mmap a 0 0x2000 rw $sharing $source
+		mlock a 0x2000
+		mremap b a 0x2000 0x1000 0 0
+		mremap b a 0x1000 0x1000 maymove 0
+		madvise b 0x1000 dontneed
+		munlock b 0x1000`},
+
+	{"Mapping: map, resize, close", `
+		map a 5000 $sharing $source
+		set a 1
+		set a+4999 2
+		sum a
+		maps a
+		resize a 4096 0
+		sum a
+		resize a 5000 maymove
+		sum a
+		resize a 100 maymove
+		resize a 0 maymove
+		resize a -1 maymove
+		sum a
+		close a`},
+	{"Mapping: grown", `
+		map a 0x2000 private $source
+		set a 1
+		set a+0x1fff 2
+		resize a 0x2001 maymove
+		sum a
+		resize a 0x40000 maymove
+		sum a
+		child write a+0x3ffff 1
+		resize a 0x1000 0
+		resize a 0x3000 maymove
+		sum a
+		resize a 0x400000000000 maymove
+		sum a`},
+	{"Mapping: a shared memfd grown", `
+		map a 0x2000 shared memfd
+		set a+0x1fff 2
+		resize a 0x40000 maymove
+		sum a
+		child write a+0x3ffff 7
+		get a+0x3ffff
+		resize a 0x1000 0
+		resize a 0x3000 maymove
+		sum a`},
+	{"Mapping: moved", `
+		map a 0x2000 $sharing $source
+		map b 0x4000 private anon
+		set a 1
+		set a+0x1fff 2
+		moveto a b
+		sum a
+		child read b+0x2000 0
+		close a`},
+	{"Mapping: protected", `
+		map a 0x2000 $sharing $source
+		set a 1
+		protect a r
+		maps a
+		child read a 0
+		child write a 1
+		resize a 0x1000 0
+		protect a none
+		maps a
+		sum a
+		child read a 0
+		protect a rw
+		sum a
+		maps a`},
+	{"Mapping: advised", `
+		map a 0x2000 $sharing $source
+		set a 5
+		set a+0x1000 6
+		advise a 0 0x1000 remove
+		sum a
+		advise a 0 0x1000 dontneed
+		sum a
+		advise a 0 0x2000 dontfork
+		child read a 0
+		advise a 0 0x2000 dofork
+		child read a+0x1000 0
+		advise a 0 0x2000 wipeonfork
+		child read a+0x1000 0
+		advise a 0 0x2000 12345`},
+	{"Mapping: advised in part, and grown", `
+		map a 0x3000 private $source
+		set a 5
+		set a+0x1000 6
+		advise a 0x1000 0x1000 dontfork
+		advise a 0x1000 0x1000 dofork
+		resize a 0x30000 maymove
+		sum a`},
+	{"Mapping: locked", `
+		map a 0x2000 $sharing $source
+		set a 5
+		lock a
+		child locked 0 0
+		advise a 0 0x1000 dontneed
+		sum a
+		unlock a
+		advise a 0 0x1000 dontneed
+		sum a
+		protect a none
+		lock a
+		unlock a`},
+
 	{"fork, seen both ways", `
 		mmap a 0 4096 rw $sharing $source
 		set a 5
@@ -366,7 +582,7 @@ var twinScripts = []struct{ name, script string }{
 
 func TestCallsDoAsInC(t *testing.T) {
 	for _, sharing := range []string{"private", "shared"} {
-		for _, source := range []string{"anon", "/dev/zero"} {
+		for _, source := range []string{"anon", "/dev/zero", "memfd"} {
 			t.Run(fmt.Sprintf("sharing=%s/source=%s", sharing, strings.TrimPrefix(source, "/dev/")), func(t *testing.T) {
 				var all strings.Builder
 				for _, s := range twinScripts {
@@ -374,6 +590,69 @@ func TestCallsDoAsInC(t *testing.T) {
 				}
 				compareWithTwin(t, all.String())
 			})
+		}
+	}
+}
+
+// What the machine refuses, to C and to Go alike. Each is in processes of its own, as none is taken back.
+func TestLimitsHoldAsInC(t *testing.T) {
+	for _, s := range []struct{ name, script string }{
+		{"address space", `
+			map a 0x2000 $sharing $source
+			set a 5
+			rlimit as 0x4000000
+			map b 0x8000000 $sharing $source
+			mmap b 0 0x8000000 rw $sharing $source
+			map c 0x8000000 $sharing $source
+			resize a 0x1000 0
+			sum a`},
+		{"address space, growing", `
+			map a 0x2000 private $source
+			set a 5
+			rlimit as 0x4000000
+			resize a 0x8000000 maymove
+			mremap b a 0x2000 0x8000000 maymove 0
+			sum a`},
+		{"descriptors", `
+			map a 0x1000 $sharing $source
+			rlimit nofile 0
+			map b 0x1000 $sharing $source
+			sum a`},
+		{"locks of an unprivileged user", `
+			map a 0x4000 $sharing $source
+			map b 0x14000 $sharing $source
+			rlimit memlock 0x10000
+			setuid 65534
+			lock a
+			lock b
+			mlock b 0x4000
+			mlock b 0x10000
+			munlock b 0x14000
+			unlock a
+			rlimit memlock 0
+			lock a
+			mlock a 1`},
+		{"locks that grow", `
+			map a 0x4000 private $source
+			rlimit memlock 0x10000
+			setuid 65534
+			set a 7
+			lock a
+			resize a 0x20000 maymove
+			sum a
+			resize a 0x8000 maymove
+			sum a`},
+		{"processes of an unprivileged user", `
+			setuid 65534
+			rlimit nproc 0
+			child exit 0 0
+			spawn p exit 0 0`},
+	} {
+		for _, sharing := range []string{"private", "shared"} {
+			for _, source := range []string{"anon", "/dev/zero", "memfd"} {
+				script := strings.NewReplacer("$sharing", sharing, "$source", source).Replace(s.script)
+				compareWithTwin(t, fmt.Sprintf("echo %s, %s, %s\n%s\n", strings.ReplaceAll(s.name, " ", "_"), sharing, strings.TrimPrefix(source, "/dev/"), script))
+			}
 		}
 	}
 }
@@ -480,8 +759,10 @@ var flagNumbers = map[string]int{
 	"none": 0, "r": unix.PROT_READ, "rw": unix.PROT_READ | unix.PROT_WRITE,
 	"private": unix.MAP_PRIVATE, "shared": unix.MAP_SHARED, "fixed": unix.MAP_FIXED, "noreplace": unix.MAP_FIXED_NOREPLACE,
 	"maymove": unix.MREMAP_MAYMOVE, "remap_fixed": unix.MREMAP_FIXED, "dontunmap": unix.MREMAP_DONTUNMAP,
-	"dontfork": unix.MADV_DONTFORK,
-	"nohang":   unix.WNOHANG, "untraced": unix.WUNTRACED, "continued": unix.WCONTINUED,
+	"normal": unix.MADV_NORMAL, "dontneed": unix.MADV_DONTNEED, "remove": unix.MADV_REMOVE, "free": unix.MADV_FREE,
+	"dontfork": unix.MADV_DONTFORK, "dofork": unix.MADV_DOFORK, "wipeonfork": unix.MADV_WIPEONFORK, "keeponfork": unix.MADV_KEEPONFORK,
+	"dontdump": unix.MADV_DONTDUMP, "dodump": unix.MADV_DODUMP,
+	"nohang": unix.WNOHANG, "untraced": unix.WUNTRACED, "continued": unix.WCONTINUED,
 }
 
 func reserved(script string) string {
@@ -491,7 +772,10 @@ func reserved(script string) string {
 
 // numbers puts numbers for the names of flags, where the twin takes numbers.
 func numbers(script string) string {
-	position := map[string][]int{"mmap": {4, 5}, "mremap": {5}, "mprotect": {3}, "madvise": {3}, "waitpid": {2}}
+	position := map[string][]int{
+		"mmap": {4, 5}, "mremap": {5}, "mprotect": {3}, "madvise": {3}, "waitpid": {2},
+		"map": {3}, "resize": {3}, "protect": {2}, "advise": {4},
+	}
 	var b strings.Builder
 	for line := range strings.Lines(script) {
 		words := strings.Fields(line)
@@ -522,6 +806,7 @@ func number(s string) int {
 func goTwin() {
 	addrs := map[byte]unsafe.Pointer{}
 	pids := map[byte]int{}
+	mapped := mappingsTwin{}
 	address := func(s string) unsafe.Pointer {
 		if s[0] < 'a' || s[0] > 'z' {
 			return nil // no script has another
@@ -561,7 +846,7 @@ func goTwin() {
 		}
 		return fmt.Sprintf("status 0x%x", uint32(status))
 	}
-	spawn := func(w []string) int { return must(shm.Fork(childFuncs[w[0]], address(w[1]), number(w[2]))) }
+	spawn := func(w []string) (int, error) { return shm.Fork(childFuncs[w[0]], address(w[1]), number(w[2])) }
 	step := func(w []string) string {
 		switch w[0] {
 		case "echo":
@@ -575,6 +860,9 @@ func goTwin() {
 				fd = must(unix.Open("/dev/zero", unix.O_RDWR|unix.O_CLOEXEC, 0))
 			case "/dev/zero:ro":
 				fd = must(unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0))
+			case "memfd":
+				fd = must(unix.MemfdCreate("twin", unix.MFD_CLOEXEC))
+				must(0, unix.Ftruncate(fd, 0x4000))
 			}
 			if fd != -1 {
 				defer unix.Close(fd)
@@ -592,15 +880,31 @@ func goTwin() {
 				asked = dst
 			}
 			return placed(w[1], p, asked, flags == 0 || flags&unix.MREMAP_FIXED != 0, err)
-		case "mprotect", "madvise":
-			trap := uintptr(unix.SYS_MPROTECT)
-			if w[0] == "madvise" {
-				trap = unix.SYS_MADVISE
-			}
-			if _, _, errno := unix.Syscall(trap, uintptr(address(w[1])), uintptr(number(w[2])), uintptr(number(w[3]))); errno != 0 {
+		case "mprotect", "madvise", "mlock", "munlock":
+			trap := map[string]uintptr{"mprotect": unix.SYS_MPROTECT, "madvise": unix.SYS_MADVISE, "mlock": unix.SYS_MLOCK, "munlock": unix.SYS_MUNLOCK}[w[0]]
+			if _, _, errno := unix.Syscall(trap, uintptr(address(w[1])), uintptr(number(w[2])), uintptr(number(append(w, "0")[3]))); errno != 0 {
 				return outcome(errno)
 			}
 			return "ok"
+		case "rlimit":
+			resource := map[string]int{"as": unix.RLIMIT_AS, "memlock": unix.RLIMIT_MEMLOCK, "nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC}[w[1]]
+			n := uint64(number(w[2]))
+			if w[1] == "as" {
+				n += must(strconv.ParseUint(strings.Fields(string(must(os.ReadFile("/proc/self/statm"))))[0], 10, 64)) * page
+			}
+			var limit unix.Rlimit
+			must(0, unix.Getrlimit(resource, &limit))
+			limit.Cur = n
+			return outcome(unix.Setrlimit(resource, &limit))
+		case "setuid":
+			return outcome(syscall.Setuid(number(w[1])))
+		case "map", "resize", "moveto", "protect", "advise", "lock", "unlock", "close", "sum":
+			name := w[1][0]
+			result := mapped.step(w)
+			if m := mapped[name]; m != nil {
+				addrs[name] = m.Addr()
+			}
+			return result
 		case "set", "get":
 			b := []byte{0}
 			local := []unix.Iovec{{Base: &b[0], Len: 1}}
@@ -617,10 +921,15 @@ func goTwin() {
 		case "maps":
 			return mapsAt(uintptr(address(w[1])))
 		case "child":
-			return wait(spawn(w[1:]), 0)
+			pid, err := spawn(w[1:])
+			if err != nil {
+				return outcome(err)
+			}
+			return wait(pid, 0)
 		case "spawn":
-			pids[w[1][0]] = spawn(w[2:])
-			return "ok"
+			pid, err := spawn(w[2:])
+			pids[w[1][0]] = pid
+			return outcome(err)
 		case "kill":
 			return outcome(unix.Kill(pids[w[1][0]], unix.Signal(number(w[2]))))
 		case "waitpid":
@@ -641,7 +950,58 @@ var childFuncs = map[string]shm.ChildFunc{
 	"exit": ctest.Exit, "read": ctest.Read, "write": ctest.Write, "swap": ctest.Swap,
 	"raise": ctest.Raise, "dump": ctest.Dump, "pause": ctest.Pause, "chain": ctest.Chain,
 	"unmap": ctest.Unmap, "remap": ctest.Remap, "threads": ctest.Threads, "fresh": ctest.Fresh,
-	"malloc": ctest.Malloc,
+	"malloc": ctest.Malloc, "locked": ctest.Locked,
+}
+
+// mappingsTwin does by the methods of a Mapping what the C twin does by the calls that they are for.
+type mappingsTwin map[byte]*shm.Mapping
+
+func (twin mappingsTwin) step(w []string) string {
+	outcome := func(err error) string {
+		if err == nil {
+			return "ok"
+		}
+		var errno unix.Errno
+		if !errors.As(err, &errno) {
+			return err.Error()
+		}
+		return unix.ErrnoName(errno)
+	}
+	m := twin[w[1][0]]
+	switch w[0] {
+	case "map":
+		sharing := map[int]shm.Sharing{unix.MAP_PRIVATE: shm.Private, unix.MAP_SHARED: shm.Shared}[number(w[3])]
+		technique := map[string]shm.Technique{"anon": shm.Anonymous, "/dev/zero": shm.DevZero, "memfd": shm.Memfd}[w[4]]
+		m, err := shm.Map(sharing, number(w[2]), &shm.Config{Technique: technique})
+		twin[w[1][0]] = m
+		return outcome(err)
+	case "resize":
+		return outcome(m.Resize(number(w[2]), map[int]shm.Move{0: shm.InPlace, unix.MREMAP_MAYMOVE: shm.MayMove}[number(w[3])]))
+	case "moveto":
+		return outcome(m.MoveTo(twin[w[2][0]]))
+	case "protect":
+		return outcome(m.Protect(map[int]shm.Protection{0: shm.NoAccess, unix.PROT_READ: shm.ReadOnly, unix.PROT_READ | unix.PROT_WRITE: shm.ReadWrite}[number(w[2])]))
+	case "advise":
+		return outcome(m.Advise(number(w[2]), number(w[3]), number(w[4])))
+	case "lock":
+		return outcome(m.Lock())
+	case "unlock":
+		return outcome(m.Unlock())
+	case "close":
+		return outcome(m.Close())
+	}
+	b := make([]byte, m.Len())
+	local := unix.Iovec{Base: &b[0]}
+	local.SetLen(len(b))
+	got, err := unix.ProcessVMReadv(os.Getpid(), []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(m.Addr()), Len: len(b)}}, 0)
+	if err != nil {
+		return outcome(err)
+	}
+	var sum uint32
+	for _, c := range b[:got] {
+		sum = sum*31 + uint32(c)
+	}
+	return fmt.Sprintf("%d of %d: %d", got, len(b), sum)
 }
 
 // mapsAt returns the permissions and the name that /proc/self/maps has for an address.

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -96,14 +97,14 @@ static int64_t now(void)
 }
 
 /*
- * Between fork and child() only async-signal-safe calls, as in any threaded
- * program (signal-safety(7)). The child never returns from here: the caller's
- * threads are gone in it.
+ * Between fork and the child's function only async-signal-safe calls, as in any
+ * threaded program (signal-safety(7)). The child never returns from here: the
+ * caller's threads are gone in it.
  */
-int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid, int64_t *held)
+int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *held)
 {
 	sigset_t all, saved;
-	int64_t start;
+	int64_t began;
 	pid_t p;
 	int err = 0;
 
@@ -114,21 +115,42 @@ int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid, int64_t *he
 	 */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	start = now();
+	began = now();
 	switch (p = fork()) {
 	case -1:
 		err = errno;
 		break;
 	case 0:
 		reset_signals();
-		_exit(child(addr, length));
+		start(arg);
+		_exit(127);
 	default:
 		*pid = p;
-		if (held != NULL)
-			*held = now() - start;
+		*held = now() - began;
 	}
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return err;
+}
+
+struct call {
+	shm_child child;
+	void *addr;
+	size_t length;
+};
+
+static void start_call(void *arg)
+{
+	struct call *c = arg;
+
+	_exit(c->child(c->addr, c->length));
+}
+
+int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid)
+{
+	struct call c = { child, addr, length };
+	int64_t held;
+
+	return shm_fork_start(start_call, &c, pid, &held);
 }
 
 int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status)
@@ -147,7 +169,7 @@ int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status)
 #define P_PIDFD 3 /* Linux 5.4 */
 #endif
 
-/* The status word that waitpid(2) would have given for a child that ended. */
+/* The status word that waitpid(2) would have given. */
 static int wait_status(const siginfo_t *info)
 {
 	switch (info->si_code) {
@@ -155,15 +177,21 @@ static int wait_status(const siginfo_t *info)
 		return info->si_status << 8;
 	case CLD_DUMPED:
 		return info->si_status | 0x80;
+	case CLD_STOPPED:
+	case CLD_TRAPPED:
+		return info->si_status << 8 | 0x7f;
+	case CLD_CONTINUED:
+		return 0xffff;
 	}
 	return info->si_status; /* CLD_KILLED */
 }
 
-int shm_waitpidfd(int pidfd, int options, pid_t *wpid, int *status)
+int shm_waitpidfd(int pidfd, int options, pid_t *wpid, int *status, struct rusage *usage)
 {
 	siginfo_t info = { .si_pid = 0 };
 
-	if (waitid((idtype_t)P_PIDFD, (id_t)pidfd, &info, options) == -1)
+	/* libc's waitid has no place for the usage. */
+	if (syscall(SYS_waitid, P_PIDFD, pidfd, &info, options, usage) == -1)
 		return errno;
 	*wpid = info.si_pid;
 	if (info.si_pid != 0)

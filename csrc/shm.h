@@ -9,6 +9,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 /* Runs in the child, which ends in _exit(2) with what it returns. */
@@ -31,11 +32,17 @@ int shm_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offse
 int shm_munmap(void *addr, size_t length);
 int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr, void **result);
 
-/* In the parent, *held is how long fork() took, in nanoseconds; held may be NULL. */
-int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid, int64_t *held);
+int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid);
+
+/*
+ * Forks with all signals blocked. The child, its signals as a fresh C program
+ * has them, calls start(arg), which must not return. In the parent, *held is
+ * how long fork() took, in nanoseconds.
+ */
+int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *held);
 int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status);
 
-/* Like shm_waitpid, for the child behind a pidfd; options are WEXITED and, if wanted, WNOHANG. */
-int shm_waitpidfd(int pidfd, int options, pid_t *wpid, int *status);
+/* Like wait4(2), for the child behind a pidfd; options are waitid's. usage may be NULL. */
+int shm_waitpidfd(int pidfd, int options, pid_t *wpid, int *status, struct rusage *usage);
 
 #endif

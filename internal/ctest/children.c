@@ -4,6 +4,7 @@
 #include "children.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
@@ -12,7 +13,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 int child_exit(void *addr, size_t status)
@@ -225,3 +228,153 @@ int child_malloc(void *unused, size_t n)
 	}
 	return 0;
 }
+
+/* Out of line, so that a report can name it. */
+__attribute__((noinline)) int crash_here(volatile int *p) { return *p; }
+
+static volatile int zero;
+
+static void run_over(void)
+{
+	for (;;)
+		*(volatile char *)__builtin_alloca(4096) = 1;
+}
+
+int child_crash(void *unused, size_t how)
+{
+	char name[] = "/tmp/shm-child-XXXXXX";
+	char *p;
+	int fd;
+
+	(void)unused;
+	switch (how) {
+	case 1:
+		return crash_here((int *)16);
+	case 2:
+		return 100 / zero;
+	case 3:
+		__builtin_trap();
+		break;
+	case 4:
+		run_over();
+		break;
+	case 5:
+		abort();
+		break;
+	case 6:
+		fd = mkstemp(name);
+		unlink(name);
+		p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+		return *(volatile char *)p;
+	case 7:
+		return *(volatile char *)(UINTPTR_MAX / 2 + 1); /* on x86-64; elsewhere it is an address */
+	}
+	return 99;
+}
+
+int child_add(void *addr, size_t length)
+{
+	unsigned char *p = addr;
+	int sum = 0;
+
+	while (length-- > 0)
+		sum += *p++;
+	return sum;
+}
+
+int child_touch_go(void *addr, size_t length)
+{
+	(void)length;
+	return **(volatile char **)addr;
+}
+
+int child_fds(void *unused, size_t n)
+{
+	int fd, open = 0;
+
+	(void)unused;
+	(void)n;
+	for (fd = 0; fd < 4096; fd++)
+		open += fcntl(fd, F_GETFD) != -1;
+	return open;
+}
+
+int child_limits(void *addr, size_t length)
+{
+	struct rlimit limit;
+	long *out = addr;
+
+	(void)length;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	out[0] = (long)limit.rlim_cur;
+	getrlimit(RLIMIT_CPU, &limit);
+	out[1] = (long)limit.rlim_cur;
+	out[2] = getpriority(PRIO_PROCESS, 0);
+	return 0;
+}
+
+int child_close_all(void *unused, size_t n)
+{
+	(void)unused;
+	(void)n;
+	return (int)syscall(SYS_close_range, 0, ~0U, 0);
+}
+
+int child_sleep(void *unused, size_t ms)
+{
+	struct timespec t = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+
+	(void)unused;
+	while (nanosleep(&t, &t) == -1)
+		;
+	return 0;
+}
+
+int child_pid(void *addr, size_t length)
+{
+	(void)length;
+	*(int *)addr = getpid();
+	return 0;
+}
+
+int child_leave(void *addr, size_t status)
+{
+	switch (fork()) {
+	case -1:
+		return 255;
+	case 0:
+		_exit(child_until(addr, 0));
+	}
+	return (int)status;
+}
+
+int child_grief(void *unused, size_t n)
+{
+	int status;
+	pid_t pid;
+
+	(void)n;
+	switch (pid = fork()) {
+	case -1:
+		return 1;
+	case 0:
+		_exit(crash_here((int *)16));
+	}
+	if (waitpid(pid, &status, 0) == -1 || !WIFSIGNALED(status))
+		return 2;
+	return child_raise(unused, (size_t)WTERMSIG(status));
+}
+
+int child_plugin(void *addr, size_t length)
+{
+	void *library = dlopen(addr, RTLD_NOW);
+	int (*fall)(void);
+
+	(void)length;
+	if (library == NULL)
+		return 97;
+	*(void **)&fall = dlsym(library, "fall");
+	return fall == NULL ? 98 : fall();
+}
+
+int load_library(const char *path) { return dlopen(path, RTLD_NOW) == NULL; }

@@ -25,5 +25,20 @@ int child_parent(void *addr, size_t length);  /* stores getppid() in the int at 
 int child_fresh(void *unused, size_t n);      /* exits 0 if no signal is blocked, caught or ignored, nor a stack for them set */
 int child_locked(void *unused, size_t n);     /* exits 0 if no memory of its own is locked */
 int child_malloc(void *unused, size_t n);     /* mallocs, writes and frees in many sizes */
+int child_crash(void *unused, size_t how);     /* dies by a fault: 1 reads address 16, 2 divides by zero, 3 runs no instruction, 4 runs over its stack, 5 aborts, 6 reads what a file lacks, 7 reads what is no address */
+int child_add(void *addr, size_t length);     /* returns the sum of the bytes */
+int child_touch_go(void *addr, size_t length); /* reads the byte at the address that is at addr */
+int child_fds(void *unused, size_t n);        /* exits with its number of open descriptors */
+int child_limits(void *addr, size_t length);  /* puts its limit of descriptors, and of cpu, its nice value at addr, as longs */
+int child_close_all(void *unused, size_t n);  /* closes every descriptor */
+int child_sleep(void *unused, size_t ms);     /* sleeps */
+int child_pid(void *addr, size_t length);     /* stores its process id in the int at addr */
+int child_plugin(void *addr, size_t length);  /* loads the library whose path is at addr, and calls its function "fall" */
+int child_leave(void *addr, size_t status);   /* forks one that stays until the int at addr is not 0, and exits with status */
+int child_grief(void *unused, size_t n);      /* forks one that crashes, and sends itself the signal that this died of */
+
+int crash_here(volatile int *p); /* reads it */
+
+int load_library(const char *path); /* and keeps it; returns 0, or 1 where that fails */
 
 #endif

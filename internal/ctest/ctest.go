@@ -6,6 +6,7 @@ package ctest
 
 /*
 #cgo CFLAGS: -std=gnu11 -D_GNU_SOURCE -fno-plt
+#include <stdlib.h>
 #include "children.h"
 #include "loops.h"
 */
@@ -42,6 +43,17 @@ var (
 	Fresh     = shm.ChildFunc(C.child_fresh)
 	Locked    = shm.ChildFunc(C.child_locked)
 	Malloc    = shm.ChildFunc(C.child_malloc)
+	Crash     = shm.ChildFunc(C.child_crash)
+	Add       = shm.ChildFunc(C.child_add)
+	TouchGo   = shm.ChildFunc(C.child_touch_go)
+	FDs       = shm.ChildFunc(C.child_fds)
+	Limits    = shm.ChildFunc(C.child_limits)
+	CloseAll  = shm.ChildFunc(C.child_close_all)
+	Sleep     = shm.ChildFunc(C.child_sleep)
+	Pid       = shm.ChildFunc(C.child_pid)
+	Plugin    = shm.ChildFunc(C.child_plugin)
+	Leave     = shm.ChildFunc(C.child_leave)
+	Grief     = shm.ChildFunc(C.child_grief)
 )
 
 // MapLoop maps, touches and unmaps length bytes n times, as the library does, in C.
@@ -55,6 +67,12 @@ func MapLoop(n int, devZero bool, sharing shm.Sharing, length int) error {
 
 // ForkLoop forks a child that exits, and reaps it, n times.
 func ForkLoop(n int) error { return result(C.loop_fork(C.long(n))) }
+
+// PingPong has a child and this process wake each other by a futex, n times each.
+func PingPong(n int) error { return result(C.loop_ping_pong(C.long(n))) }
+
+// AddHere is child_add, by a plain cgo call.
+func AddHere(m *shm.Mapping, length int) int { return int(C.child_add(m.Addr(), C.size_t(length))) }
 
 // GrowLoop grows memory from first to last bytes by doubling, touching each page, n times, by
 // realloc(3).
@@ -93,6 +111,13 @@ func IgnoreChildren(yes bool) {
 
 // AtExit has C's exit(3), called in a child, store 1 at ran.
 func AtExit(ran unsafe.Pointer) error { return result(C.at_exit_store((*C.int)(ran))) }
+
+// Load loads a shared library, and keeps it.
+func Load(path string) bool {
+	p := C.CString(path)
+	defer C.free(unsafe.Pointer(p))
+	return C.load_library(p) == 0
+}
 
 func flags(sharing shm.Sharing) int {
 	if sharing == shm.Shared {

@@ -4,6 +4,9 @@
 #include "loops.h"
 
 #include <errno.h>
+#include <linux/futex.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -55,6 +58,40 @@ int loop_fork(long n)
 		if (status != 0)
 			return ECHILD;
 	}
+	return 0;
+}
+
+static void pass(_Atomic int *word, int from, int to)
+{
+	while (*word != from)
+		syscall(SYS_futex, word, FUTEX_WAIT, to, NULL, NULL, 0);
+	*word = to;
+	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+int loop_ping_pong(long n)
+{
+	_Atomic int *word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t pid;
+	long i;
+
+	if (word == MAP_FAILED)
+		return errno;
+	pid = fork();
+	if (pid == -1)
+		return errno;
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (i = 0; i < n; i++)
+			pass(word, 1, 0);
+		_exit(0);
+	}
+	for (i = 0; i < n; i++)
+		pass(word, 0, 1);
+	while (*word != 0)
+		syscall(SYS_futex, word, FUTEX_WAIT, 1, NULL, NULL, 0);
+	waitpid(pid, NULL, 0);
+	munmap((void *)word, 4096);
 	return 0;
 }
 

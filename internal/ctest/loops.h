@@ -6,6 +6,7 @@
 
 int loop_map(long n, int dev_zero, int flags, size_t length);
 int loop_fork(long n);
+int loop_ping_pong(long n); /* wakes a child by a futex, and is woken by it */
 int loop_grow(long n, size_t first, size_t last);
 void copy_memory(void *dst, const void *src, size_t length);
 

@@ -1,8 +1,8 @@
 //go:build linux && cgo
 
 // Command forkwait is a small Go program that forks a child that exits, and waits for it, N times,
-// and prints the nanoseconds that one took. BenchmarkForkWait and BenchmarkRawFork run it, since
-// what fork costs depends on the process that forks.
+// and prints the nanoseconds that one took. A third argument gives it so many MiB of Go heap. Benchmarks
+// run it, since what fork costs depends on the process that forks.
 package main
 
 import (
@@ -23,13 +23,28 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	if len(os.Args) > 3 {
+		mib, err := strconv.Atoi(os.Args[3])
+		if err != nil {
+			log.Fatal(err)
+		}
+		heap := make([]byte, mib<<20)
+		for i := 0; i < len(heap); i += 4096 {
+			heap[i] = 1
+		}
+		defer runtime.KeepAlive(heap)
+	}
 	start := time.Now()
 	switch os.Args[1] {
 	case "mapping": // Mapping.Fork and Process.Wait
-		err = mapping(n)
+		err = mapping(n, nil)
 	case "locked": // the same, on one thread
 		runtime.LockOSThread()
-		err = mapping(n)
+		err = mapping(n, nil)
+	case "lean": // the same, without the Go heap
+		err = mapping(n, &shm.ForkConfig{Lean: true})
+	case "keeper": // the same, by the thread that lives as long as the process
+		err = mapping(n, &shm.ForkConfig{KillWithParent: true})
 	case "raw": // Fork and Waitpid
 		err = raw(n)
 	case "c": // the same in C, behind one cgo call
@@ -41,14 +56,14 @@ func main() {
 	fmt.Println(float64(time.Since(start)) / float64(n))
 }
 
-func mapping(n int) error {
+func mapping(n int, cfg *shm.ForkConfig) error {
 	m, err := shm.Map(shm.Shared, 4096, nil)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
 	for range n {
-		p, err := m.Fork(ctest.Status, nil)
+		p, err := m.Fork(ctest.Status, cfg)
 		if err != nil {
 			return err
 		}

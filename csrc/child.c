@@ -1,0 +1,402 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* dladdr */
+#endif
+#include "child.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+static uintptr_t instruction(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+	return (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
+#elif defined(__i386__)
+	return (uintptr_t)context->uc_mcontext.gregs[REG_EIP];
+#elif defined(__aarch64__)
+	return (uintptr_t)context->uc_mcontext.pc;
+#elif defined(__riscv)
+	return (uintptr_t)context->uc_mcontext.__gregs[REG_PC];
+#else
+	(void)context;
+	return 0;
+#endif
+}
+
+/* In the child: where to report to, and who it is, as a child of its own must not report. */
+static struct shm_report *report_to;
+static pid_t report_of;
+
+/* A line of /proc/self/maps. */
+struct map_line {
+	uintptr_t start, end, offset, inode;
+	const char *name; /* empty if it has none */
+};
+
+static const char *parse_number(const char *s, unsigned base, uintptr_t *value)
+{
+	for (*value = 0;; s++) {
+		unsigned digit = *s >= '0' && *s <= '9' ? (unsigned)(*s - '0') : *s >= 'a' && *s <= 'f' ? (unsigned)(*s - 'a') + 10 : 16;
+
+		if (digit >= base)
+			return s;
+		*value = *value * base + digit;
+	}
+}
+
+static const char *next_field(const char *s)
+{
+	while (*s != ' ' && *s != '\0')
+		s++;
+	while (*s == ' ')
+		s++;
+	return s;
+}
+
+/* start-end permissions offset device inode name */
+static void parse_line(const char *s, struct map_line *line)
+{
+	s = parse_number(s, 16, &line->start);
+	if (*s == '-')
+		s++;
+	s = next_field(parse_number(s, 16, &line->end));
+	s = parse_number(next_field(s), 16, &line->offset);
+	s = parse_number(next_field(next_field(s)), 10, &line->inode);
+	line->name = next_field(s);
+}
+
+/* Returns whether that was the line looked for. */
+static int look_at(const char *s, struct shm_report *r)
+{
+	static uintptr_t begins, inode; /* of the file last seen to begin */
+	struct map_line line;
+
+	parse_line(s, &line);
+	if (line.offset == 0 && line.inode != 0 && line.inode != inode) {
+		begins = line.start;
+		inode = line.inode;
+	}
+	if (r->pc < line.start || r->pc >= line.end)
+		return 0;
+	r->base = line.inode != 0 && line.inode == inode ? begins : line.start - line.offset;
+	strncpy(r->module, line.name, sizeof(r->module) - 1);
+	return 1;
+}
+
+/*
+ * What the child loaded itself its parent does not know, and may have something
+ * else there. So the child looks for itself, by open and read alone.
+ */
+static void report_module(struct shm_report *r)
+{
+	static char read_ahead[4096], line[512];
+	size_t length = 0;
+	ssize_t i, n;
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), found = 0;
+
+	if (fd == -1)
+		return;
+	while (!found && (n = read(fd, read_ahead, sizeof(read_ahead))) > 0) {
+		for (i = 0; i < n && !found; i++) {
+			if (read_ahead[i] == '\n') {
+				line[length] = '\0';
+				found = look_at(line, r);
+				length = 0;
+			} else if (length < sizeof(line) - 1) {
+				line[length++] = read_ahead[i];
+			}
+		}
+	}
+	close(fd);
+	if (found)
+		__atomic_store_n(&r->located, 1, __ATOMIC_RELEASE);
+}
+
+/*
+ * Records the signal. The disposition is the default again by now, so that the
+ * child dies of it: a fault comes back when the instruction is run again; what
+ * was sent is sent once more.
+ */
+static void report_crash(int sig, siginfo_t *info, void *context)
+{
+	struct shm_report *r = report_to;
+	uint32_t unwritten = 0;
+	int err = errno;
+
+	if (getpid() == report_of && __atomic_compare_exchange_n(&r->crashed, &unwritten, 2, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+		r->sig = sig;
+		r->code = info->si_code;
+		r->addr = (uintptr_t)info->si_addr;
+		r->pc = instruction(context);
+		__atomic_store_n(&r->crashed, 1, __ATOMIC_RELEASE);
+		report_module(r);
+	}
+	if (info->si_code <= 0)
+		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);
+	errno = err;
+}
+
+/* A stack that ran over leaves no room for a handler on it. Each child has its own copy. */
+static char report_stack[1 << 16];
+
+static void report_crashes(struct shm_report *report)
+{
+	static const int sigs[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+	struct sigaction action = { .sa_sigaction = report_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND };
+	stack_t stack = { .ss_sp = report_stack, .ss_size = sizeof(report_stack) };
+	size_t i;
+
+	report_to = report;
+	report_of = getpid();
+	sigaltstack(&stack, NULL);
+	for (i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
+		sigaction(sigs[i], &action, NULL);
+}
+
+static void futex_wake(uint32_t *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+/* What the child starts with: the order, and what goes with it. */
+struct start {
+	const struct shm_order *order;
+	const int *keep;
+	size_t keep_count;
+	pid_t parent;
+};
+
+static int close_range_of(unsigned first, unsigned last)
+{
+	return first <= last ? (int)syscall(SYS_close_range, first, last, 0) : 0;
+}
+
+static int close_fds(const int *keep, size_t count)
+{
+	unsigned next = 3;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		if (keep[i] < (int)next)
+			continue;
+		if (keep[i] > (int)next && close_range_of(next, (unsigned)keep[i] - 1) == -1)
+			return -1;
+		next = (unsigned)keep[i] + 1;
+	}
+	return close_range_of(next, ~0U);
+}
+
+static int set_limits(const struct shm_limit *limits, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++) {
+		struct rlimit limit = { (rlim_t)limits[i].cur, (rlim_t)limits[i].max };
+
+		if (setrlimit((__rlimit_resource_t)limits[i].resource, &limit) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+/* Returns the name of the call that failed, errno set, or NULL. */
+static const char *set_up(const struct start *s)
+{
+	const struct shm_order *o = s->order;
+
+	if (o->flags & SHM_KILL_WITH_PARENT) {
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1)
+			return "prctl";
+		if (getppid() != s->parent) /* it died before that took effect */
+			kill(getpid(), SIGKILL);
+	}
+	if (o->flags & SHM_CLOSE_FDS && close_fds(s->keep, s->keep_count) == -1)
+		return "close_range";
+	if (o->nice != 0) {
+		errno = 0;
+		if (nice(o->nice) == -1 && errno != 0)
+			return "nice";
+	}
+	if (set_limits(o->limits, o->limits_count) == -1)
+		return "setrlimit";
+	return NULL;
+}
+
+static void start_order(void *arg)
+{
+	const struct start *s = arg;
+	const struct shm_order *o = s->order;
+	const char *failed;
+
+	if (o->flags & SHM_REPORT_CRASH)
+		report_crashes(o->report);
+	failed = set_up(s);
+	if (failed != NULL) {
+		o->report->err = errno;
+		strncpy(o->report->call, failed, sizeof(o->report->call) - 1);
+	}
+	if (o->report != NULL) {
+		__atomic_store_n(&o->report->setup, failed == NULL ? 1 : 2, __ATOMIC_RELEASE);
+		futex_wake(&o->report->setup);
+	}
+	_exit(failed == NULL ? o->child(o->addr, o->length) : 127);
+}
+
+/* Where a child cannot be set up it has ended, and is reaped here. Killed meanwhile, it is Wait's to tell. */
+static int await_set_up(struct shm_order *o)
+{
+	static const struct timespec glance = { .tv_nsec = 10 * 1000 * 1000 };
+	struct shm_report *r = o->report;
+
+	while (__atomic_load_n(&r->setup, __ATOMIC_ACQUIRE) == 0) {
+		siginfo_t info = { .si_pid = 0 };
+
+		syscall(SYS_futex, &r->setup, FUTEX_WAIT, 0, &glance, NULL, 0);
+		if (waitid(P_PID, (id_t)o->pid, &info, WEXITED | WNOHANG | WNOWAIT) == -1 || info.si_pid != 0)
+			break;
+	}
+	if (__atomic_load_n(&r->setup, __ATOMIC_ACQUIRE) != 2)
+		return 0;
+	while (waitpid(o->pid, NULL, 0) == -1 && errno == EINTR)
+		;
+	o->call = r->call;
+	return r->err;
+}
+
+/*
+ * PR_SET_PDEATHSIG goes by the thread that forked, and Go ends threads. So those
+ * children are forked by a thread that lives as long as the process. A process
+ * that was itself forked lacks the thread, and starts its own.
+ */
+static struct {
+	pid_t process; /* whose thread it is */
+	sem_t wanted, done;
+	struct start *start;
+	struct shm_order *order;
+	int err;
+} keeper;
+
+static void sem_wait_whole(sem_t *sem)
+{
+	while (sem_wait(sem) == -1)
+		;
+}
+
+static void *keep_forking(void *unused)
+{
+	(void)unused;
+	for (;;) {
+		sem_wait_whole(&keeper.wanted);
+		keeper.err = shm_fork_start(start_order, keeper.start, &keeper.order->pid, &keeper.order->held);
+		sem_post(&keeper.done);
+	}
+	return NULL;
+}
+
+static int start_keeper(void)
+{
+	sigset_t all, saved;
+	pthread_t thread;
+	int err;
+
+	if (keeper.process == getpid())
+		return 0;
+	sem_init(&keeper.wanted, 0, 0);
+	sem_init(&keeper.done, 0, 0);
+	sigfillset(&all); /* no signal of the program's is for this thread to handle */
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	err = pthread_create(&thread, NULL, keep_forking, NULL);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	if (err != 0)
+		return err;
+	pthread_detach(thread);
+	keeper.process = getpid();
+	return 0;
+}
+
+static int fork_by_keeper(struct start *start, struct shm_order *o)
+{
+	int err;
+
+	o->call = "pthread_create";
+	err = start_keeper();
+	if (err != 0)
+		return err;
+	o->call = "fork";
+	keeper.start = start;
+	keeper.order = o;
+	sem_post(&keeper.wanted);
+	sem_wait_whole(&keeper.done);
+	return keeper.err;
+}
+
+static void advise(const struct shm_range *ranges, size_t count, int advice)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++) /* ENOMEM tells of holes: the rest of the range is done */
+		madvise((void *)ranges[i].addr, ranges[i].length, advice);
+}
+
+static int fork_lean(struct start *start, struct shm_order *o, const struct shm_range *lean, size_t lean_count)
+{
+	int err;
+
+	o->call = "fork";
+	advise(lean, lean_count, MADV_DONTFORK);
+	if (o->flags & SHM_KILL_WITH_PARENT)
+		err = fork_by_keeper(start, o);
+	else
+		err = shm_fork_start(start_order, start, &o->pid, &o->held);
+	advise(lean, lean_count, MADV_DOFORK);
+	return err;
+}
+
+int shm_fork_order(struct shm_order *order, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count)
+{
+	struct shm_order o = *order; /* the caller's may lie in what the child lacks */
+	struct start start = { .order = &o, .keep_count = keep_count, .parent = getpid() };
+	int *kept = NULL;
+	int err;
+
+	if (keep_count > 0) {
+		kept = malloc(keep_count * sizeof(*kept));
+		if (kept == NULL) {
+			order->call = "malloc";
+			return ENOMEM;
+		}
+		memcpy(kept, keep, keep_count * sizeof(*kept));
+	}
+	start.keep = kept;
+	err = fork_lean(&start, &o, lean, lean_count);
+	if (err == 0 && (o.limits_count > 0 || o.nice != 0 || o.flags & SHM_CLOSE_FDS))
+		err = await_set_up(&o);
+	free(kept);
+	order->call = o.call;
+	order->pid = o.pid;
+	order->held = o.held;
+	return err;
+}
+
+void shm_locate(uintptr_t pc, const char **module, uintptr_t *base)
+{
+	Dl_info info;
+
+	if (dladdr((void *)pc, &info) == 0)
+		return;
+	*module = info.dli_fname;
+	*base = (uintptr_t)info.dli_fbase;
+}

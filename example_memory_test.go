@@ -1,0 +1,169 @@
+//go:build linux && cgo
+
+package shm_test
+
+import (
+	"fmt"
+	"log"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm"
+)
+
+func ExampleMapping_Resize_whileChildrenLive() {
+	m, err := shm.Map(shm.Shared, 4096, &shm.Config{Technique: shm.Memfd, Reserve: 1 << 30})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	before := m.Addr()
+	if err := m.Resize(1<<20, shm.InPlace); err != nil { // children forked before this use the new bytes too
+		log.Fatal(err)
+	}
+	n, _ := m.ObjectLen()
+	fmt.Println(n, m.Addr() == before)
+	// Output: 1048576 true
+}
+
+func ExampleMapFile() {
+	m, err := shm.Map(shm.Shared, 4096, &shm.Config{Technique: shm.Memfd, Name: "ring"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	f, err := m.File() // to be passed to another process, by exec.Cmd's ExtraFiles or over a Unix socket
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	if err := m.Seal(unix.F_SEAL_SHRINK); err != nil { // a promise to that process: none of it will be SIGBUS
+		log.Fatal(err)
+	}
+
+	there, err := shm.MapFile(f)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer there.Close()
+	copy(there.Bytes(), "written there")
+	fmt.Printf("%s\n", m.Bytes()[:13])
+	fmt.Println(m.Resize(100, shm.InPlace))
+	// Output:
+	// written there
+	// shm: resize 100 bytes: ftruncate: operation not permitted
+}
+
+func ExampleConfig_reserve() {
+	m, err := shm.Map(shm.Private, 4096, &shm.Config{Reserve: 1 << 30, Guard: true, Populate: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	b := m.Bytes()
+	copy(b, "stays valid")
+	for length := 8192; length <= 1<<20; length *= 2 { // in place, for certain
+		if err := m.Resize(length, shm.InPlace); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Printf("%s, %d bytes\n", b[:11], m.Len())
+	fmt.Println(m.Resize(3<<29, shm.InPlace))
+	// Output:
+	// stays valid, 1048576 bytes
+	// shm: resize 1610612736 bytes: mremap: cannot allocate memory: 1073741824 bytes are reserved
+}
+
+func ExampleMapping_Huge() {
+	m, err := shm.Map(shm.Private, 100<<20, &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	switch m.Huge() {
+	case shm.HugeExplicit: // 50 of them, set aside for m
+	case shm.HugeNone: // the machine had no 50 left: m has the usual pages
+	}
+	fmt.Println(m.Len())
+	// Output: 104857600
+}
+
+func ExampleMapping_Stats() {
+	m, err := shm.Map(shm.Private, 1<<20, &shm.Config{Technique: shm.Anonymous})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	m.Advise(0, m.Len(), unix.MADV_NOHUGEPAGE)
+	clear(m.Bytes()[:10*4096])
+	before, _ := m.Stats()
+	m.Advise(0, m.Len(), unix.MADV_DONTNEED) // private memory reads zero then, and costs nothing
+	after, _ := m.Stats()
+	fmt.Println(before.Mapped, before.Resident, after.Resident)
+	// Output: 1048576 40960 0
+}
+
+func ExampleMapping_WriteTo() {
+	m, err := shm.Map(shm.Private, 12, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	if _, err := m.ReadFrom(strings.NewReader("no heap copy")); err != nil { // a file, say
+		log.Fatal(err)
+	}
+	m.Protect(shm.ReadOnly) // who writes to it from now on is stopped
+	m.WriteTo(os.Stdout)
+	// Output: no heap copy
+}
+
+func ExampleMapping_Detach() {
+	journal, err := shm.Map(shm.Private, 1<<20, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer journal.Close()
+	copy(journal.Bytes(), "first batch")
+
+	batch, err := journal.Detach() // for another goroutine to write out, while journal is written to
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer batch.Close()
+	copy(journal.Bytes(), "next")
+	fmt.Printf("%s, %s\n", batch.Bytes()[:11], journal.Bytes()[:4])
+	// Output: first batch, next
+}
+
+func ExampleMapping_SwapPages() {
+	const page = 4096
+	newMapping := func(pages int) *shm.Mapping {
+		m, err := shm.Map(shm.Private, pages*page, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		return m
+	}
+	records, chosen := newMapping(4), newMapping(2)
+	defer records.Close()
+	defer chosen.Close()
+	for i := range 4 {
+		fmt.Fprint(writer{records.Bytes()[i*page:]}, "record ", i)
+	}
+	for i, from := range []int{3, 1} { // gathered, in a new order
+		if err := chosen.SwapPages(i*page, records, from*page, page); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Printf("%s, %s\n", chosen.Bytes()[:8], chosen.Bytes()[page:][:8])
+	fmt.Printf("%s, %q\n", records.Bytes()[:8], records.Bytes()[page]) // zero, as chosen was
+	// Output:
+	// record 3, record 1
+	// record 0, '\x00'
+}
+
+type writer struct{ to []byte }
+
+func (w writer) Write(p []byte) (int, error) { return copy(w.to, p), nil }

@@ -1,0 +1,207 @@
+//go:build linux && cgo
+
+// Command parser is an HTTP server that runs a C parser over what it is sent. The parser crashes on some
+// messages; it does so in the children of a [shm.Pool], which share the messages and the results with the
+// server: such a message is refused with the place of the crash, and no other is lost.
+//
+// It loads itself with requests, every so many of them bad, holds each answer against what it must
+// be, and prints what it and its children did. It exits with status 1 if any request was lost.
+package main
+
+// #include "parser.h"
+import "C"
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"expvar"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"forkshm.example/shm"
+)
+
+func main() {
+	requests := flag.Int("requests", 20000, "how many to send")
+	bad := flag.Int("bad", 10, "how many of a hundred make the parser crash")
+	children := flag.Int("children", 4, "of the pool")
+	clients := flag.Int("clients", 16, "that send at once")
+	flag.Parse()
+
+	s, err := newServer(*children)
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	expvar.Publish("shm", expvar.Func(func() any { return shm.ReadCounters() }))
+	expvar.Publish("pool", expvar.Func(func() any { return s.pool.Stats() }))
+	http.Handle("POST /parse", s) // and expvar's own /debug/vars
+	go func() { log.Fatal(http.Serve(listener, nil)) }()
+
+	began := time.Now()
+	good, crashed, lost := load("http://"+listener.Addr().String(), *requests, *bad, *clients)
+	fmt.Printf("%d requests in %v: %d answered, %d made the parser crash, %d lost\n",
+		*requests, time.Since(began).Round(time.Millisecond), good, crashed, lost)
+	fmt.Println("pool:", expvar.Get("pool"))
+	if err := s.close(); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("children:", expvar.Get("shm"))
+	if lost > 0 {
+		os.Exit(1)
+	}
+}
+
+// server has as many slots in its mapping as children that work on them.
+type server struct {
+	m     *shm.Mapping
+	pool  *shm.Pool
+	slots chan int
+}
+
+func newServer(children int) (*server, error) {
+	m, err := shm.Map(shm.Shared, children*C.sizeof_struct_slot, nil)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := shm.NewPool(m, children, &shm.PoolConfig{
+		Fork:        shm.ForkConfig{Lean: true, CloseFDs: true},
+		RestartRate: 10000, // crashes are what this is about; a real server sets what it can bear
+	})
+	if err != nil {
+		_ = m.Close()
+		return nil, err
+	}
+	s := &server{m, pool, make(chan int, children)}
+	for i := range children {
+		s.slots <- i
+	}
+	return s, nil
+}
+
+func (s *server) close() error { return errors.Join(s.pool.Close(), s.m.Close()) }
+
+type answer struct{ Fields, Sum uint32 }
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	message, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(len(C.struct_slot{}.message))))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+		return
+	}
+	a, err := s.parse(r.Context(), message)
+	var ended *shm.ExitError
+	switch {
+	case errors.As(err, &ended):
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+	case errors.Is(err, context.DeadlineExceeded):
+		http.Error(w, err.Error(), http.StatusGatewayTimeout)
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	default:
+		_ = json.NewEncoder(w).Encode(a)
+	}
+}
+
+// parse has a child parse a message.
+func (s *server) parse(ctx context.Context, message []byte) (answer, error) {
+	i := <-s.slots
+	defer func() { s.slots <- i }()
+	off := i * C.sizeof_struct_slot
+	slot, err := shm.At[C.struct_slot](s.m, off)
+	if err != nil {
+		return answer{}, err
+	}
+	slot.length = C.uint32_t(len(message))
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&slot.message[0])), len(slot.message)), message)
+
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	result, err := s.pool.Call(ctx, shm.ChildFunc(C.parse), off, C.sizeof_struct_slot)
+	if err != nil {
+		return answer{}, err
+	}
+	if result != 0 {
+		return answer{}, errors.New("the message ends within a field")
+	}
+	return answer{uint32(slot.fields), uint32(slot.sum)}, nil
+}
+
+// load sends requests, and counts what became of them.
+func load(url string, requests, bad, clients int) (good, crashed, lost int64) {
+	var sent, ok, refused, failed atomic.Int64
+	var all sync.WaitGroup
+	for range clients {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for sent.Add(1) <= int64(requests) {
+				message, want, isBad := newMessage(bad)
+				switch err := send(url, message, want, isBad); {
+				case err != nil:
+					log.Print("lost: ", err)
+					failed.Add(1)
+				case isBad:
+					refused.Add(1)
+				default:
+					ok.Add(1)
+				}
+			}
+		}()
+	}
+	all.Wait()
+	return ok.Load(), refused.Load(), failed.Load()
+}
+
+func newMessage(bad int) (message []byte, want answer, isBad bool) {
+	for range 1 + rand.IntN(500) {
+		kind, value := 1+rand.IntN(2), rand.IntN(256)
+		message = append(message, byte(kind), byte(value))
+		want.Fields++
+		want.Sum += []uint32{1: 1, 2: 12}[kind] * uint32(value)
+	}
+	if isBad = rand.IntN(100) < bad; isBad {
+		message[2*rand.IntN(len(message)/2)] = 99
+	}
+	return message, want, isBad
+}
+
+// send returns an error unless the answer is what it must be.
+func send(url string, message []byte, want answer, isBad bool) error {
+	r, err := http.Post(url+"/parse", "application/octet-stream", bytes.NewReader(message))
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	if isBad {
+		if r.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(string(body), "segmentation fault") {
+			return fmt.Errorf("%s: %s, where the parser must crash", r.Status, body)
+		}
+		return nil
+	}
+	var got answer
+	if r.StatusCode != http.StatusOK || json.Unmarshal(body, &got) != nil || got != want {
+		return fmt.Errorf("%s: %s, must be %+v", r.Status, body, want)
+	}
+	return nil
+}

@@ -1,0 +1,17 @@
+// Package hook is how package live has package shm look after the children that it forks. Package shm
+// sets what is here; its own types would be an import cycle's beginning.
+package hook
+
+import (
+	"sync"
+	"time"
+)
+
+// NewProcess forks by the function it is given, and returns a *shm.Process.
+var NewProcess func(fork func() (pid int, held time.Duration, err error)) (process any, err error)
+
+// Locks are those of package shm that are the whole program's.
+var Locks []*sync.Mutex
+
+// GoHeap returns where the Go heap is, in addresses from each first one up to the second.
+var GoHeap func() ([][2]uintptr, error)

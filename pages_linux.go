@@ -1,0 +1,306 @@
+package shm
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Detach moves the mapping's pages to a new mapping of the same length, without a copy, and leaves
+// m with its address and length, reading zero (MREMAP_DONTUNMAP): a snapshot that is taken away
+// while m is written to again. Only private memory leaves so; for shared memory, which would stay in
+// both, the error wraps [errors.ErrUnsupported]. What is reserved and guarded stays m's. The new
+// mapping is not protected otherwise than m is, and is locked if m was; m is not locked then. A failed
+// call leaves m as it was. Needs Linux 5.7, 5.13 for DevZero and Memfd. See mremap(2).
+func (m *Mapping) Detach() (*Mapping, error) {
+	const op = "detach"
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mem == nil {
+		return nil, &Error{op, 0, ErrClosed}
+	}
+	length := m.mem.length
+	if m.sharing != Private || m.mem.huge == HugeExplicit {
+		return nil, &Error{op, length, fmt.Errorf("%v with %v pages: %w", m.sharing, m.mem.huge, errors.ErrUnsupported)}
+	}
+	taken := *m.mem
+	span := pages(length) * os.Getpagesize()
+	if taken.fd >= 0 {
+		fd, err := unix.FcntlInt(uintptr(taken.fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, &Error{op, length, os.NewSyscallError("fcntl", err)}
+		}
+		taken.fd = fd
+	}
+	addr, err := placeLike(m.mem.addr, span)
+	if err == nil {
+		if err = movePages(m.mem.addr, addr, span); err != nil {
+			_ = Munmap(addr, span)
+		}
+	}
+	if err != nil {
+		taken.closeObject()
+		return nil, &Error{op, length, splitError(err)}
+	}
+	taken.addr = addr
+	taken.settleAt(span)
+	m.mem.locked = false
+	return newMappingOf(m.sharing, m.technique, &taken), nil
+}
+
+// Swap exchanges the pages of two mappings, without a copy: each keeps its address and gets what
+// the other held. Both must have the same number of pages (ErrRange); else the rules are SwapPages'.
+func (m *Mapping) Swap(other *Mapping) error {
+	return m.swap("swap", other, func(span, otherSpan int) (off, otherOff, length int, err error) {
+		if span != otherSpan {
+			return 0, 0, 0, fmt.Errorf("with a mapping of %d bytes: %w", other.mem.length, ErrRange)
+		}
+		return 0, 0, span, nil
+	})
+}
+
+// SwapPages exchanges length bytes at off for as many at otherOff of other, page by page and without
+// a copy: each keeps its address and gets what the other held. So pages are gathered from many
+// mappings into one, or scattered; those of new memory, given in exchange, read zero and cost
+// nothing. Below a MiB or two at once a copy takes less time.
+//
+// Offsets and length must be multiples of the page size (ErrAlign) and lie within the mappings' pages,
+// the last of which may be partly beyond Len (ErrRange). Both mappings must be private, of one technique
+// other than Memfd, alike in protection and kind of pages, not HugeExplicit, and not locked, or the
+// error wraps [errors.ErrUnsupported]. They may be one mapping, where the ranges do not overlap
+// (ErrRange). Advice that the kernel remembers for pages goes with them. What Bytes, At and Slice
+// returned stays valid, and finds the other bytes; who uses it meanwhile may find zeros, or write
+// what is lost.
+//
+// A failed call leaves both as they were. To the kernel the mappings are of several parts then, of
+// which a process has 65530 (/proc/sys/vm/max_map_count): more is ENOMEM. Needs Linux 5.7, 5.13 for
+// DevZero. See mremap(2), MREMAP_DONTUNMAP.
+func (m *Mapping) SwapPages(off int, other *Mapping, otherOff, length int) error {
+	return m.swap("swap", other, func(span, otherSpan int) (int, int, int, error) {
+		page := os.Getpagesize()
+		switch {
+		case off%page != 0 || otherOff%page != 0 || length%page != 0:
+			return 0, 0, 0, fmt.Errorf("offsets %d and %d, %d bytes: %w, must be multiples of %d", off, otherOff, length, ErrAlign, page)
+		case off < 0 || otherOff < 0 || length < 0 || off > span-length || otherOff > otherSpan-length:
+			return 0, 0, 0, fmt.Errorf("offsets %d and %d, %d bytes: %w of mappings of %d and %d bytes", off, otherOff, length, ErrRange, m.mem.length, other.mem.length)
+		case m == other && off != otherOff && max(off, otherOff)-min(off, otherOff) < length:
+			return 0, 0, 0, fmt.Errorf("offsets %d and %d, %d bytes of one mapping: %w, as they overlap", off, otherOff, length, ErrRange)
+		}
+		return off, otherOff, length, nil
+	})
+}
+
+// swap is Swap and SwapPages: ranges looks at what both span, in bytes, and says what of it to exchange.
+func (m *Mapping) swap(op string, other *Mapping, ranges func(span, otherSpan int) (off, otherOff, length int, err error)) error {
+	moving.Lock()
+	defer moving.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if other == nil {
+		other = new(Mapping) // as good as closed
+	}
+	if other != m {
+		other.mu.Lock()
+		defer other.mu.Unlock()
+	}
+	if m.mem == nil || other.mem == nil {
+		return &Error{op, 0, ErrClosed}
+	}
+	page := os.Getpagesize()
+	off, otherOff, length, err := ranges(pages(m.mem.length)*page, pages(other.mem.length)*page)
+	switch {
+	case err != nil:
+		return &Error{op, m.mem.length, err}
+	case m.sharing != Private || other.sharing != Private || m.technique != other.technique || m.technique == Memfd,
+		m.mem.huge != other.mem.huge || m.mem.huge == HugeExplicit,
+		m.mem.prot != other.mem.prot || m.mem.locked || other.mem.locked:
+		return &Error{op, length, fmt.Errorf("both must be private, unlocked and alike: %w", errors.ErrUnsupported)}
+	case length == 0 || m == other && off == otherOff:
+		return nil
+	}
+	if err := exchange(unsafe.Add(m.mem.addr, off), unsafe.Add(other.mem.addr, otherOff), length); err != nil {
+		return &Error{op, length, splitError(err)}
+	}
+	return nil
+}
+
+// exchange exchanges two ranges by way of a third. The ranges stay mapped throughout, so that no
+// other thread's memory comes to lie in them.
+func exchange(a, b unsafe.Pointer, span int) error {
+	aside, err := placeLike(a, span)
+	if err != nil {
+		return err
+	}
+	kept := error(nil)
+	if err = movePages(a, aside, span); err == nil {
+		if err = movePages(b, a, span); err == nil {
+			if err = movePages(aside, b, span); err != nil {
+				kept = movePages(a, b, span)
+			}
+		}
+		if err != nil {
+			kept = errors.Join(kept, movePages(aside, a, span))
+		}
+	}
+	if kept != nil { // what aside has is all that is left of it
+		return fmt.Errorf("%w, and to put it back: %w: pages are lost", err, kept)
+	}
+	_ = Munmap(aside, span)
+	return err
+}
+
+// placeLike reserves span bytes, without access. Where that is of use they lie to the 2 MiB as addr
+// does: then whole tables of pages, and huge pages, move as such.
+func placeLike(addr unsafe.Pointer, span int) (unsafe.Pointer, error) {
+	extra := 0
+	if span >= hugePage {
+		extra = hugePage
+	}
+	base, err := Mmap(nil, span+extra, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
+	if err != nil || extra == 0 {
+		return base, err
+	}
+	skip := int((uintptr(addr) - uintptr(base)) & (hugePage - 1))
+	if skip > 0 {
+		_ = Munmap(base, skip)
+	}
+	if extra > skip {
+		_ = Munmap(unsafe.Add(base, skip+span), extra-skip)
+	}
+	return unsafe.Add(base, skip), nil
+}
+
+const moveOnto = unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED
+
+// movePages moves all pages of a range onto another that is mapped, or none. The range stays mapped,
+// and reads zero.
+func movePages(from, to unsafe.Pointer, span int) error {
+	parts, err := partsOf(from, span)
+	if err != nil {
+		return err
+	}
+	return moveParts(from, to, parts)
+}
+
+func moveParts(from, to unsafe.Pointer, parts []int) error {
+	off := 0
+	for i, n := range parts {
+		_, err := Mremap(unsafe.Add(from, off), n, n, moveOnto|unix.MREMAP_DONTUNMAP, unsafe.Add(to, off))
+		if err != nil {
+			plug(unsafe.Add(to, off), n)
+			if back := moveParts(to, from, parts[:i]); back != nil {
+				return fmt.Errorf("%w, and back: %w: pages are lost", err, back)
+			}
+			return err
+		}
+		off += n
+	}
+	return nil
+}
+
+// plug maps again what a failed mremap may have unmapped before it looked at what it was to move.
+func plug(addr unsafe.Pointer, span int) {
+	_, _ = Mmap(addr, span, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+}
+
+// moveGrown moves a split mapping onto a place of room bytes, where its last part is grown to the end
+// of that; or leaves it as it was.
+func moveGrown(from unsafe.Pointer, used int, to unsafe.Pointer, room int) error {
+	parts, err := partsOf(from, used)
+	if err != nil {
+		return err
+	}
+	last := parts[len(parts)-1]
+	head := used - last
+	if err := moveParts(from, to, parts[:len(parts)-1]); err != nil {
+		return err
+	}
+	// Not before all else has gone well: this one leaves a hole behind.
+	if _, err := Mremap(unsafe.Add(from, head), last, last+room-used, moveOnto, unsafe.Add(to, head)); err != nil {
+		plug(unsafe.Add(to, head), room-head)
+		if back := moveParts(to, from, parts[:len(parts)-1]); back != nil {
+			return fmt.Errorf("%w, and back: %w: pages are lost", err, back)
+		}
+		return err
+	}
+	if head > 0 {
+		_ = Munmap(from, head)
+	}
+	return nil
+}
+
+// moveSplit moves a split mapping onto another, or leaves both as they were.
+func moveSplit(from, to unsafe.Pointer, span int) error {
+	aside, err := placeLike(to, span)
+	if err != nil {
+		return err
+	}
+	if err = movePages(to, aside, span); err == nil {
+		if err = movePages(from, to, span); err == nil {
+			_ = Munmap(from, span)
+		} else if kept := movePages(aside, to, span); kept != nil {
+			return fmt.Errorf("%w, and to put it back: %w: pages are lost", err, kept)
+		}
+	}
+	_ = Munmap(aside, span)
+	return err
+}
+
+// growSplit grows the last part of a split mapping in place.
+func growSplit(addr unsafe.Pointer, used, room int) error {
+	parts, err := partsOf(addr, used)
+	if err != nil {
+		return err
+	}
+	last := parts[len(parts)-1]
+	_, err = Mremap(unsafe.Add(addr, used-last), last, last+room-used, 0, nil)
+	return err
+}
+
+// isSplit says whether a range is more than one mapping to the kernel. For that it asks for a page
+// more, in place, which is looked at later.
+func isSplit(addr unsafe.Pointer, span int) bool {
+	page := os.Getpagesize()
+	_, err := Mremap(addr, span, span+page, 0, nil)
+	if err == nil {
+		_, _ = Mremap(addr, span+page, span, 0, nil)
+	}
+	return err == unix.EFAULT
+}
+
+// partsOf returns how long the parts are that a range is to the kernel, in order. A range with a hole
+// is EFAULT.
+func partsOf(addr unsafe.Pointer, span int) ([]int, error) {
+	if !isSplit(addr, span) {
+		return []int{span}, nil
+	}
+	maps, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return nil, err
+	}
+	var parts []int
+	at, end := uintptr(addr), uintptr(addr)+uintptr(span)
+	for lines := bufio.NewScanner(bytes.NewReader(maps)); lines.Scan() && at < end; {
+		var low, high uintptr
+		if _, err := fmt.Sscanf(lines.Text(), "%x-%x ", &low, &high); err != nil {
+			return nil, fmt.Errorf("/proc/self/maps: %w", err)
+		}
+		if high <= at {
+			continue
+		}
+		if low > at {
+			break
+		}
+		parts = append(parts, int(min(high, end)-at))
+		at = min(high, end)
+	}
+	if at < end {
+		return nil, unix.EFAULT
+	}
+	return parts, nil
+}
