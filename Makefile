@@ -20,17 +20,37 @@ C_WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-pro
 CROSS = linux/arm64 linux/386 darwin/arm64 windows/amd64 freebsd/amd64
 BENCHSTAT = $(GO) -C bench tool benchstat
 
-.PHONY: all run test race asan msan checkptr soak parity conformance bench bench-once compare fuzz lint cross clean
+.PHONY: all run test live live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare fuzz lint cross clean
 
 all: lint test race
 
 run:
 	$(GO) run ./cmd/anon_mmap
 
-# Both builds, and what is left without cgo.
+# Both builds, what is left without cgo, and live forks.
 test:
 	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -tags "$$tags" $(PACKAGES)); done
 	CGO_ENABLED=0 $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) .
+	@$(MAKE) --no-print-directory live
+
+# Live forks need livego's runtime. live is for every change, live-proof forks FORKS times on each Go version.
+FORKS ?= 10000
+LIVE_FORKS ?= 150
+LIVE_VERSIONS = go1.24.9 go1.25.3 local
+live:
+	$(GO) build -o out/livego ./cmd/livego
+	out/livego test -tags livego -count=$(COUNT) -timeout $(TIMEOUT) ./live -args -forks $(LIVE_FORKS)
+	out/livego test -count=$(COUNT) -timeout $(TIMEOUT) ./examples/kv
+
+# A server saves itself while it is written to: what its clients see meanwhile.
+KEYS ?= 10000000
+live-demo:
+	$(GO) build -o out/livego ./cmd/livego
+	out/livego run ./examples/kv -demo -keys $(KEYS)
+
+live-proof:
+	$(GO) build -o out/livego ./cmd/livego
+	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v out/livego test -tags livego -count=1 -v -timeout $(TIMEOUT) ./live -args -forks $(FORKS)); done
 
 # What builds, traces or compares other programs has nothing for the race detector, and takes long.
 RACE_SKIP = EditsOfC|Vendoring|ReadmeProgram|ReportedByName|ManyForks|Listing|InC
@@ -47,6 +67,42 @@ msan:
 
 checkptr:
 	$(GO) test -gcflags=all=-d=checkptr -count=$(COUNT) -timeout $(TIMEOUT) .
+
+# Live forks under what changes the runtime's ways.
+MODE_FORKS ?= 100
+live-modes:
+	mkdir -p out
+	$(GO) build -o out/livego ./cmd/livego
+	out/livego test -tags livego -c -o out/live.test ./live
+	out/livego test -tags livego -race -c -o out/live.race.test ./live
+	out/livego test -tags livego -cover -coverpkg ./... -c -o out/live.cover.test ./live
+	@cd live && for mode in GOMAXPROCS=1 GOMAXPROCS=2 GOMAXPROCS=16 GOGC=1 GODEBUG=gccheckmark=1 GODEBUG=gcstoptheworld=1 \
+		GODEBUG=gcstoptheworld=2 GODEBUG=asyncpreemptoff=1 GODEBUG=clobberfree=1 GODEBUG=gcshrinkstackoff=1; do \
+		(set -x; env $$mode ../out/live.test -test.v -test.run FrozenMeansFrozen -test.timeout $(TIMEOUT) -forks $(MODE_FORKS)); done
+	@cd live && (set -x; ../out/live.race.test -test.v -test.timeout $(TIMEOUT) -forks $(MODE_FORKS))
+	@cd live && (set -x; ../out/live.cover.test -test.v -test.timeout $(TIMEOUT) -test.coverprofile ../out/live.cover -forks $(MODE_FORKS))
+	@cd live && (set -x; ../out/live.test -test.v -test.run FrozenMeansFrozen -test.timeout $(TIMEOUT) -test.cpuprofile ../out/live.prof -forks $(MODE_FORKS))
+
+# The standard library's own tests inside a child of a busy process: with the same failures as without?
+STD ?= runtime sync time context net net/http os os/exec os/signal encoding/json compress/gzip compress/flate compress/bzip2 compress/lzw compress/zlib database/sql
+live-std:
+	$(GO) build -o out/livego ./cmd/livego
+	LIVEGO=$(CURDIR)/out/livego live/instd.sh -short $(STD)
+
+# Live forks against C's, Python's, and starting the program anew.
+live-bench:
+	mkdir -p out
+	$(GO) build -o out/livego ./cmd/livego
+	out/livego test -tags livego -run '^$$' -bench . -benchtime 20x -count $(BENCHCOUNT) ./live | tee out/live-bench.txt
+	$(BENCHSTAT) -col /impl ../out/live-bench.txt
+
+# What is held against C: each call, and the book's program.
+parity:
+	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -run 'InC|CDoes|CsSystem|WaitSees|Mremap' -tags "$$tags" . ./examples/malloc); done
+
+# Random scripts, in C and in Go: SCRIPTS of them for each sharing and technique. SHM_SEED=n repeats a run.
+conformance:
+	SHM_SCRIPTS=$(SCRIPTS) $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -run 'DoAsInC' -v . | grep -v '^ *--- PASS\|^=== '
 
 # Ours against C and Go's own, in one run.
 bench:
@@ -75,7 +131,7 @@ fuzz:
 
 lint: cross
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
-	@for tags in "" devzero; do (set -x; $(GO) vet -tags "$$tags" ./...); done
+	@for tags in "" devzero livego; do (set -x; $(GO) vet -tags "$$tags" ./...); done
 	@for c in $(C_FILES); do for def in -DUSE_MAP_ANON -UUSE_MAP_ANON; do (set -x; $(CC) -fsyntax-only $(C_WARNINGS) $$def $$c); done; done
 	@if command -v cppcheck >/dev/null; then (set -x; cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr $(C_FILES)); fi
 

@@ -1,0 +1,67 @@
+// Command kv is a key-value server in memory that speaks Redis's protocol, enough of it for redis-cli and
+// redis-benchmark. What it is about is how it saves millions of small objects while it is written to: in
+// a live-forked child (package live), which takes a program that livego built. For comparison it can also
+// hold its locks while it encodes, and stream to a process of its own.
+//
+//	kv [-addr host:port] [-file dump.kv]    serves, from the file if there is one; BGSAVE and SAVE write it
+//	kv -demo [-keys n] [-rate n]            loads such a server, and measures what its clients see meanwhile
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log"
+	"net"
+	"os"
+	"runtime"
+	"runtime/debug"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:6379", "to serve at")
+	file := flag.String("file", "dump.kv", "to load, and to save to")
+	preload := flag.Int("preload", 0, "begin with this many keys, and not with the file")
+	store := flag.String("store", "", "save what comes on standard input to this file, and do nothing else")
+	demonstrate := flag.Bool("demo", false, "measure, and print a table")
+	d := demo{out: os.Stdout}
+	flag.IntVar(&d.keys, "keys", 10_000_000, "of the demo, two objects each")
+	flag.IntVar(&d.rate, "rate", 4000, "of the demo: requests in a second, one half of which write")
+	flag.IntVar(&d.clients, "clients", 8, "of the demo")
+	flag.Parse()
+	log.SetFlags(0)
+
+	var err error
+	switch {
+	case *store != "":
+		err = replaceFile(*store, copyFrom(os.Stdin))
+	case *demonstrate:
+		err = d.run(methods)
+	default:
+		err = serve(*addr, *file, *preload)
+	}
+	if err != nil {
+		log.Fatal("kv: ", err)
+	}
+}
+
+func serve(addr, file string, preload int) error {
+	s := newServer(file)
+	percent := debug.SetGCPercent(400) // all of it stays: to collect while it grows costs more than it frees
+	if preload > 0 {
+		for i := range preload {
+			s.data.set(keyName(i), valueOf(0))
+		}
+	} else if err := s.data.load(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	debug.SetGCPercent(percent)
+	runtime.GC()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("serving %d keys at %v\n", s.data.len(), l.Addr())
+	return s.serve(l)
+}

@@ -1,0 +1,84 @@
+//go:build linux && cgo && livego
+
+package live_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"forkshm.example/shm"
+	"forkshm.example/shm/internal/ctest"
+	"forkshm.example/shm/live"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// Children in C belong to the process that forked them: a live fork's child has its own, and leaves its
+// parent's alone.
+func TestTheChildLeavesItsParentsChildrenAlone(t *testing.T) {
+	ctx := context.Background()
+	m, err := shm.Map(shm.Shared, 4096, nil)
+	require.NoError(t, err)
+	defer m.Close()
+	crashing, err := shm.Map(shm.Shared, 1, nil)
+	require.NoError(t, err)
+	defer crashing.Close()
+	pool, err := shm.NewPool(m, 1, nil)
+	require.NoError(t, err)
+	_, err = pool.Call(ctx, ctest.Increment, 8, 4)
+	require.NoError(t, err)
+	turn, err := shm.At[int32](m, 0)
+	require.NoError(t, err)
+
+	p, err := live.Go(func() int {
+		for atomic.LoadInt32(turn) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if _, err := pool.Call(ctx, ctest.Increment, 8, 4); !errors.Is(err, unix.ECHILD) {
+			return 1
+		}
+		if err := pool.Close(); !errors.Is(err, unix.ECHILD) {
+			return 2
+		}
+		var exit *shm.ExitError
+		if err := shm.Call(ctx, ctest.Crash, crashing, &shm.ForkConfig{KillWithParent: true, Lean: true}); !errors.As(err, &exit) || exit.Crash == nil {
+			return 3
+		}
+		own, err := shm.NewPool(m, 1, nil)
+		if err != nil {
+			return 4
+		}
+		if _, err := own.Call(ctx, ctest.Increment, 8, 4); err != nil || own.Close() != nil {
+			return 5
+		}
+		for range 3 {
+			if err := shm.Call(ctx, ctest.Increment, m, nil); err != nil {
+				return 6
+			}
+		}
+		return good
+	})
+	require.NoError(t, err)
+	crashed, err := crashing.Fork(ctest.Crash, nil)
+	require.NoError(t, err)
+	require.NoError(t, unix.Waitid(unix.P_PID, crashed.Pid(), nil, unix.WEXITED|unix.WNOWAIT, nil))
+	atomic.StoreInt32(turn, 1)
+	assert.Equal(t, good, wait(t, p))
+
+	var exit *shm.ExitError
+	require.ErrorAs(t, crashed.Wait(ctx), &exit)
+	if assert.NotNil(t, exit.Crash, "its report is not another process's") {
+		assert.Equal(t, uintptr(16), exit.Crash.Addr)
+	}
+	_, err = pool.Call(ctx, ctest.Increment, 8, 4)
+	assert.NoError(t, err)
+	assert.NoError(t, pool.Close())
+	served, err := shm.At[int32](m, 8)
+	require.NoError(t, err)
+	assert.Equal(t, int32(3), *served)
+}

@@ -1,0 +1,623 @@
+//go:build linux && cgo && livego
+
+package live_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"runtime/pprof"
+	"runtime/trace"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"forkshm.example/shm"
+	"forkshm.example/shm/internal/ctest/callback"
+	"forkshm.example/shm/live"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func ptr[T any](p *T) unsafe.Pointer { return unsafe.Pointer(p) }
+
+// good is what a child exits with that is content. Package testing does not let a test exit with 0.
+const good = 42
+
+// wait returns what the child exited with, or -1 where it did not exit.
+func wait(t *testing.T, p *shm.Process) int {
+	err := waitOrDump(p)
+	if err == nil {
+		return 0
+	}
+	var exit *shm.ExitError
+	if !assert.ErrorAs(t, err, &exit) || !assert.True(t, exit.Status.Exited(), "%v", exit) {
+		return -1
+	}
+	return exit.Status.ExitStatus()
+}
+
+func TestForkReturnsTwice(t *testing.T) {
+	pid, err := live.Fork()
+	require.NoError(t, err)
+	if pid == 0 {
+		runtime.GC()
+		os.Exit(5)
+	}
+	wpid, status, err := shm.Waitpid(pid, 0)
+	require.NoError(t, err)
+	assert.Equal(t, pid, wpid)
+	assert.Equal(t, 5, status.ExitStatus())
+}
+
+func TestGoExitsWithTheFunctionsResult(t *testing.T) {
+	p, err := live.Go(func() int { return 3 })
+	require.NoError(t, err)
+	assert.Equal(t, 3, wait(t, p))
+	assert.Positive(t, p.ForkTime())
+	assert.False(t, live.Child())
+}
+
+func TestAPanicIsExitStatus2(t *testing.T) {
+	p, err := live.Go(func() int {
+		_ = syscall.Dup3(openNull(), 2, 0) // its trace is not this test's output
+		panic("on purpose")
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 2, wait(t, p))
+}
+
+func TestGoexitIsExitStatus2(t *testing.T) {
+	p, err := live.Go(func() int {
+		_ = syscall.Dup3(openNull(), 2, 0)
+		runtime.Goexit()
+		return 0
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 2, wait(t, p))
+}
+
+// Another goroutine is writing to the standard logger's file, and has that locked.
+func TestTheChildLogsWhereOthersDid(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer null.Close()
+	require.NoError(t, syscall.Dup3(2, 100, syscall.O_CLOEXEC))
+	require.NoError(t, syscall.Dup3(int(null.Fd()), 2, 0))
+	defer func() { _ = syscall.Dup3(100, 2, 0); _ = syscall.Close(100) }()
+	stop, done := make(chan bool), make(chan bool)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				log.Print("parent")
+			}
+		}
+	}()
+	for range 20 {
+		p, err := live.Go(func() int { log.Print("child"); return good })
+		require.NoError(t, err)
+		assert.Equal(t, good, wait(t, p))
+	}
+	close(stop)
+	<-done
+}
+
+func openNull() int {
+	fd, err := syscall.Open(os.DevNull, syscall.O_WRONLY, 0)
+	if err != nil {
+		panic(err)
+	}
+	return fd
+}
+
+func TestForksNestTenDeep(t *testing.T) {
+	var generation func(n int) int
+	generation = func(n int) int {
+		runtime.GC()
+		if n == 10 {
+			return n
+		}
+		p, err := live.Go(func() int { return generation(n + 1) })
+		if err != nil {
+			panic(err)
+		}
+		return p.Wait(context.Background()).(*shm.ExitError).Status.ExitStatus()
+	}
+	assert.Equal(t, 10, generation(0))
+}
+
+func TestForkFromALockedGoroutine(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pid, err := live.Fork()
+	require.NoError(t, err)
+	if pid == 0 {
+		done := make(chan bool)
+		go func() { runtime.GC(); close(done) }()
+		<-done
+		if syscall.Gettid() != os.Getpid() {
+			os.Exit(1)
+		}
+		os.Exit(good)
+	}
+	_, status, err := shm.Waitpid(pid, 0)
+	require.NoError(t, err)
+	assert.Equal(t, good, status.ExitStatus())
+}
+
+// The child's own code may wake one that was frozen, also one that is locked to a thread.
+func TestTheChildCanWakeAFrozenGoroutine(t *testing.T) {
+	ask, answer := make(chan int), make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		for n := range ask {
+			answer <- n + 1
+		}
+	}()
+	ask <- 1
+	require.Equal(t, 2, <-answer)
+	stacks := make([]byte, 1<<20)
+	for !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "[chan receive, locked to thread]") {
+		runtime.Gosched() // frozen before it waits, it could not be woken
+	}
+	p, err := live.Go(func() int { ask <- 41; return <-answer })
+	require.NoError(t, err)
+	assert.Equal(t, 42, wait(t, p))
+	ask <- 2
+	assert.Equal(t, 3, <-answer)
+	close(ask)
+}
+
+func TestTheChildDrawsItsOwnRandomNumbers(t *testing.T) {
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	runtime.LockOSThread() // a generator belongs to a thread
+	defer runtime.UnlockOSThread()
+	pid, err := live.Fork()
+	require.NoError(t, err)
+	drawn := strconv.FormatUint(rand.Uint64(), 10)
+	if pid == 0 {
+		_, _ = w.WriteString(drawn)
+		os.Exit(good)
+	}
+	w.Close()
+	_, status, err := shm.Waitpid(pid, 0)
+	require.NoError(t, err)
+	require.Equal(t, good, status.ExitStatus())
+	buf := make([]byte, 32)
+	n, err := r.Read(buf)
+	require.NoError(t, err)
+	assert.NotEqual(t, drawn, string(buf[:n]))
+}
+
+func TestAtForkLetsTheChildHaveALock(t *testing.T) {
+	var mu sync.Mutex
+	live.AtFork(mu.Lock, mu.Unlock, mu.Unlock)
+	p, err := live.Go(func() int {
+		if !mu.TryLock() {
+			return 1
+		}
+		return good
+	})
+	require.NoError(t, err)
+	assert.Equal(t, good, wait(t, p))
+	assert.True(t, mu.TryLock())
+	mu.Unlock()
+}
+
+// One that waits for a lock stays frozen when the child makes that lock free.
+func TestResetLockWakesNobody(t *testing.T) {
+	type resettable struct {
+		sync.Locker
+		reset func()
+	}
+	mu, rw := new(sync.Mutex), new(sync.RWMutex)
+	for name, lock := range map[string]resettable{
+		"Mutex":   {mu, func() { live.ResetLock(mu) }},
+		"RWMutex": {rw, func() { live.ResetLock(rw) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got atomic.Bool
+			done := make(chan bool)
+			lock.Lock()
+			go func() {
+				lock.Lock()
+				got.Store(true)
+				lock.Unlock()
+				close(done)
+			}()
+			untilGoroutine(t, "[sync.Mutex.Lock") // an RWMutex has one
+			p, err := live.Go(func() int {
+				lock.reset()
+				for range 100 { // goroutines of the child's own have it in turn
+					var all sync.WaitGroup
+					for range 10 {
+						all.Add(1)
+						go func() {
+							defer all.Done()
+							lock.Lock()
+							runtime.Gosched()
+							lock.Unlock()
+						}()
+					}
+					all.Wait()
+				}
+				if got.Load() {
+					return 1
+				}
+				return good
+			})
+			require.NoError(t, err)
+			assert.Equal(t, good, wait(t, p))
+			lock.Unlock()
+			<-done
+		})
+	}
+	assert.Panics(t, func() { live.ResetLock(new(sync.Mutex)) }, "outside of a child")
+}
+
+// untilGoroutine waits until some goroutine waits for what is named in the traces.
+func untilGoroutine(t *testing.T, state string) {
+	stacks := make([]byte, 1<<20)
+	require.Eventually(t, func() bool {
+		return strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), state)
+	}, time.Minute, time.Millisecond, state)
+}
+
+var stuck atomic.Bool // a handler of AtFork's stays for ever
+
+func TestGoWithinKillsAChildThatIsStuck(t *testing.T) {
+	live.AtFork(nil, nil, func() {
+		if stuck.Load() {
+			select {}
+		}
+	})
+	p, err := live.GoWithin(time.Minute, func() int { time.Sleep(10 * time.Millisecond); return good })
+	require.NoError(t, err)
+	assert.Equal(t, good, wait(t, p))
+
+	stuck.Store(true)
+	defer stuck.Store(false)
+	_, err = live.GoWithin(100*time.Millisecond, func() int { return 0 })
+	require.ErrorIs(t, err, live.ErrStuck)
+	assert.Regexp(t, `^live: child \d+ is killed: it did not begin its function within 100ms$`, err.Error())
+	_, _, err = shm.Waitpid(-1, syscall.WNOHANG)
+	assert.ErrorIs(t, err, syscall.ECHILD, "and is reaped")
+}
+
+// The frames of C below it are gone. It is called from there, and stays parked when the child wakes it.
+func TestAGoroutineThatCCalledDoesNotReturnThere(t *testing.T) {
+	for name, call := range map[string]func(fn func()){
+		"from a goroutine":     callback.Call,
+		"from a thread of C's": func(fn func()) { _ = callback.CallOnThread(fn) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			wake, woken, done := make(chan int), make(chan int, 1), make(chan bool)
+			go func() {
+				call(func() {
+					<-wake
+					woken <- 1
+				})
+				close(done)
+			}()
+			untilGoroutine(t, "chan receive, locked to thread")
+			p, err := live.Go(func() int {
+				wake <- 1
+				for range 3 {
+					runtime.GC() // which looks at its stack
+				}
+				runtime.Stack(make([]byte, 1<<20), true)
+				select {
+				case <-woken:
+					return 1
+				case <-time.After(10 * time.Millisecond):
+					return good
+				}
+			})
+			require.NoError(t, err)
+			assert.Equal(t, good, wait(t, p))
+			wake <- 1
+			<-done
+		})
+	}
+}
+
+// The thread that forks goes on in the child, with what C has on it.
+func TestForkWhileCalledFromC(t *testing.T) {
+	inChild := func() {
+		runtime.GC()
+		callback.Call(func() {})
+		if callback.CallOnThread(runtime.Gosched) != nil {
+			os.Exit(1)
+		}
+		os.Exit(good)
+	}
+	fork := func(t *testing.T, call func(fn func())) {
+		pid, err := -1, error(nil)
+		done := make(chan bool)
+		go func() {
+			defer close(done)
+			call(func() { pid, err = live.Fork() })
+			if pid == 0 { // it came back through C
+				inChild()
+			}
+		}()
+		<-done
+		require.NoError(t, err)
+		_, status, err := shm.Waitpid(pid, 0)
+		require.NoError(t, err)
+		assert.Equal(t, good, status.ExitStatus())
+	}
+	t.Run("from a goroutine", func(t *testing.T) { fork(t, callback.Call) })
+	t.Run("from a thread of C's", func(t *testing.T) {
+		fork(t, func(fn func()) {
+			assert.NoError(t, callback.CallOnThread(func() {
+				if fn(); live.Child() { // who started the thread is not there
+					inChild()
+				}
+			}))
+		})
+	})
+}
+
+func TestTheChildTakesACPUProfile(t *testing.T) {
+	for _, parents := range []bool{false, true} {
+		if parents {
+			require.NoError(t, pprof.StartCPUProfile(io.Discard))
+			defer pprof.StopCPUProfile()
+		}
+		p, err := live.Go(func() int {
+			var profile bytes.Buffer
+			if err := pprof.StartCPUProfile(&profile); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+			n := 0
+			for start := time.Now(); time.Since(start) < 300*time.Millisecond; {
+				n++
+			}
+			pprof.StopCPUProfile()
+			r, err := gzip.NewReader(&profile)
+			if err != nil {
+				return 2
+			}
+			text, err := io.ReadAll(r)
+			if err != nil || !bytes.Contains(text, []byte("TestTheChildTakesACPUProfile")) {
+				return 3
+			}
+			return good
+		})
+		require.NoError(t, err)
+		assert.Equal(t, good, wait(t, p), "a profile of the parent's: %v", parents)
+	}
+}
+
+func TestTheChildTakesAnExecutionTrace(t *testing.T) {
+	p, err := live.Go(func() int {
+		var out bytes.Buffer
+		if err := trace.Start(&out); err != nil {
+			return 1
+		}
+		runtime.GC()
+		trace.Stop()
+		if out.Len() == 0 {
+			return 2
+		}
+		return good
+	})
+	require.NoError(t, err)
+	assert.Equal(t, good, wait(t, p))
+
+	require.NoError(t, trace.Start(io.Discard))
+	defer trace.Stop()
+	_, err = live.Fork()
+	assert.ErrorIs(t, err, live.ErrTracing)
+}
+
+// A cleanup that is under way in the parent does not keep the child's from running.
+func TestCleanupsRunInTheChild(t *testing.T) {
+	began, goOn, done := make(chan bool), make(chan bool), make(chan bool)
+	func() {
+		runtime.AddCleanup(new([16]byte), func(bool) { close(began); <-goOn; close(done) }, true)
+	}()
+	runtime.GC()
+	<-began
+	p, err := live.Go(func() int {
+		ran := make(chan bool)
+		runtime.AddCleanup(new([16]byte), func(bool) { close(ran) }, true)
+		finalized := make(chan bool)
+		runtime.SetFinalizer(new([16]byte), func(*[16]byte) { close(finalized) })
+		runtime.GC()
+		<-ran
+		<-finalized
+		return good
+	})
+	require.NoError(t, err)
+	assert.Equal(t, good, wait(t, p))
+	close(goOn)
+	<-done
+}
+
+type slowWriter chan bool
+
+func (w slowWriter) Write(p []byte) (int, error) {
+	w <- true
+	<-w
+	return len(p), nil
+}
+
+// The child can log while another goroutine was doing so, and change its environment.
+func TestTheChildLogs(t *testing.T) {
+	w := make(slowWriter)
+	log.SetOutput(w)
+	defer log.SetOutput(os.Stderr)
+	done := make(chan bool)
+	go func() { log.Print("parent"); close(done) }()
+	<-w // it has the lock
+	p, err := live.Go(func() int {
+		var out bytes.Buffer
+		log.SetOutput(&out)
+		log.Print("child")
+		if !strings.Contains(out.String(), "child") {
+			return 1
+		}
+		if err := os.Setenv("LIVE_TEST_CHILD", "yes"); err != nil || os.Getenv("LIVE_TEST_CHILD") != "yes" {
+			return 2
+		}
+		return good
+	})
+	require.NoError(t, err)
+	assert.Equal(t, good, wait(t, p))
+	w <- true
+	<-done
+	assert.Empty(t, os.Getenv("LIVE_TEST_CHILD"))
+}
+
+// A signal that arrives as the child begins is the child's, and finds it whole.
+func TestASignalToTheGroupReachesBoth(t *testing.T) {
+	c := make(chan os.Signal, 1000)
+	signal.Notify(c, syscall.SIGUSR1)
+	defer signal.Stop(c)
+	stop := make(chan bool)
+	var all sync.WaitGroup
+	all.Add(1)
+	go func() {
+		defer all.Done()
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				for _, task := range children(t) {
+					_ = syscall.Kill(task, syscall.SIGUSR1)
+				}
+			}
+		}
+	}()
+	killed := 0
+	for range 20 {
+		p, err := live.Go(func() int {
+			mine := make(chan os.Signal, 1)
+			signal.Notify(mine, syscall.SIGUSR1)
+			<-mine
+			return good
+		})
+		require.NoError(t, err)
+		// Before its Notify the child has the signal's default, which is to end.
+		err = waitOrDump(p)
+		var exit *shm.ExitError
+		require.ErrorAs(t, err, &exit)
+		if exit.Status.Signaled() {
+			require.Equal(t, syscall.SIGUSR1, exit.Status.Signal())
+			killed++
+			continue
+		}
+		require.Equal(t, good, exit.Status.ExitStatus())
+	}
+	close(stop)
+	all.Wait()
+	t.Logf("%d of 20 had the signal before they asked for it", killed)
+}
+
+// children returns the process ids of this process's children.
+func children(t *testing.T) (pids []int) {
+	tasks, err := os.ReadDir("/proc/self/task")
+	require.NoError(t, err)
+	for _, task := range tasks {
+		list, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
+		for _, pid := range strings.Fields(string(list)) {
+			n, err := strconv.Atoi(pid)
+			require.NoError(t, err)
+			pids = append(pids, n)
+		}
+	}
+	return pids
+}
+
+const fromInit = "LIVE_TEST_FORK_FROM_INIT"
+
+func init() {
+	if os.Getenv(fromInit) == "" {
+		return
+	}
+	ready := make(chan bool)
+	go func() { // others there may be already
+		close(ready)
+		for {
+			runtime.Gosched()
+		}
+	}()
+	<-ready
+	p, err := live.Go(func() int {
+		runtime.GC()
+		out, err := exec.Command("/bin/echo", "hello").Output()
+		if err != nil || string(out) != "hello\n" {
+			return 1
+		}
+		return good
+	})
+	if err != nil {
+		panic(err)
+	}
+	pid, err := live.Fork()
+	switch {
+	case err != nil:
+		panic(err)
+	case pid == 0: // goes on to main
+		return
+	}
+	_, status, err := shm.Waitpid(pid, 0)
+	fmt.Println(p.Wait(context.Background()), status.ExitStatus(), err)
+	os.Exit(0)
+}
+
+func TestForkFromInit(t *testing.T) {
+	if os.Getenv(fromInit) != "" { // the child of a fork, here by way of main
+		runtime.GC()
+		os.Exit(7)
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self, "-test.run=^TestForkFromInit$")
+	cmd.Env = append(os.Environ(), fromInit+"=1")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Regexp(t, `^child \d+: exit status 42 7 <nil>\n$`, string(out))
+}
+
+func TestCollapseHeap(t *testing.T) {
+	heap := make([]byte, 64<<20)
+	for i := range heap {
+		heap[i] = byte(i)
+	}
+	huge, err := live.CollapseHeap()
+	require.NoError(t, err)
+	assert.Greater(t, huge, 32<<20)
+	for i := range heap {
+		if heap[i] != byte(i) {
+			t.Fatal("the heap has changed")
+		}
+	}
+	p, err := live.Go(func() int { return int(heap[good]) })
+	require.NoError(t, err)
+	assert.Equal(t, good, wait(t, p))
+}

@@ -1,0 +1,20 @@
+//go:build linux && cgo && !livego
+
+package live_test
+
+import (
+	"testing"
+
+	"forkshm.example/shm/live"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// Built by plain go. The tests of forks have the build tag livego: see make live.
+func TestForkSaysThatTheRuntimeIsNotPatched(t *testing.T) {
+	assert.False(t, live.Patched())
+	_, err := live.Fork()
+	assert.ErrorIs(t, err, live.ErrNotPatched)
+	_, err = live.Go(func() int { return 0 })
+	assert.ErrorIs(t, err, live.ErrNotPatched)
+}

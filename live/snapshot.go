@@ -1,0 +1,405 @@
+package live
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"forkshm.example/shm"
+)
+
+// ErrSaving is what a snapshot fails with while an earlier one to the same file is under way: it would
+// replace newer data by older, were it to end last.
+var ErrSaving = errors.New("a snapshot to this file is under way")
+
+// Snapshot forks a child that replaces the file at path by what encode writes, while this process goes
+// on: the file holds the memory as it was at the fork. It returns as soon as the child runs; the
+// [Saving] tells of its end. For Redis users: BGSAVE.
+//
+// The locks are taken, in order, before the fork, and released in this process right after it: what
+// they guard is whole in the child. Readers' locks do, as of sync.RWMutex's RLocker. Snapshot takes
+// them once a garbage collection that is under way has ended, which takes seconds with a large heap; a caller
+// that holds locks of its own instead has others wait for that. Until then no new one starts.
+//
+// encode runs in the child, where the rules of this package hold:
+//   - the locks stay held there. It needs none, as nothing else runs, and must not take them, which would hang,
+//     nor release them, which would let a goroutine that waits for one go on, in the child.
+//   - it writes to w, a [bufio.Writer]: not to what else this process has open.
+//   - the garbage collector, which would copy and cost, does not run until encode has allocated a quarter of what
+//     the heap holds, at least 64 MiB. It may change that by [debug.SetGCPercent] and [debug.SetMemoryLimit].
+//   - SIGINT, SIGHUP and SIGXFSZ are ignored. The child ends when this process does, however that ends.
+//
+// The new file is written without a name (O_TMPFILE), fsynced, and renamed into place, so that at
+// any moment path is the former file or the new one, whole. An encode that fails, panics or exits, a full
+// disk, the child's death or this process's: the former file stays, and no other is left. Only where
+// both processes are killed between two certain system calls, or at any time on a file system
+// without O_TMPFILE, does .NAME.live-snapshot stay beside it, which the next snapshot to path removes.
+//
+// The folder must exist and allow to be read and written; an error of that kind is told at once, as an
+// [*os.PathError]. A path that is a symbolic link has the file replaced that it points to. The new file has
+// the former one's mode (of permissions), and its owner and group if this process may give them; other
+// links to the former file keep the former content. Two processes may write to one path: the last to end
+// wins. A second snapshot of this process is refused with [ErrSaving] meanwhile.
+//
+// It fails with what [Fork] fails with. See fork(2), open(2), linkat(2), rename(2).
+func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker) (*Saving, error) {
+	if err := canFork(); err != nil {
+		return nil, err
+	}
+	t, err := openTarget(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSaving(path, locks, func(b *board, parent int) error { return t.replace(parent, b, encode) })
+	if err != nil {
+		t.close()
+		return nil, err
+	}
+	go s.watch(func() error {
+		if s.board.done.Load() == 0 {
+			t.clean()
+		}
+		t.close()
+		return nil
+	})
+	return s, nil
+}
+
+// SnapshotTo is [Snapshot] to a writer of this process: what encode writes comes to w through a pipe, as
+// the child writes it, and waits where w does. If w fails the child is killed, and the error is w's. A
+// snapshot that fails may have written a part to w. The [Saving] ends when w's last Write has returned.
+func SnapshotTo(w io.Writer, encode func(w io.Writer) error, locks ...sync.Locker) (*Saving, error) {
+	if err := canFork(); err != nil {
+		return nil, err
+	}
+	p, err := newPipe()
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSaving("", locks, func(b *board, parent int) error { return p.fill(parent, b, encode) })
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	from := p.reader()
+	copied := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(w, from)
+		if err != nil {
+			_ = s.process.Kill()
+		}
+		copied <- err
+	}()
+	go s.watch(func() error {
+		from.writerIsGone()
+		err := <-copied
+		_ = from.Close()
+		return err
+	})
+	return s, nil
+}
+
+func canFork() error {
+	switch {
+	case forkInC == nil:
+		return errNoCgo
+	case runtimeFork == nil:
+		return ErrNotPatched
+	}
+	return nil
+}
+
+// Saving is a snapshot that is under way, or has ended. It needs no Wait: the child is reaped, and
+// everything given back, when it ends.
+type Saving struct {
+	path    string
+	process *shm.Process
+
+	mu     sync.Mutex
+	memory *shm.Mapping // of the board; nil once the child is gone
+	board  *board
+
+	written, copied int64 // as last seen
+
+	done chan struct{} // closed once err is set
+	err  error
+}
+
+// board is what a child tells its parent in memory that they share.
+type board struct {
+	written, copied atomic.Int64
+	done            atomic.Uint32 // the snapshot is complete
+	errno           atomic.Uint32 // that the error wraps, if any
+	said            atomic.Uint32 // bytes of message; set last
+	message         [3 << 10]byte
+}
+
+// SnapshotError is how a snapshot failed after its fork.
+type SnapshotError struct {
+	Path    string // "" of [SnapshotTo]
+	Message string // what failed in the child: encode's error, a system call's, or "panic: ..."; "" if it died without a word
+
+	// Err is how the child ended, an [*shm.ExitError], or what a writer of SnapshotTo failed with.
+	Err error
+
+	errno syscall.Errno
+}
+
+var errExited = errors.New("the child exited before the snapshot was complete")
+
+// Error returns, say, "live: snapshot to dump.db: no space left on device" or "live: snapshot to
+// dump.db: child 4711: signal: killed".
+func (e *SnapshotError) Error() string {
+	what := e.Message
+	if what == "" {
+		what = e.Err.Error()
+	}
+	if e.Path == "" {
+		return "live: snapshot: " + what
+	}
+	return fmt.Sprintf("live: snapshot to %s: %s", e.Path, what)
+}
+
+// Unwrap returns Err, and the errno that the child's error wrapped, if any: so
+// errors.Is(err, syscall.ENOSPC) holds.
+func (e *SnapshotError) Unwrap() []error {
+	if e.errno == 0 {
+		return []error{e.Err}
+	}
+	return []error{e.Err, e.errno}
+}
+
+// newSaving forks a child that runs work.
+func newSaving(path string, locks []sync.Locker, work func(b *board, parent int) error) (*Saving, error) {
+	m, err := shm.Map(shm.Shared, int(unsafe.Sizeof(board{})), nil)
+	if err != nil {
+		return nil, err
+	}
+	s := &Saving{path: path, memory: m, done: make(chan struct{})}
+	if s.board, err = shm.At[board](m, 0); err == nil {
+		parent := os.Getpid()
+		err = withCollectorOff(func(limit int64) error {
+			for _, l := range locks {
+				l.Lock()
+			}
+			defer func() {
+				for i := len(locks) - 1; i >= 0; i-- {
+					locks[i].Unlock()
+				}
+			}()
+			s.process, err = Go(func() int {
+				debug.SetGCPercent(-1)
+				debug.SetMemoryLimit(limit)
+				return s.board.run(func() error { return work(s.board, parent) })
+			})
+			return err
+		})
+	}
+	if err != nil {
+		_ = m.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// run runs work in the child, and returns its exit status.
+func (b *board) run(work func() error) int {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if v := recover(); v != nil {
+			b.fail(fmt.Errorf("panic: %v", v))
+			panic(v)
+		}
+		b.fail(errors.New("runtime.Goexit was called"))
+		os.Exit(1)
+	}()
+	err := work()
+	returned = true
+	if err != nil {
+		b.fail(err)
+		return 1
+	}
+	b.done.Store(1)
+	exit0()
+	return 0
+}
+
+// exit0 exits. In tests os.Exit(0) panics.
+func exit0() {
+	defer func() {
+		if recover() != nil {
+			syscall.Exit(0)
+		}
+	}()
+	os.Exit(0)
+}
+
+func (b *board) fail(err error) {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		b.errno.Store(uint32(errno))
+	}
+	b.said.Store(uint32(copy(b.message[:], err.Error())))
+}
+
+// encode writes what encode does to f.
+func (b *board) encode(f *os.File, encode func(io.Writer) error) error {
+	w := bufio.NewWriterSize(&counter{f, &b.written}, 256<<10)
+	if err := encode(w); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+type counter struct {
+	w io.Writer
+	n *atomic.Int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// watch sees the child to its end. Then ended ends what the parent has of it, and says what failed there.
+func (s *Saving) watch(ended func() error) {
+	exit := s.process.Wait(context.Background())
+	err := ended()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.board
+	switch {
+	case err != nil:
+		s.err = &SnapshotError{Path: s.path, Err: err}
+	case b.done.Load() == 0:
+		if exit == nil {
+			exit = errExited
+		}
+		s.err = &SnapshotError{s.path, string(b.message[:b.said.Load()]), exit, syscall.Errno(b.errno.Load())}
+	}
+	s.written, s.copied = b.written.Load(), max(s.copied, b.copied.Load())
+	s.board = nil
+	_ = s.memory.Close()
+	close(s.done)
+}
+
+// Wait waits until the snapshot has ended, and nothing of it is left but its file. It returns nil if the
+// file is in place and on the disk, or w has it all; a [*SnapshotError] if not; and the context's error if the
+// context ends first: the snapshot goes on then. Any number of goroutines may wait, any number of times.
+// A child killed at its very end may have put the new file into place, whole, and yet be an error.
+func (s *Saving) Wait(ctx context.Context) error {
+	select {
+	case <-s.done:
+		return s.err
+	default:
+	}
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Progress returns how many bytes the child has written so far, to the file or the pipe; those that w
+// buffers are not among them.
+func (s *Saving) Progress() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.board != nil {
+		return s.board.written.Load()
+	}
+	return s.written
+}
+
+// Copied returns how many bytes of memory this snapshot costs, because one of the processes wrote to what
+// they shared, and with what the child allocated: the greatest known. While the child runs it asks the kernel
+// (see [shm.Process.Memory]), which takes it milliseconds for each GiB; the child does so itself when all
+// is written. One that was killed leaves what was asked last, or 0.
+func (s *Saving) Copied() int64 {
+	m, _ := s.process.Memory() // none once it has ended
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.copied = max(s.copied, int64(m.PrivateDirty))
+	if s.board != nil {
+		s.copied = max(s.copied, s.board.copied.Load())
+	}
+	return s.copied
+}
+
+// Pause returns how long the program stood still for fork(2): Process.ForkTime. The locks are held
+// some tenths of a millisecond longer.
+func (s *Saving) Pause() time.Duration { return s.process.ForkTime() }
+
+// Kill ends the snapshot by SIGKILL. Wait tells when it is gone. Once the child is reaped it returns
+// [os.ErrProcessDone].
+func (s *Saving) Kill() error { return s.process.Kill() }
+
+// Process returns the child, for its pid, Usage and the like.
+func (s *Saving) Process() *shm.Process { return s.process }
+
+// collecting is what snapshots keep of a process: a forked child begins anew, as in the child the
+// lock may be held for ever.
+type collecting struct {
+	pid int
+	sync.Mutex
+}
+
+var (
+	collector atomic.Pointer[collecting]
+	// percent is what the collector's is set to, while a snapshot has it off.
+	percent atomic.Pointer[int]
+)
+
+func init() {
+	// A child that another goroutine forks meanwhile must not be left without it.
+	AtFork(nil, nil, func() {
+		if p := percent.Swap(nil); p != nil {
+			debug.SetGCPercent(*p)
+		}
+	})
+}
+
+// withCollectorOff waits until no garbage collection is under way, and calls fork before another can
+// start: fork(2) waits for it too, but with locks held. limit is the memory limit for the child. What is
+// there to be read is read here, as the runtime's lock on its metrics may be another goroutine's in the child.
+func withCollectorOff(fork func(limit int64) error) error {
+	c := collector.Load()
+	for c == nil || c.pid != os.Getpid() {
+		collector.CompareAndSwap(c, &collecting{pid: os.Getpid()})
+		c = collector.Load()
+	}
+	c.Lock()
+	defer c.Unlock()
+
+	values := []metrics.Sample{{Name: "/gc/gogc:percent"}, {Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(values)
+	used := values[1].Value.Uint64() - values[2].Value.Uint64()
+	limit := used + max(64<<20, values[3].Value.Uint64()/4)
+
+	was := int(int32(values[0].Value.Uint64())) // off is math.MaxUint64, which is -1 so
+	percent.Store(&was)
+	debug.SetGCPercent(-1) // waits for the collection
+	defer func() {
+		if now := debug.SetGCPercent(was); now != -1 { // the program itself has set it meanwhile
+			debug.SetGCPercent(now)
+		}
+		percent.Store(nil)
+	}()
+	return fork(int64(limit))
+}

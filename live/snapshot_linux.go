@@ -1,0 +1,421 @@
+package live
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// target is a file that is to be replaced. It is found before the fork, and all that is slow, as to
+// touch a disk is, is done in the child.
+type target struct {
+	path      string
+	dir       int // descriptor of the folder
+	name      string
+	temporary string
+	former    *unix.Stat_t // nil if there is none
+
+	place place
+}
+
+// place tells files apart, whatever their paths.
+type place struct {
+	pid      int // a forked child's snapshots are its own
+	dev, ino uint64
+	name     string
+}
+
+// saving has the places that snapshots are under way to. Lock-free, as a lock might be held in a child.
+var saving atomic.Pointer[[]place]
+
+func openTarget(path string) (*target, error) {
+	fail := func(err error) (*target, error) { return nil, &os.PathError{Op: "snapshot", Path: path, Err: err} }
+	folder, name := filepath.Split(path)
+	for links := 0; ; links++ {
+		link, err := os.Readlink(folder + name)
+		if err != nil { // no link, or nothing there
+			break
+		}
+		if links == 40 {
+			return fail(unix.ELOOP)
+		}
+		if filepath.IsAbs(link) {
+			folder = ""
+		}
+		folder, name = filepath.Split(folder + link) // not cleaned: the folder may be a link, and .. not undo it
+	}
+	if name == "" || name == "." || name == ".." {
+		return fail(unix.EISDIR)
+	}
+	if folder == "" {
+		folder = "."
+	}
+	t := &target{path: path, name: name, temporary: "." + name[:min(len(name), 200)] + ".live-snapshot"}
+	var err error
+	if t.dir, err = unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+		return fail(err)
+	}
+	if err := t.look(); err != nil {
+		_ = unix.Close(t.dir)
+		return fail(err)
+	}
+	if !t.enter() {
+		_ = unix.Close(t.dir)
+		return fail(ErrSaving)
+	}
+	return t, nil
+}
+
+// look finds out what can be known without writing to the folder.
+func (t *target) look() error {
+	if err := unix.Faccessat(t.dir, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	switch err := unix.Fstatat(t.dir, t.name, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	case err == unix.ENOENT:
+	case err != nil:
+		return err
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		return unix.EISDIR
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return fmt.Errorf("not a regular file: %w", unix.EINVAL)
+	default:
+		former := st
+		t.former = &former
+	}
+	if err := unix.Fstat(t.dir, &st); err != nil {
+		return err
+	}
+	t.place = place{os.Getpid(), uint64(st.Dev), st.Ino, t.name}
+	return nil
+}
+
+// enter notes that a snapshot to the target is under way, unless one is.
+func (t *target) enter() bool {
+	for {
+		old := saving.Load()
+		var list []place
+		if old != nil {
+			for _, p := range *old {
+				if p == t.place {
+					return false
+				}
+				list = append(list, p)
+			}
+		}
+		list = append(list, t.place)
+		if saving.CompareAndSwap(old, &list) {
+			return true
+		}
+	}
+}
+
+func (t *target) leave() {
+	for {
+		old := saving.Load()
+		var list []place
+		for _, p := range *old {
+			if p != t.place {
+				list = append(list, p)
+			}
+		}
+		if saving.CompareAndSwap(old, &list) {
+			return
+		}
+	}
+}
+
+func (t *target) close() {
+	_ = unix.Close(t.dir)
+	t.leave()
+}
+
+// replace is the child's part.
+func (t *target) replace(parent int, b *board, encode func(io.Writer) error) error {
+	ignoreSignals()
+	var mu sync.Mutex // held where an exit would leave a name
+	named := false
+	err := whileParentLives(parent, func() {
+		mu.Lock()
+		if named {
+			_ = unix.Unlinkat(t.dir, t.temporary, 0)
+		}
+		os.Exit(1)
+	})
+	if err != nil {
+		return err
+	}
+
+	mu.Lock()
+	t.clean()
+	f, isNamed, err := t.create()
+	named = isNamed
+	mu.Unlock()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = b.encode(f, encode)
+	if err == nil {
+		err = t.dress(f)
+	}
+	if err == nil {
+		err = os.NewSyscallError("fsync", unix.Fsync(int(f.Fd())))
+	}
+	if err == nil {
+		b.copied.Store(privateDirty())
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if err == nil && !named {
+		err = t.link(int(f.Fd()))
+		named = err == nil
+	}
+	if err == nil && os.Getppid() != parent {
+		err = errors.New("the parent has ended")
+	}
+	if err == nil {
+		err = os.NewSyscallError("renameat", unix.Renameat(t.dir, t.temporary, t.dir, t.name))
+	}
+	if err != nil {
+		if named {
+			_ = unix.Unlinkat(t.dir, t.temporary, 0)
+			named = false
+		}
+		return err
+	}
+	named = false
+	return os.NewSyscallError("fsync", unix.Fsync(t.dir))
+}
+
+// create makes the new file, without a name if the file system can. The file is locked (flock(2)) as
+// long as its child lives: that tells a name in use from one that was left.
+func (t *target) create() (f *os.File, named bool, err error) {
+	mode := uint32(0o666) // less the umask
+	if t.former != nil {
+		mode = 0o600 // until dress
+	}
+	fd, err := unix.Openat(t.dir, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, mode)
+	switch err {
+	case nil:
+		err = os.NewSyscallError("flock", unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB))
+	case unix.EOPNOTSUPP, unix.EISDIR, unix.EINVAL, unix.ENOENT:
+		named = true
+		fd, err = t.createNamed(mode)
+	default:
+		return nil, false, os.NewSyscallError("openat", err)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return os.NewFile(uintptr(fd), t.path), named, nil
+}
+
+func (t *target) createNamed(mode uint32) (int, error) {
+	for {
+		fd, err := unix.Openat(t.dir, t.temporary, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
+		if err == unix.EEXIST {
+			if err := t.removeStale(unix.LOCK_NB); err != nil {
+				return -1, err
+			}
+			continue
+		}
+		if err != nil {
+			return -1, os.NewSyscallError("openat", err)
+		}
+		// Before it was locked it looked as one that was left.
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && t.isTemporary(fd) {
+			return fd, nil
+		}
+		_ = unix.Close(fd)
+		if err != nil && err != unix.EWOULDBLOCK {
+			return -1, os.NewSyscallError("flock", err)
+		}
+	}
+}
+
+// link gives the new file the temporary name, from which it can be renamed: linkat(2) does not replace.
+func (t *target) link(fd int) error {
+	for {
+		err := unix.Linkat(fd, "", t.dir, t.temporary, unix.AT_EMPTY_PATH)
+		if err == unix.ENOENT { // that takes CAP_DAC_READ_SEARCH
+			err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), t.dir, t.temporary, unix.AT_SYMLINK_FOLLOW)
+		}
+		if err != unix.EEXIST {
+			return os.NewSyscallError("linkat", err)
+		}
+		// Another process's, which is about to rename it, or one that was left.
+		if err := t.removeStale(0); err != nil {
+			return err
+		}
+	}
+}
+
+// clean removes the temporary name if no living child has it.
+func (t *target) clean() { _ = t.removeStale(unix.LOCK_NB) }
+
+// removeStale removes the temporary name, once no living child has it; with LOCK_NB it does not wait for
+// that, and returns ErrSaving. Whoever removes a name holds the lock on what it names.
+func (t *target) removeStale(how int) error {
+	for {
+		fd, err := unix.Openat(t.dir, t.temporary, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT {
+			return nil
+		}
+		if err != nil {
+			return os.NewSyscallError("openat", err)
+		}
+		err = unix.Flock(fd, unix.LOCK_EX|how)
+		removed := false
+		if err == nil && t.isTemporary(fd) {
+			err = unix.Unlinkat(t.dir, t.temporary, 0)
+			removed = err == nil
+		}
+		_ = unix.Close(fd)
+		switch {
+		case removed:
+			return nil
+		case err == unix.EWOULDBLOCK:
+			return ErrSaving
+		case err != nil && err != unix.EINTR && err != unix.ENOENT:
+			return fmt.Errorf("remove %s: %w", t.temporary, err)
+		}
+	}
+}
+
+// isTemporary says whether the temporary name is that of the open file.
+func (t *target) isTemporary(fd int) bool {
+	var open, named unix.Stat_t
+	return unix.Fstat(fd, &open) == nil && unix.Fstatat(t.dir, t.temporary, &named, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+		open.Dev == named.Dev && open.Ino == named.Ino
+}
+
+// dress gives the new file what the former one's users count on.
+func (t *target) dress(f *os.File) error {
+	if t.former == nil {
+		return nil
+	}
+	fd := int(f.Fd())
+	// Owner and group each as far as allowed, and before the mode: it is for them.
+	if unix.Fchown(fd, int(t.former.Uid), int(t.former.Gid)) != nil {
+		_ = unix.Fchown(fd, -1, int(t.former.Gid))
+	}
+	return os.NewSyscallError("fchmod", unix.Fchmod(fd, t.former.Mode&0o777))
+}
+
+// ignoreSignals: those of a terminal go to all of its processes, and it is the parent who decides then. A
+// file that becomes too large is an error.
+func ignoreSignals() { signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGXFSZ) }
+
+// whileParentLives calls exit when the parent ends. It goes by a pidfd, as PR_SET_PDEATHSIG goes by the thread
+// that forked.
+func whileParentLives(parent int, exit func()) error {
+	fd, err := unix.PidfdOpen(parent, 0)
+	if err != nil && err != unix.ESRCH {
+		return os.NewSyscallError("pidfd_open", err)
+	}
+	if err != nil || os.Getppid() != parent { // else the pidfd is the parent's
+		return errors.New("the parent has ended")
+	}
+	go func() {
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			if n == 1 || err != nil && err != unix.EINTR {
+				exit()
+			}
+		}
+	}()
+	return nil
+}
+
+// privateDirty returns what this process has in memory for itself alone, in bytes; 0 if that cannot be had.
+func privateDirty() int64 {
+	rollup, _ := os.ReadFile("/proc/self/smaps_rollup")
+	_, rest, _ := bytes.Cut(rollup, []byte("\nPrivate_Dirty:"))
+	if fields := bytes.Fields(rest); len(fields) > 0 {
+		kib, _ := strconv.ParseInt(string(fields[0]), 10, 64)
+		return kib << 10
+	}
+	return 0
+}
+
+// pipe is what a snapshot to a writer comes through. Its ends are no os.Files at the fork: the child's poller
+// would not know them.
+type pipe struct{ r, w int }
+
+func newPipe() (*pipe, error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, os.NewSyscallError("pipe2", err)
+	}
+	return &pipe{fds[0], fds[1]}, nil
+}
+
+func (p *pipe) close() {
+	_ = unix.Close(p.r)
+	_ = unix.Close(p.w)
+}
+
+// fill is the child's part.
+func (p *pipe) fill(parent int, b *board, encode func(io.Writer) error) error {
+	ignoreSignals()
+	if err := whileParentLives(parent, func() { os.Exit(1) }); err != nil {
+		return err
+	}
+	_ = unix.Close(p.r)
+	f := os.NewFile(uintptr(p.w), "pipe")
+	err := b.encode(f, encode)
+	b.copied.Store(privateDirty())
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// reader returns the parent's end, and closes the child's.
+func (p *pipe) reader() *pipeReader {
+	_ = unix.Close(p.w)
+	_ = unix.SetNonblock(p.r, true)
+	return &pipeReader{os.NewFile(uintptr(p.r), "pipe")}
+}
+
+// pipeReader reads until nobody writes any more. That is not the pipe's end: children that this
+// process forked meanwhile have its writing end too.
+type pipeReader struct{ file *os.File }
+
+func (r *pipeReader) writerIsGone() { _ = r.file.SetReadDeadline(time.Unix(0, 0)) }
+
+func (r *pipeReader) Close() error { return r.file.Close() }
+
+func (r *pipeReader) Read(p []byte) (n int, err error) {
+	n, err = r.file.Read(p)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	conn, err := r.file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if controlErr := conn.Control(func(fd uintptr) { n, err = unix.Read(int(fd), p) }); controlErr != nil {
+		return 0, controlErr
+	}
+	switch {
+	case err == unix.EAGAIN || n == 0 && err == nil:
+		return 0, io.EOF
+	case err != nil:
+		return 0, os.NewSyscallError("read", err)
+	}
+	return n, nil
+}

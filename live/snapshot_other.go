@@ -1,0 +1,25 @@
+//go:build !linux
+
+package live
+
+import "io"
+
+// What snapshot_linux.go declares, for programs that are also built elsewhere. There nothing forks.
+
+type target struct{}
+
+func openTarget(string) (*target, error)                           { return nil, errNoCgo }
+func (t *target) replace(int, *board, func(io.Writer) error) error { return errNoCgo }
+func (t *target) clean()                                           {}
+func (t *target) close()                                           {}
+
+type pipe struct{}
+
+func newPipe() (*pipe, error)                                 { return nil, errNoCgo }
+func (p *pipe) close()                                        {}
+func (p *pipe) fill(int, *board, func(io.Writer) error) error { return errNoCgo }
+func (p *pipe) reader() *pipeReader                           { return nil }
+
+type pipeReader struct{ io.ReadCloser }
+
+func (r *pipeReader) writerIsGone() {}
