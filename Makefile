@@ -5,7 +5,7 @@ SHELL = /bin/bash
 
 GO ?= go
 COUNT ?= 1
-TIMEOUT ?= 60m
+TIMEOUT ?= 15m
 SOAKTIME ?= 2m
 FUZZTIME ?= 1m
 SCRIPTS ?= 200
@@ -50,7 +50,7 @@ live-demo:
 
 live-proof:
 	$(GO) build -o out/livego ./cmd/livego
-	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v out/livego test -tags livego -count=1 -v -timeout $(TIMEOUT) ./live -args -forks $(FORKS)); done
+	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v out/livego test -tags livego -count=1 -v -timeout 24h ./live -args -forks $(FORKS)); done
 
 # What builds, traces or compares other programs has nothing for the race detector, and takes long.
 RACE_SKIP = EditsOfC|Vendoring|ReadmeProgram|ReportedByName|ManyForks|Listing|InC
@@ -78,10 +78,10 @@ live-modes:
 	out/livego test -tags livego -cover -coverpkg ./... -c -o out/live.cover.test ./live
 	@cd live && for mode in GOMAXPROCS=1 GOMAXPROCS=2 GOMAXPROCS=16 GOGC=1 GODEBUG=gccheckmark=1 GODEBUG=gcstoptheworld=1 \
 		GODEBUG=gcstoptheworld=2 GODEBUG=asyncpreemptoff=1 GODEBUG=clobberfree=1 GODEBUG=gcshrinkstackoff=1; do \
-		(set -x; env $$mode ../out/live.test -test.v -test.run FrozenMeansFrozen -test.timeout $(TIMEOUT) -forks $(MODE_FORKS)); done
-	@cd live && (set -x; ../out/live.race.test -test.v -test.timeout $(TIMEOUT) -forks $(MODE_FORKS))
-	@cd live && (set -x; ../out/live.cover.test -test.v -test.timeout $(TIMEOUT) -test.coverprofile ../out/live.cover -forks $(MODE_FORKS))
-	@cd live && (set -x; ../out/live.test -test.v -test.run FrozenMeansFrozen -test.timeout $(TIMEOUT) -test.cpuprofile ../out/live.prof -forks $(MODE_FORKS))
+		(set -x; env $$mode ../out/live.test -test.v -test.run FrozenMeansFrozen -test.timeout 1h -forks $(MODE_FORKS)); done
+	@cd live && (set -x; ../out/live.race.test -test.v -test.timeout 1h -forks $(MODE_FORKS))
+	@cd live && (set -x; ../out/live.cover.test -test.v -test.timeout 1h -test.coverprofile ../out/live.cover -forks $(MODE_FORKS))
+	@cd live && (set -x; ../out/live.test -test.v -test.run FrozenMeansFrozen -test.timeout 1h -test.cpuprofile ../out/live.prof -forks $(MODE_FORKS))
 
 # The standard library's own tests inside a child of a busy process: with the same failures as without?
 STD ?= runtime sync time context net net/http os os/exec os/signal encoding/json compress/gzip compress/flate compress/bzip2 compress/lzw compress/zlib database/sql
