@@ -53,7 +53,7 @@ live-proof:
 	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v out/livego test -tags livego -count=1 -v -timeout 24h ./live -args -forks $(FORKS)); done
 
 # What builds, traces or compares other programs has nothing for the race detector, and takes long.
-RACE_SKIP = EditsOfC|Vendoring|ReadmeProgram|ReportedByName|ManyForks|Listing|InC
+RACE_SKIP = Livego|EditsOfC|Vendoring|ReadmeProgram|ReportedByName|ManyForks|Listing|InC
 race:
 	@$(IN_BUILDS) (set -x; $(GO) test -race -count=$(COUNT) -timeout $(TIMEOUT) -skip '$(RACE_SKIP)' -tags "$$tags" $(PACKAGES)); done
 

@@ -517,7 +517,7 @@ func TestSnapshotWithoutPermission(t *testing.T) {
 			t.Skip("it takes root to be another user")
 		}
 		var err error
-		dir, err = os.MkdirTemp("", "live") // which another user can reach
+		dir, err = os.MkdirTemp("/tmp", "live") // TMPDIR may be where another user cannot reach it
 		require.NoError(t, err)
 		defer os.RemoveAll(dir)
 		require.NoError(t, os.Chmod(dir, 0o755))

@@ -3,7 +3,10 @@
 // keeps both kinds of build apart.
 //
 //	livego build|test|run|vet|install|list ...   as go does, with all of its flags
-//	livego env                                   the -toolexec flag, for a Makefile or a CI
+//	livego env                                   the -toolexec flag, for a Makefile, a CI, or GOFLAGS
+//	livego help
+//
+// The go command in turn runs it as -toolexec. A -toolexec of one's own cannot be had beside it.
 package main
 
 import (
@@ -13,18 +16,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 
 	"forkshm.example/shm/internal/livepatch"
 )
 
-const usage = "usage: livego build|test|run|vet|install|list [go's flags and arguments], or livego env"
+const usage = `usage: livego build|test|run|vet|install|list [go's flags and arguments]
+       livego env     prints the -toolexec flag by which the go command does the same
+`
+
+var commands = []string{"build", "test", "run", "vet", "install", "list"}
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && exit.ExitCode() > 0 {
-			os.Exit(exit.ExitCode())
+			os.Exit(exit.ExitCode()) // go has said why
 		}
 		fmt.Fprintln(os.Stderr, "livego:", err)
 		os.Exit(1)
@@ -32,106 +41,154 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) == 0 {
-		return errors.New(usage)
+	if len(args) > 0 && strings.ContainsRune(args[0], filepath.Separator) {
+		return runTool(args[0], args[1:]) // by the go command
 	}
-	switch args[0] {
-	case "build", "test", "run", "vet", "install", "list":
-		return runGo(args[0], args[1:])
-	case "env":
-		flag, err := toolexec()
+	chdir, args := cutChdir(args)
+	switch {
+	case len(args) == 0:
+		return errors.New("no command\n" + usage)
+	case args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help":
+		_, err := fmt.Print(usage)
+		return err
+	case args[0] == "env":
+		self, err := os.Executable()
 		if err != nil {
 			return err
 		}
-		// As one word for a shell, a Makefile and GOFLAGS.
-		_, err = fmt.Println("'" + strings.ReplaceAll(flag, "'", `"`) + "'")
-		return err
-	case "toolexec":
-		if len(args) < 2 {
-			return errors.New("toolexec is for the go command to call")
+		if strings.ContainsAny(self, " \t\n'\"") {
+			return fmt.Errorf("a blank or a quote in %s, where livego is: its path is to be one word in a Makefile and in GOFLAGS", self)
 		}
-		return runTool(args[1], args[2:])
+		_, err = fmt.Println("-toolexec=" + self)
+		return err
+	case slices.Contains(commands, args[0]):
+		if chdir == nil {
+			chdir, args = cutChdirAfter(args)
+		}
+		return runGo(chdir, args[0], args[1:])
 	}
-	return fmt.Errorf("unknown command %q; %s", args[0], usage)
+	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
 }
 
-func toolexec() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	if strings.ContainsAny(self, "'\"") {
-		return "", fmt.Errorf("the go command cannot call livego at %s: a quote in the path", self)
-	}
-	return fmt.Sprintf("-toolexec='%s' toolexec", self), nil
-}
-
-// runGo runs the go command, once it is one whose runtime is known.
-func runGo(command string, args []string) error {
-	version := exec.Command("go", append(chdir(args), "env", "GOVERSION", "CGO_ENABLED", "GOOS")...)
-	version.Stderr = os.Stderr
-	out, err := version.Output()
-	if err != nil {
-		return err
-	}
-	env := strings.Split(strings.TrimSpace(string(out)), "\n")
-	if len(env) != 3 {
-		return fmt.Errorf("go env printed %q", out)
-	}
-	if _, err := livepatch.Known(env[0]); err != nil {
-		return err
-	}
-	if env[1] != "1" || env[2] != "linux" {
-		fmt.Fprintf(os.Stderr, "livego: with CGO_ENABLED=%s GOOS=%s live.Fork fails with ErrUnsupported: it forks in C, on Linux\n", env[1], env[2])
-	}
-	flag, err := toolexec()
-	if err != nil {
-		return err
-	}
-	// -C must stay first.
-	c := chdir(args)
-	return stdio(exec.Command("go", append(append([]string{command}, c...), append([]string{flag}, args[len(c):]...)...)...)).Run()
-}
-
-// chdir returns the -C flag with which args begin.
-func chdir(args []string) []string {
+// cutChdir cuts off the -C flag, which comes first.
+func cutChdir(args []string) (chdir, rest []string) {
 	switch {
 	case len(args) > 1 && (args[0] == "-C" || args[0] == "--C"):
-		return args[:2]
+		return args[:2], args[2:]
 	case len(args) > 0 && (strings.HasPrefix(args[0], "-C=") || strings.HasPrefix(args[0], "--C=")):
-		return args[:1]
+		return args[:1], args[1:]
 	}
-	return nil
+	return nil, args
 }
 
-func stdio(cmd *exec.Cmd) *exec.Cmd {
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return cmd
+func cutChdirAfter(args []string) (chdir, rest []string) {
+	chdir, rest = cutChdir(args[1:])
+	return chdir, append([]string{args[0]}, rest...)
 }
 
-// runTool runs one of the tools of the go command, compile with what is added to its package.
-func runTool(tool string, args []string) error {
-	if strings.TrimSuffix(filepath.Base(tool), ".exe") != "compile" {
-		return stdio(exec.Command(tool, args...)).Run()
-	}
-	if len(args) == 1 && args[0] == "-V=full" {
-		return markVersion(tool)
-	}
-	added, err := livepatch.For(value(args, "-p"), value(args, "-goversion"))
+// runGo becomes the go command, once that is one whose runtime is known.
+func runGo(chdir []string, command string, args []string) error {
+	asked := exec.Command("go", slices.Concat([]string{"env"}, chdir, []string{"GOVERSION", "CGO_ENABLED", "GOOS", "GOFLAGS"})...)
+	asked.Stderr = os.Stderr
+	out, err := asked.Output()
 	if err != nil {
 		return err
 	}
-	// Beside the output, in the build's own folder: its name is trimmed from what is compiled, and
-	// the go command removes it.
-	dir := filepath.Dir(value(args, "-o"))
-	for name, text := range added {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, text, 0o666); err != nil {
+	env := strings.SplitN(strings.TrimSuffix(string(out), "\n"), "\n", 4)
+	if len(env) != 4 {
+		return fmt.Errorf("go env printed %q", out)
+	}
+	version, cgo, goos, goflags := env[0], env[1], env[2], env[3]
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	for _, flag := range strings.Fields(goflags) {
+		if flag = strings.Trim(flag, `'"`); isToolexec(flag) && !strings.HasSuffix(flag, "="+self) {
+			return fmt.Errorf("GOFLAGS has a %s: the go command runs one such, which is to be livego", flag)
+		}
+	}
+	if flag := toolexecIn(command, args); flag != "" {
+		return fmt.Errorf("%s: the go command runs one such, which is to be livego", flag)
+	}
+	if _, err := livepatch.Known(version); err != nil {
+		return err
+	}
+	flags := []string{"-toolexec=" + quote(self)}
+	switch {
+	case goos != "linux":
+		fmt.Fprintf(os.Stderr, "livego: for GOOS=%s as by plain go: live.Fork is for Linux\n", goos)
+		flags = nil
+	case cgo != "1":
+		fmt.Fprintf(os.Stderr, "livego: with CGO_ENABLED=%s live.Fork fails with errors.ErrUnsupported: it forks in C\n", cgo)
+	}
+	path, err := exec.LookPath("go")
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("exec", syscall.Exec(path, slices.Concat([]string{"go", command}, chdir, flags, args), os.Environ()))
+}
+
+// quote is for a list of words as the go command splits it.
+func quote(word string) string {
+	switch {
+	case !strings.ContainsAny(word, " \t\n"):
+		return word
+	case strings.Contains(word, "'"):
+		return `"` + word + `"`
+	}
+	return "'" + word + "'"
+}
+
+func isToolexec(flag string) bool {
+	name, _, _ := strings.Cut(strings.TrimLeft(flag, "-"), "=")
+	return strings.HasPrefix(flag, "-") && name == "toolexec"
+}
+
+// valued are the flags of go run that have their value in a word of its own.
+var valued = strings.Fields("C p asmflags buildmode compiler covermode coverpkg exec gccgoflags gcflags installsuffix " +
+	"ldflags mod modfile overlay pgo pkgdir tags")
+
+// toolexecIn returns the -toolexec flag among a command's arguments, but not among those of the program that it runs.
+func toolexecIn(command string, args []string) string {
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case isToolexec(arg):
+			return arg
+		case command == "test" && strings.TrimLeft(arg, "-") == "args" && arg[0] == '-':
+			return ""
+		case command == "run" && !strings.HasPrefix(arg, "-"):
+			return ""
+		case command == "run" && slices.Contains(valued, strings.TrimLeft(arg, "-")):
+			i++
+		}
+	}
+	return ""
+}
+
+// runTool runs one of the tools of the go command: compile with what is added to its package.
+func runTool(tool string, args []string) error {
+	if strings.TrimSuffix(filepath.Base(tool), ".exe") == "compile" && os.Getenv("GOOS") == "linux" {
+		if len(args) == 1 && args[0] == "-V=full" {
+			return markVersion(tool)
+		}
+		added, err := livepatch.For(value(args, "-p"), value(args, "-goversion"))
+		if err != nil {
 			return err
 		}
-		args = append(args, path)
+		// Beside the output, in the build's own folder: its name is trimmed from what is compiled, and
+		// the go command removes it.
+		dir := filepath.Dir(value(args, "-o"))
+		for _, file := range added {
+			path := filepath.Join(dir, file.Name)
+			if err := os.WriteFile(path, file.Text, 0o666); err != nil {
+				return err
+			}
+			args = append(args, path)
+		}
 	}
-	return stdio(exec.Command(tool, args...)).Run()
+	return os.NewSyscallError("exec", syscall.Exec(tool, append([]string{tool}, args...), os.Environ()))
 }
 
 // markVersion answers -V=full, from which the build cache takes what the compiler is.

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-//go:embed *.go.txt
+//go:embed *.go.txt livepatch.go
 var files embed.FS
 
 // Versions are the Go versions whose runtime the patch has been checked against.
@@ -28,8 +28,14 @@ func Known(version string) (string, error) {
 		version, strings.Join(Versions, ", "))
 }
 
-// For returns the files that are added to a package under a Go version, by name; none for most.
-func For(pkg, version string) (map[string][]byte, error) {
+// File is one that is added to a package.
+type File struct {
+	Name string
+	Text []byte
+}
+
+// For returns the files that are added to a package under a Go version; none for most.
+func For(pkg, version string) ([]File, error) {
 	var names []string
 	switch pkg {
 	case "runtime":
@@ -53,18 +59,18 @@ func For(pkg, version string) (map[string][]byte, error) {
 	case "forkshm.example/shm/live":
 		names = []string{"live.go.txt"}
 	}
-	added := make(map[string][]byte)
+	var added []File
 	for _, name := range names {
 		text, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		added["z_live_"+strings.TrimSuffix(name, ".txt")] = text
+		added = append(added, File{"z_live_" + strings.TrimSuffix(name, ".txt"), text})
 	}
 	return added, nil
 }
 
-// Hash tells one state of the patch from another.
+// Hash tells one state of the patch, and of which packages get what, from another.
 func Hash() string {
 	h := sha256.New()
 	names, _ := fs.Glob(files, "*") // sorted; the pattern is good

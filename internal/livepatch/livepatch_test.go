@@ -24,8 +24,8 @@ func TestEachKnownVersionHasItsFiles(t *testing.T) {
 			added, err := For(pkg, version+".3")
 			require.NoError(t, err)
 			assert.Len(t, added, count, pkg)
-			for name, text := range added {
-				_, err := parser.ParseFile(token.NewFileSet(), name, text, parser.AllErrors)
+			for _, file := range added {
+				_, err := parser.ParseFile(token.NewFileSet(), file.Name, file.Text, parser.AllErrors)
 				assert.NoError(t, err)
 			}
 		}
