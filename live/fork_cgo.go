@@ -9,6 +9,7 @@ package live
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,6 +28,26 @@ static int64_t live_now(void)
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+// The child's one thread is its leader, on which goroutines may run that lock it and end, which ends the thread. The
+// process would lose its /proc/self/fd and the like. Go's first thread stays for ever then; so does this one.
+static pthread_key_t live_leader;
+static pthread_once_t live_once = PTHREAD_ONCE_INIT;
+
+static void live_stay(void *arg)
+{
+	sigset_t all;
+
+	(void)arg;
+	if (syscall(SYS_gettid) != getpid())
+		return;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	for (;;)
+		pause();
+}
+
+static void live_make_key(void) { (void)pthread_key_create(&live_leader, live_stay); }
+
 // Called on the thread's own stack, with Go's world stopped. glibc's fork, not a bare clone: malloc and
 // pthread_create work in the child. A signal would make the kernel start the copy again; and in the child
 // Go cannot handle one before it is made whole, so there they stay blocked.
@@ -36,15 +57,17 @@ static void live_fork(void *arg)
 	sigset_t all, saved;
 	int64_t start;
 
+	pthread_once(&live_once, live_make_key);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
 	start = live_now();
 	c->pid = fork();
 	c->errnum = c->pid == -1 ? errno : 0;
 	c->held = live_now() - start;
-	if (c->pid == 0)
+	if (c->pid == 0) {
 		memcpy(&c->mask, &saved, sizeof(c->mask));
-	else
+		(void)pthread_setspecific(live_leader, c); // anything but NULL
+	} else
 		pthread_sigmask(SIG_SETMASK, &saved, NULL);
 }
 
@@ -52,10 +75,23 @@ static void *live_fork_address(void) { return (void *)live_fork; }
 */
 import "C"
 
-import "unsafe"
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 type pointer = unsafe.Pointer
 
 var forkInC = C.live_fork_address()
 
 var errNoCgo error // there is cgo
+
+func duplicate(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}

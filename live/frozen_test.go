@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -41,6 +42,7 @@ const childLimit = 3 * time.Minute
 type busy struct {
 	names    []string
 	counters []*atomic.Int64
+	server   string // of HTTP, which answers others at /other
 	stop     chan struct{}
 }
 
@@ -156,16 +158,51 @@ func startBusy(t *testing.T) *busy {
 	})
 	b.does("send signals", func() { _ = syscall.Kill(os.Getpid(), syscall.SIGUSR1); time.Sleep(time.Millisecond) })
 
-	var served atomic.Int64
-	server := newServer(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, served.Add(1)) })
-	b.names, b.counters = append(b.names, "serve"), append(b.counters, &served)
-	client := &http.Client{Transport: new(http.Transport), Timeout: 20 * time.Second}
-	b.does("call", func() {
-		resp, err := client.Get(server)
-		must(err)
-		_, _ = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
+	for name, client := range map[string]*http.Client{
+		"":                          {Transport: new(http.Transport), Timeout: 20 * time.Second},
+		" by the default transport": {Timeout: 20 * time.Second},
+	} {
+		var served, got atomic.Int64
+		b.server = newServer(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/" {
+				fmt.Fprint(w, served.Add(1))
+			}
+		})
+		server := b.server
+		b.names, b.counters = append(b.names, "serve"+name), append(b.counters, &served)
+		b.does("call"+name, func() { // each request has its own answer, once
+			answer, err := get(client, server+"/")
+			must(err)
+			if want := fmt.Sprint(got.Add(1)); answer != want {
+				panic("answered " + answer + " in place of " + want)
+			}
+		})
+	}
+	here, there := connection(t)
+	b.does("serve TCP", func() { // until the program stops
+		var n [1]byte
+		if _, err := io.ReadFull(there, n[:]); err == nil {
+			n[0]++
+			_, _ = there.Write(n[:])
+		}
 	})
+	n := byte(0)
+	b.does("call TCP", func() {
+		answer := [1]byte{n}
+		if _, err := here.Write(answer[:]); err != nil {
+			return
+		}
+		if _, err := io.ReadFull(here, answer[:]); err == nil {
+			if n++; answer[0] != n {
+				panic("TCP: answered out of turn")
+			}
+		}
+	})
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	log.SetOutput(null)
+	t.Cleanup(func() { log.SetOutput(os.Stderr); null.Close() })
+	b.does("log", func() { log.Print("parent") })
 	for _, wait := range []func(){
 		func() { // in a system call
 			var fds [2]int
@@ -190,6 +227,29 @@ func startBusy(t *testing.T) *busy {
 		time.Sleep(5 * time.Millisecond)
 	})
 	return b
+}
+
+func get(client *http.Client, url string) (string, error) {
+	resp, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	return string(answer), err
+}
+
+// connection returns the two ends of one by TCP.
+func connection(t *testing.T) (here, there net.Conn) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	here, err = net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	there, err = l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { here.Close(); there.Close() })
+	return here, there
 }
 
 func newServer(t require.TestingT, handler http.HandlerFunc) (url string) {
@@ -296,16 +356,24 @@ func insideChild(b *busy, n int) int {
 
 	if n%2 == 0 {
 		url := newServer(panics{}, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
-		client := &http.Client{Transport: new(http.Transport)}
-		resp, err := client.Get(url)
-		if err != nil {
+		if _, err := get(http.DefaultClient, url); err != nil {
 			return fail(11, "HTTP: %v", err)
 		}
-		resp.Body.Close()
+		// The parent answers too, on a connection of the child's.
+		if _, err := get(http.DefaultClient, b.server+"/other"); err != nil {
+			return fail(11, "the parent's HTTP: %v", err)
+		}
+		log.Print("child")
 	}
 	if n%3 == 0 {
 		if out, err := exec.Command("/bin/echo", "hello").Output(); err != nil || string(out) != "hello\n" {
 			return fail(12, "os/exec: %q, %v", out, err)
+		}
+	}
+	if n%7 == 0 {
+		ran := false
+		if err := callback.CallOnThread(func() { ran = true }); err != nil || !ran {
+			return fail(17, "C calls Go: %v", err)
 		}
 	}
 	if n%4 == 0 {

@@ -31,12 +31,13 @@
 //   - Inherited sockets, pipes and listeners are shared with the parent, and the child's poller does not
 //     know them: a read that has to wait waits for ever. For one of its own the child takes a
 //     duplicate (dup(2)) into a new net.Conn by net.FileConn. Files share their offset. What keeps connections,
-//     such as http.DefaultTransport or an sql.DB, is made anew by a child that needs one: a request by the parent's
-//     would be written to a connection that the parent uses, and closing it tell its peer.
-//   - A sync.Map that others were writing to, sync.Pools just being used first, unique.Make, and the lookup of a
-//     host name that the parent is looking up may hang: they have locks inside that nobody can take before a fork.
-//   - os.Stdin, os.Stdout and os.Stderr are made anew in the child, as another goroutine may have been
-//     writing. What it had buffered itself, as in a bufio.Writer, is there twice.
+//     such as an http.Transport or an sql.DB, is made anew by a child that needs one: a request by the parent's
+//     would be written to a connection that the parent uses, and closing it tell its peer. http.DefaultTransport
+//     is looked after: in the child it has none.
+//   - A sync.Map that others were writing to and unique.Make may hang: they have locks inside that nobody can
+//     take before a fork. So may a net.Resolver of the program's own that was looking the same name up.
+//   - os.Stdin, os.Stdout, os.Stderr and the file that the standard logger writes to are made anew in the child, as
+//     another goroutine may have been writing. What it had buffered itself, as in a bufio.Writer, is there twice.
 //   - os/signal: no Notify of the parent's holds in the child; Ignore does. signal.Notify works.
 //   - Random generators that the program seeded go on alike in both processes. Those of the runtime
 //     (math/rand's and math/rand/v2's top-level functions, crypto/rand) do not.
@@ -61,6 +62,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -75,6 +77,8 @@ var ErrNotPatched = errors.New("live: this program's runtime cannot fork: build 
 
 // ErrTracing is what a fork fails with while runtime/trace takes an execution trace.
 var ErrTracing = errors.New("live: no fork while an execution trace is taken")
+
+var errNilFunc = errors.New("live: a nil function or writer")
 
 // ErrStuck is what [GoWithin] fails with where a child does not get as far as its function.
 var ErrStuck = errors.New("it did not begin its function")
@@ -166,8 +170,8 @@ var (
 	inherited [][3]*os.File // kept: their finalizers would close the descriptors
 )
 
-// renewStandardFiles gives the child standard files that no frozen goroutine is writing to. Those
-// that the program had put in their place are its own.
+// renewStandardFiles gives the child standard files, and a file for the standard logger, that no frozen goroutine
+// is writing to. Those that the program had put in the standard files' place are its own.
 func renewStandardFiles() {
 	inherited = append(inherited, standard)
 	for i, file := range []**os.File{&os.Stdin, &os.Stdout, &os.Stderr} {
@@ -180,6 +184,12 @@ func renewStandardFiles() {
 			}
 		}
 	}
+	// A duplicate, since the program may close its own.
+	if file, ok := log.Writer().(*os.File); ok && !slices.Contains(standard[:], file) {
+		if file, err := duplicate(file); err == nil {
+			log.SetOutput(file)
+		}
+	}
 }
 
 // Go forks a child that runs fn and exits with the status that it returns, by os.Exit. Deferred
@@ -187,6 +197,9 @@ func renewStandardFiles() {
 // status 2; so it does if fn calls [runtime.Goexit], as a test's FailNow does. The parent's end of the child is a [shm.Process]: wait for it. It fails with what
 // [Fork] fails with.
 func Go(fn func() int) (*shm.Process, error) {
+	if fn == nil {
+		return nil, errNilFunc
+	}
 	type result struct {
 		process any
 		err     error
@@ -218,8 +231,12 @@ func Go(fn func() int) (*shm.Process, error) {
 }
 
 // GoWithin is [Go] with a watchdog: a child that has not begun fn once limit has passed is killed and
-// reaped, and the error wraps [ErrStuck]. How long fn then takes is not its affair. It returns when fn begins.
+// reaped, and the error wraps [ErrStuck]. The limit counts from the call, so it includes waiting for a garbage
+// collection that is under way and the fork. How long fn then takes is not its affair. It returns when fn begins.
 func GoWithin(limit time.Duration, fn func() int) (*shm.Process, error) {
+	if fn == nil {
+		return nil, errNilFunc
+	}
 	begun, tell, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -230,6 +247,7 @@ func GoWithin(limit time.Duration, fn func() int) (*shm.Process, error) {
 	p, err := Go(func() int {
 		_, _ = tell.Write([]byte{1}) // there is room: it need not wait in the poller
 		_ = tell.Close()
+		_ = begun.Close()
 		return fn()
 	})
 	if err != nil {

@@ -6,10 +6,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -126,6 +130,121 @@ func openNull() int {
 		panic(err)
 	}
 	return fd
+}
+
+// A thread that a locked goroutine ends on exits; the process's first one does not, lest it be a zombie's /proc.
+func TestTheChildsFirstThreadStays(t *testing.T) {
+	check := func() int {
+		time.Sleep(50 * time.Millisecond) // as it exits
+		status, err := os.ReadFile("/proc/self/status")
+		if err != nil || strings.Contains(string(status), "zombie") {
+			fmt.Fprintf(os.Stderr, "%v %s", err, status)
+			return 1
+		}
+		if _, err := os.ReadDir("/proc/self/fd"); err != nil {
+			return 2
+		}
+		runtime.GC()
+		return good
+	}
+	pids := make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		pid, err := live.Fork()
+		if pid == 0 && err == nil {
+			go func() { os.Exit(check()) }()
+			runtime.LockOSThread() // what is deferred unlocks once
+			runtime.Goexit()
+		}
+		assert.NoError(t, err)
+		pids <- pid
+	}()
+	_, status, err := shm.Waitpid(<-pids, 0)
+	require.NoError(t, err)
+	assert.Equal(t, good, status.ExitStatus())
+}
+
+func TestNilIsRefused(t *testing.T) {
+	_, err := live.Go(nil)
+	assert.ErrorContains(t, err, "nil")
+	_, err = live.GoWithin(time.Second, nil)
+	assert.ErrorContains(t, err, "nil")
+	_, err = live.Snapshot(t.TempDir()+"/file", nil)
+	assert.ErrorContains(t, err, "nil")
+	_, err = live.SnapshotTo(nil, func(io.Writer) error { return nil })
+	assert.ErrorContains(t, err, "nil")
+	_, err = live.SnapshotTo(io.Discard, nil)
+	assert.ErrorContains(t, err, "nil")
+}
+
+// What the parent is looking up is not what the child waits for.
+func TestTheChildLooksNamesUp(t *testing.T) {
+	asking, goOn, done := make(chan bool), make(chan bool), make(chan bool)
+	former := net.DefaultResolver
+	defer func() { net.DefaultResolver = former }()
+	var once sync.Once
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		if !live.Child() {
+			once.Do(func() { close(asking) })
+			<-goOn
+		}
+		return nil, errors.New("there is no server")
+	}}
+	go func() { _, _ = net.LookupIP("name.example"); close(done) }()
+	<-asking
+	p, err := live.Go(func() int {
+		if _, err := net.LookupIP("name.example"); err == nil || !strings.Contains(err.Error(), "there is no server") {
+			return 1
+		}
+		return good
+	})
+	require.NoError(t, err)
+	assert.Equal(t, good, wait(t, p))
+	close(goOn)
+	<-done
+}
+
+// The child's requests by the default transport are not written to what the parent is connected to.
+func TestTheChildMakesConnectionsOfItsOwn(t *testing.T) {
+	former := http.DefaultTransport
+	defer func() { http.DefaultTransport = former }()
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(proto, func(t *testing.T) {
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprint(w, r.Proto, " ", r.RemoteAddr)
+			}))
+			server.EnableHTTP2 = proto == "HTTP/2.0"
+			server.StartTLS()
+			defer server.Close()
+			transport := former.(*http.Transport).Clone()
+			transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+			http.DefaultTransport = transport
+			defer transport.CloseIdleConnections()
+
+			first, err := get(http.DefaultClient, server.URL)
+			require.NoError(t, err)
+			require.Contains(t, first, proto)
+			for range 2 { // idle, and in use
+				p, err := live.Go(func() int {
+					mine, err := get(http.DefaultClient, server.URL)
+					again, err2 := get(http.DefaultClient, server.URL)
+					if err != nil || err2 != nil || !strings.Contains(mine, proto) || mine == first || again != mine {
+						fmt.Fprintln(os.Stderr, first, mine, again, err, err2)
+						return 1
+					}
+					return good
+				})
+				require.NoError(t, err)
+				for range 100 {
+					again, err := get(http.DefaultClient, server.URL)
+					require.NoError(t, err)
+					require.Equal(t, first, again, "the parent's connection goes on")
+				}
+				assert.Equal(t, good, wait(t, p))
+			}
+		})
+	}
 }
 
 func TestForksNestTenDeep(t *testing.T) {
@@ -572,6 +691,9 @@ func init() {
 		out, err := exec.Command("/bin/echo", "hello").Output()
 		if err != nil || string(out) != "hello\n" {
 			return 1
+		}
+		if callback.CallOnThread(func() {}) != nil { // which waits until the program is initialized
+			return 2
 		}
 		return good
 	})

@@ -53,6 +53,9 @@ var ErrSaving = errors.New("a snapshot to this file is under way")
 //
 // It fails with what [Fork] fails with. See fork(2), open(2), linkat(2), rename(2).
 func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker) (*Saving, error) {
+	if encode == nil {
+		return nil, errNilFunc
+	}
 	if err := canFork(); err != nil {
 		return nil, err
 	}
@@ -79,6 +82,9 @@ func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker)
 // the child writes it, and waits where w does. If w fails the child is killed, and the error is w's. A
 // snapshot that fails may have written a part to w. The [Saving] ends when w's last Write has returned.
 func SnapshotTo(w io.Writer, encode func(w io.Writer) error, locks ...sync.Locker) (*Saving, error) {
+	if encode == nil || w == nil {
+		return nil, errNilFunc
+	}
 	if err := canFork(); err != nil {
 		return nil, err
 	}

@@ -54,6 +54,10 @@ func For(pkg, version string) ([]File, error) {
 		names = []string{"testing.go.txt"}
 	case "internal/testlog":
 		names = []string{"testlog.go.txt"}
+	case "net":
+		names = []string{"net.go.txt"}
+	case "net/http":
+		names = []string{"http.go.txt"}
 	case "log":
 		names = []string{"log.go.txt"}
 	case "forkshm.example/shm/live":
