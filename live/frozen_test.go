@@ -44,13 +44,16 @@ type busy struct {
 	counters []*atomic.Int64
 	server   string // of HTTP, which answers others at /other
 	stop     chan struct{}
+	end      func() // closes it
 }
 
-// does starts a goroutine that calls step until the program stops.
-func (b *busy) does(name string, step func()) {
+// does starts a goroutine that calls step until the program stops, and then closes what it returns.
+func (b *busy) does(name string, step func()) (ended chan struct{}) {
 	n := new(atomic.Int64)
 	b.names, b.counters = append(b.names, name), append(b.counters, n)
+	ended = make(chan struct{})
 	go func() {
+		defer close(ended)
 		for {
 			select {
 			case <-b.stop:
@@ -61,6 +64,7 @@ func (b *busy) does(name string, step func()) {
 			}
 		}
 	}()
+	return ended
 }
 
 func (b *busy) read() []int64 {
@@ -75,6 +79,7 @@ var sink []byte
 
 func startBusy(t *testing.T) *busy {
 	b := &busy{stop: make(chan struct{})}
+	b.end = sync.OnceFunc(func() { close(b.stop) })
 	var mu sync.Mutex
 	var rw sync.RWMutex
 	pause := func() { time.Sleep(time.Duration(rand.IntN(int(200 * time.Microsecond)))) }
@@ -201,8 +206,8 @@ func startBusy(t *testing.T) *busy {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	require.NoError(t, err)
 	log.SetOutput(null)
-	t.Cleanup(func() { log.SetOutput(os.Stderr); null.Close() })
-	b.does("log", func() { log.Print("parent") })
+	logged := b.does("log", func() { log.Print("parent") })
+	t.Cleanup(func() { b.end(); <-logged; log.SetOutput(os.Stderr); null.Close() })
 	for _, wait := range []func(){
 		func() { // in a system call
 			var fds [2]int
@@ -270,7 +275,7 @@ func must(err error) {
 // A child of a busy program finds every other goroutine frozen, and can do all that Go can.
 func TestFrozenMeansFrozen(t *testing.T) {
 	b := startBusy(t)
-	defer close(b.stop)
+	defer b.end()
 	require.Eventually(t, func() bool { // what packages do once, on first use, is done
 		for _, n := range b.read() {
 			if n < 2 {

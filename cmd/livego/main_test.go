@@ -160,7 +160,13 @@ func TestLivegoFlags(t *testing.T) {
 			t.Parallel()
 			dir := module(t)
 			good(t, dir, nil, livego, append(append([]string{"build"}, flags...), "-o", "program", ".")...)
-			out := good(t, dir, []string{"GOCOVERDIR=" + t.TempDir()}, "./program")
+			covered := t.TempDir()
+			out := good(t, dir, []string{"GOCOVERDIR=" + covered}, "./program")
+			if flags[0] == "-cover" {
+				counters, err := filepath.Glob(filepath.Join(covered, "covcounters.*"))
+				require.NoError(t, err)
+				assert.Len(t, counters, 2, "the parent's and the child's")
+			}
 			if flags[0] == "-trimpath" {
 				assert.Contains(t, out, "exit status 7 o", "the path of the module in place of the folder's")
 			} else {
