@@ -80,6 +80,9 @@ var ErrTracing = errors.New("live: no fork while an execution trace is taken")
 
 var errNilFunc = errors.New("live: a nil function or writer")
 
+// ErrSynctest is what a fork fails with in a bubble of testing/synctest, whose time is its own.
+var ErrSynctest = errors.New("live: no fork inside a bubble of testing/synctest")
+
 // ErrStuck is what [GoWithin] fails with where a child does not get as far as its function.
 var ErrStuck = errors.New("it did not begin its function")
 
@@ -91,7 +94,10 @@ type call struct {
 	mask  uint64
 }
 
-const tracing = -1
+const (
+	tracing  = -1
+	synctest = -2
+)
 
 var (
 	// Set by a file that livego adds to this package.
@@ -109,7 +115,7 @@ func Child() bool { return child.Load() }
 // Fork is fork(2): it returns twice, in the parent with the child's process id, in the child with
 // 0. The caller must see that the parent reaps the child, and that the child exits, by os.Exit: a
 // return runs what the parent is to run, on the child's copy. [Go] does both. It fails with
-// [ErrNotPatched], [ErrTracing], or an [os.SyscallError]. See fork(2).
+// [ErrNotPatched], [ErrTracing], [ErrSynctest], or an [os.SyscallError]. See fork(2).
 func Fork() (pid int, err error) {
 	pid, _, err = fork()
 	return pid, err
@@ -150,6 +156,8 @@ func fork() (pid int, held time.Duration, err error) {
 	switch {
 	case c.errno == tracing:
 		return 0, 0, ErrTracing
+	case c.errno == synctest:
+		return 0, 0, ErrSynctest
 	case c.errno != 0:
 		return 0, 0, os.NewSyscallError("fork", syscall.Errno(c.errno))
 	}

@@ -209,8 +209,9 @@ func TestTheChildLooksNamesUp(t *testing.T) {
 func TestTheChildMakesConnectionsOfItsOwn(t *testing.T) {
 	former := http.DefaultTransport
 	defer func() { http.DefaultTransport = former }()
-	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
-		t.Run(proto, func(t *testing.T) {
+	for _, c := range []struct{ name, proto string }{{"HTTP 1", "HTTP/1.1"}, {"HTTP 2", "HTTP/2.0"}, {"a transport without more", "HTTP/2.0"}} {
+		proto := c.proto
+		t.Run(c.name, func(t *testing.T) {
 			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprint(w, r.Proto, " ", r.RemoteAddr)
 			}))
@@ -218,7 +219,13 @@ func TestTheChildMakesConnectionsOfItsOwn(t *testing.T) {
 			server.StartTLS()
 			defer server.Close()
 			transport := former.(*http.Transport).Clone()
-			transport.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig
+			config := server.Client().Transport.(*http.Transport).TLSClientConfig
+			transport.TLSClientConfig = config
+			if c.name == "a transport without more" { // which has the program's pool of certificates set late
+				transport = &http.Transport{DialTLSContext: nil}
+				require.NotNil(t, transport.Clone()) // makes up its mind that it speaks HTTP/2
+				transport.TLSClientConfig.RootCAs = config.RootCAs
+			}
 			http.DefaultTransport = transport
 			defer transport.CloseIdleConnections()
 
@@ -670,6 +677,130 @@ func children(t *testing.T) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// Goroutines that are just changing what they are notified of stay there.
+func TestForkWhileOthersNotify(t *testing.T) {
+	stop := make(chan bool)
+	var changes atomic.Int64
+	var all sync.WaitGroup
+	for _, sig := range []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2} {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			c := make(chan os.Signal, 1)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					signal.Notify(c, sig)
+					signal.Stop(c)
+					changes.Add(1)
+				}
+			}
+		}()
+	}
+	for range 50 {
+		p, err := live.GoWithin(time.Minute, func() int {
+			before := changes.Load()
+			c := make(chan os.Signal, 1)
+			signal.Notify(c, syscall.SIGUSR1)
+			_ = syscall.Kill(os.Getpid(), syscall.SIGUSR1)
+			<-c
+			signal.Stop(c)
+			if changes.Load() != before {
+				return 1
+			}
+			return good
+		})
+		require.NoError(t, err)
+		assert.Equal(t, good, wait(t, p))
+	}
+	close(stop)
+	all.Wait()
+}
+
+// What the parent was notified of does in the child what it does by default.
+func TestTheParentsSignalsEndTheChild(t *testing.T) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGTERM)
+	defer signal.Stop(c)
+	p, err := live.Go(func() int {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+		time.Sleep(time.Minute)
+		return good
+	})
+	require.NoError(t, err)
+	var exit *shm.ExitError
+	require.ErrorAs(t, waitOrDump(p), &exit)
+	assert.Equal(t, syscall.SIGTERM, exit.Status.Signal())
+}
+
+// No thread of the child's keeps the signals blocked that were over the fork, with locked goroutines about.
+func TestTheChildsThreadsTakeSignals(t *testing.T) {
+	stop := make(chan bool)
+	defer close(stop)
+	for range 3 {
+		go func() { runtime.LockOSThread(); <-stop }()
+	}
+	untilGoroutine(t, "chan receive, locked to thread")
+	for range 20 {
+		p, err := live.Go(func() int {
+			time.Sleep(time.Millisecond)
+			tasks, err := os.ReadDir("/proc/self/task")
+			if err != nil {
+				return 1
+			}
+			for _, task := range tasks {
+				status, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/status")
+				_, blocked, _ := strings.Cut(string(status), "SigBlk:\t")
+				blocked, _, _ = strings.Cut(blocked, "\n")
+				mask, err := strconv.ParseUint(blocked, 16, 64)
+				if err != nil || mask&(1<<(syscall.SIGURG-1)) != 0 {
+					fmt.Fprintf(os.Stderr, "thread %s of %d blocks %s\n", task.Name(), os.Getpid(), blocked)
+					return 2
+				}
+			}
+			return good
+		})
+		require.NoError(t, err)
+		assert.Equal(t, good, wait(t, p))
+	}
+}
+
+// As the package's doc has it.
+func TestTimersInTheChild(t *testing.T) {
+	never := make(chan int)
+	selected, alone := time.NewTimer(100*time.Millisecond), time.NewTimer(100*time.Millisecond)
+	awaited := time.NewTimer(100 * time.Millisecond)
+	done := make(chan bool)
+	go func() { <-awaited.C; close(done) }()
+	select { // it was waited for, and is no more
+	case <-selected.C:
+	case <-never:
+	case <-time.After(time.Millisecond):
+	}
+	untilGoroutine(t, "chan receive")
+	var fired atomic.Bool
+	function := time.AfterFunc(50*time.Millisecond, func() { fired.Store(true) })
+	p, err := live.Go(func() int {
+		<-selected.C
+		<-alone.C
+		if fired.Load() {
+			return 1
+		}
+		if function.Reset(time.Millisecond); !function.Stop() && !fired.Load() {
+			return 2
+		}
+		again := make(chan bool)
+		time.AfterFunc(time.Millisecond, func() { close(again) })
+		<-again
+		return good
+	})
+	require.NoError(t, err)
+	assert.Equal(t, good, wait(t, p))
+	<-done
 }
 
 const fromInit = "LIVE_TEST_FORK_FROM_INIT"

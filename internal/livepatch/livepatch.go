@@ -54,6 +54,8 @@ func For(pkg, version string) ([]File, error) {
 		names = []string{"testing.go.txt"}
 	case "internal/testlog":
 		names = []string{"testlog.go.txt"}
+	case "internal/runtime/exithook":
+		names = []string{"exithook.go.txt"}
 	case "net":
 		names = []string{"net.go.txt"}
 	case "net/http":
