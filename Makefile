@@ -80,7 +80,8 @@ live-modes:
 		GODEBUG=gcstoptheworld=2 GODEBUG=asyncpreemptoff=1 GODEBUG=clobberfree=1 GODEBUG=gcshrinkstackoff=1; do \
 		(set -x; env $$mode ../out/live.test -test.v -test.run FrozenMeansFrozen -test.timeout 1h -forks $(MODE_FORKS)); done
 	@cd live && (set -x; ../out/live.race.test -test.v -test.timeout 1h -forks $(MODE_FORKS))
-	@cd live && (set -x; ../out/live.cover.test -test.v -test.timeout 1h -test.coverprofile ../out/live.cover -forks $(MODE_FORKS))
+	@mkdir -p out/cover # for the children's
+	@cd live && (set -x; GOCOVERDIR=../out/cover ../out/live.cover.test -test.v -test.timeout 1h -test.coverprofile ../out/live.cover -forks $(MODE_FORKS))
 	@cd live && (set -x; ../out/live.test -test.v -test.run FrozenMeansFrozen -test.timeout 1h -test.cpuprofile ../out/live.prof -forks $(MODE_FORKS))
 
 # The standard library's own tests inside a child of a busy process: with the same failures as without?

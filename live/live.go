@@ -34,8 +34,9 @@
 //     such as an http.Transport or an sql.DB, is made anew by a child that needs one: a request by the parent's
 //     would be written to a connection that the parent uses, and closing it tell its peer. http.DefaultTransport
 //     is looked after: in the child it has none.
-//   - A sync.Map that others were writing to and unique.Make may hang: they have locks inside that nobody can
-//     take before a fork. So may a net.Resolver of the program's own that was looking the same name up.
+//   - A sync.Map and unique.Make have locks inside that nobody can take before a fork. A fork has goroutines that
+//     hold one leave first, but for 10 ms at most: where many write to one sync.Map all the time, the child is to
+//     leave that one alone, or may hang. So may a net.Resolver of the program's own that was looking the same name up.
 //   - os.Stdin, os.Stdout, os.Stderr and the file that the standard logger writes to are made anew in the child, as
 //     another goroutine may have been writing. What it had buffered itself, as in a bufio.Writer, is there twice.
 //   - os/signal: no Notify of the parent's holds in the child; Ignore does. signal.Notify works.
@@ -103,7 +104,10 @@ var (
 	// Set by a file that livego adds to this package.
 	runtimeFork      func(fork pointer, c *call)
 	runtimeResetLock func(p unsafe.Pointer, size uintptr)
-	child            atomic.Bool
+
+	runtimeCollectorOff, runtimeCollectorOn func()
+
+	child atomic.Bool
 )
 
 // Patched reports whether this program was built so that it can fork.

@@ -852,7 +852,8 @@ func TestForkFromInit(t *testing.T) {
 	require.NoError(t, err)
 	cmd := exec.Command(self, "-test.run=^TestForkFromInit$")
 	cmd.Env = append(os.Environ(), fromInit+"=1")
-	out, err := cmd.CombinedOutput()
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
 	require.NoError(t, err, "%s", out)
 	assert.Regexp(t, `^child \d+: exit status 42 7 <nil>\n$`, string(out))
 }

@@ -347,8 +347,8 @@ func (s *Saving) Copied() int64 {
 	return s.copied
 }
 
-// Pause returns how long the program stood still for fork(2): Process.ForkTime. The locks are held
-// some tenths of a millisecond longer.
+// Pause returns how long the program stood still for fork(2): Process.ForkTime. The locks are held some tenths of a
+// millisecond longer; or some 10, where goroutines are all the time at work on a sync.Map or in unique.Make.
 func (s *Saving) Pause() time.Duration { return s.process.ForkTime() }
 
 // Kill ends the snapshot by SIGKILL. Wait tells when it is gone. Once the child is reaped it returns
@@ -365,20 +365,7 @@ type collecting struct {
 	sync.Mutex
 }
 
-var (
-	collector atomic.Pointer[collecting]
-	// percent is what the collector's is set to, while a snapshot has it off.
-	percent atomic.Pointer[int]
-)
-
-func init() {
-	// A child that another goroutine forks meanwhile must not be left without it.
-	AtFork(nil, nil, func() {
-		if p := percent.Swap(nil); p != nil {
-			debug.SetGCPercent(*p)
-		}
-	})
-}
+var collector atomic.Pointer[collecting]
 
 // withCollectorOff waits until no garbage collection is under way, and calls fork before another can
 // start: fork(2) waits for it too, but with locks held. limit is the memory limit for the child. What is
@@ -392,20 +379,13 @@ func withCollectorOff(fork func(limit int64) error) error {
 	c.Lock()
 	defer c.Unlock()
 
-	values := []metrics.Sample{{Name: "/gc/gogc:percent"}, {Name: "/memory/classes/total:bytes"},
+	values := []metrics.Sample{{Name: "/memory/classes/total:bytes"},
 		{Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(values)
-	used := values[1].Value.Uint64() - values[2].Value.Uint64()
-	limit := used + max(64<<20, values[3].Value.Uint64()/4)
+	used := values[0].Value.Uint64() - values[1].Value.Uint64()
+	limit := used + max(64<<20, values[2].Value.Uint64()/4)
 
-	was := int(int32(values[0].Value.Uint64())) // off is math.MaxUint64, which is -1 so
-	percent.Store(&was)
-	debug.SetGCPercent(-1) // waits for the collection
-	defer func() {
-		if now := debug.SetGCPercent(was); now != -1 { // the program itself has set it meanwhile
-			debug.SetGCPercent(now)
-		}
-		percent.Store(nil)
-	}()
+	runtimeCollectorOff() // waits for the collection
+	defer runtimeCollectorOn()
 	return fork(int64(limit))
 }
