@@ -173,7 +173,7 @@ func runTool(tool string, args []string) error {
 		if len(args) == 1 && args[0] == "-V=full" {
 			return markVersion(tool)
 		}
-		added, err := livepatch.For(value(args, "-p"), value(args, "-goversion"))
+		added, err := livepatch.For(value(args, "-p"), value(args, "-goversion"), slices.Contains(args, "-race"))
 		if err != nil {
 			return err
 		}

@@ -34,8 +34,9 @@ type File struct {
 	Text []byte
 }
 
-// For returns the files that are added to a package under a Go version; none for most.
-func For(pkg, version string) ([]File, error) {
+// For returns the files that are added to a package under a Go version, with the race detector or without; none for
+// most packages.
+func For(pkg, version string, race bool) ([]File, error) {
 	var names []string
 	switch pkg {
 	case "runtime":
@@ -43,7 +44,10 @@ func For(pkg, version string) ([]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		names = []string{"runtime.go.txt", "runtime_" + strings.TrimPrefix(v, "go") + ".go.txt"}
+		names = []string{"runtime.go.txt", "runtime_" + strings.TrimPrefix(v, "go") + ".go.txt", "runtime_norace.go.txt"}
+		if race {
+			names[2] = "runtime_race.go.txt"
+		}
 	case "syscall":
 		names = []string{"syscall.go.txt"}
 	case "os/signal":
