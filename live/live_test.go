@@ -510,9 +510,17 @@ func TestTheChildTakesACPUProfile(t *testing.T) {
 		if parents {
 			require.NoError(t, pprof.StartCPUProfile(io.Discard))
 			defer pprof.StopCPUProfile()
+			require.NoError(t, callback.CallOnThread(func() {
+				for start := time.Now(); time.Since(start) < 20*time.Millisecond; {
+					runtime.Gosched() // which starts the M's timer
+				}
+			}))
 		}
 		p, err := live.Go(func() int {
 			var profile bytes.Buffer
+			if callback.CallOnThread(func() {}) != nil { // by a spare M, that the parent's profile may have had
+				return 4
+			}
 			if err := pprof.StartCPUProfile(&profile); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return 1
