@@ -305,17 +305,27 @@ func smallFileSystem(t *testing.T) string {
 	return dir
 }
 
-func TestFullFileSystemIsAnErrorOfResize(t *testing.T) {
+// objectOnSmallFileSystem maps an object of a page there; nil where the test runs in a process of its own.
+func objectOnSmallFileSystem(t *testing.T) (*os.File, *shm.Mapping) {
+	t.Helper()
 	dir := smallFileSystem(t)
 	if dir == "" {
-		return
+		return nil, nil
 	}
 	f := must(os.Create(filepath.Join(dir, "object")))
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	require.NoError(t, f.Truncate(page))
 	m, err := shm.MapFile(f)
 	require.NoError(t, err)
-	defer m.Close()
+	t.Cleanup(func() { m.Close() })
+	return f, m
+}
+
+func TestFullFileSystemIsAnErrorOfResize(t *testing.T) {
+	_, m := objectOnSmallFileSystem(t)
+	if m == nil {
+		return
+	}
 	want, addr := pattern(m), m.Addr()
 	assert.ErrorIs(t, m.Resize(1<<20, shm.MayMove), unix.ENOSPC)
 	assert.Equal(t, addr, m.Addr())
@@ -666,16 +676,10 @@ func TestShrinkingUnderMlockall(t *testing.T) {
 
 // What another process made longer without memory behind it is allocated by Resize, or nothing is.
 func TestFollowingASparseObjectOnAFullFileSystem(t *testing.T) {
-	dir := smallFileSystem(t)
-	if dir == "" {
+	f, m := objectOnSmallFileSystem(t)
+	if m == nil {
 		return
 	}
-	f := must(os.Create(filepath.Join(dir, "object")))
-	defer f.Close()
-	require.NoError(t, f.Truncate(page))
-	m, err := shm.MapFile(f)
-	require.NoError(t, err)
-	defer m.Close()
 	want, addr := pattern(m), m.Addr()
 	require.NoError(t, f.Truncate(1<<20))
 	assert.ErrorIs(t, m.Resize(1<<20, shm.MayMove), unix.ENOSPC)

@@ -103,6 +103,17 @@ func TestTheChildLogsWhereOthersDid(t *testing.T) {
 	require.NoError(t, syscall.Dup3(2, 100, syscall.O_CLOEXEC))
 	require.NoError(t, syscall.Dup3(int(null.Fd()), 2, 0))
 	defer func() { _ = syscall.Dup3(100, 2, 0); _ = syscall.Close(100) }()
+	end := repeatedly(func() { log.Print("parent") })
+	for range 20 {
+		p, err := live.Go(func() int { log.Print("child"); return good })
+		require.NoError(t, err)
+		assert.Equal(t, good, wait(t, p))
+	}
+	end()
+}
+
+// repeatedly calls step in another goroutine until end, which waits for the last call.
+func repeatedly(step func()) (end func()) {
 	stop, done := make(chan bool), make(chan bool)
 	go func() {
 		defer close(done)
@@ -111,17 +122,11 @@ func TestTheChildLogsWhereOthersDid(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				log.Print("parent")
+				step()
 			}
 		}
 	}()
-	for range 20 {
-		p, err := live.Go(func() int { log.Print("child"); return good })
-		require.NoError(t, err)
-		assert.Equal(t, good, wait(t, p))
-	}
-	close(stop)
-	<-done
+	return func() { close(stop); <-done }
 }
 
 func openNull() int {
@@ -631,22 +636,11 @@ func TestASignalToTheGroupReachesBoth(t *testing.T) {
 	c := make(chan os.Signal, 1000)
 	signal.Notify(c, syscall.SIGUSR1)
 	defer signal.Stop(c)
-	stop := make(chan bool)
-	var all sync.WaitGroup
-	all.Add(1)
-	go func() {
-		defer all.Done()
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				for _, task := range children(t) {
-					_ = syscall.Kill(task, syscall.SIGUSR1)
-				}
-			}
+	end := repeatedly(func() {
+		for _, task := range children(t) {
+			_ = syscall.Kill(task, syscall.SIGUSR1)
 		}
-	}()
+	})
 	killed := 0
 	for range 20 {
 		p, err := live.Go(func() int {
@@ -667,8 +661,7 @@ func TestASignalToTheGroupReachesBoth(t *testing.T) {
 		}
 		require.Equal(t, good, exit.Status.ExitStatus())
 	}
-	close(stop)
-	all.Wait()
+	end()
 	t.Logf("%d of 20 had the signal before they asked for it", killed)
 }
 
@@ -689,25 +682,14 @@ func children(t *testing.T) (pids []int) {
 
 // Goroutines that are just changing what they are notified of stay there.
 func TestForkWhileOthersNotify(t *testing.T) {
-	stop := make(chan bool)
 	var changes atomic.Int64
-	var all sync.WaitGroup
 	for _, sig := range []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2} {
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			c := make(chan os.Signal, 1)
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					signal.Notify(c, sig)
-					signal.Stop(c)
-					changes.Add(1)
-				}
-			}
-		}()
+		c := make(chan os.Signal, 1)
+		defer repeatedly(func() {
+			signal.Notify(c, sig)
+			signal.Stop(c)
+			changes.Add(1)
+		})()
 	}
 	for range 50 {
 		p, err := live.GoWithin(time.Minute, func() int {
@@ -725,8 +707,6 @@ func TestForkWhileOthersNotify(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, good, wait(t, p))
 	}
-	close(stop)
-	all.Wait()
 }
 
 // What the parent was notified of does in the child what it does by default.
