@@ -1,4 +1,4 @@
-module forkshm.example/shm/bench
+module forkshm.example/shm/tools
 
 go 1.24.0
 
