@@ -4,7 +4,11 @@ go 1.24.0
 
 tool golang.org/x/perf/cmd/benchstat
 
+require golang.org/x/tools v0.38.0
+
 require (
 	github.com/aclements/go-moremath v0.0.0-20210112150236-f10218a38794 // indirect
+	golang.org/x/mod v0.29.0 // indirect
 	golang.org/x/perf v0.0.0-20251112180420-cfbd823f7301 // indirect
+	golang.org/x/sync v0.17.0 // indirect
 )
