@@ -53,7 +53,7 @@ live-proof:
 	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v out/livego test -tags livego -count=1 -v -timeout 24h ./live -args -forks $(FORKS)); done
 
 # What builds, traces or compares other programs has nothing for the race detector, and takes long.
-RACE_SKIP = Livego|EditsOfC|Vendoring|ReadmeProgram|ReportedByName|ManyForks|Listing|InC
+RACE_SKIP = Livego|EditsOfC|Vendoring|ReadmeProgram|ReportedByName|ManyForks|Listing
 race:
 	@$(IN_BUILDS) (set -x; $(GO) test -race -count=$(COUNT) -timeout $(TIMEOUT) -skip '$(RACE_SKIP)' -tags "$$tags" $(PACKAGES)); done
 
@@ -99,11 +99,11 @@ live-bench:
 
 # What is held against C: each call, and the book's program.
 parity:
-	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -run 'InC|CDoes|CsSystem|WaitSees|Mremap' -tags "$$tags" . ./examples/malloc); done
+	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -tags "$$tags" ./tests/parity ./examples/malloc); done
 
 # Random scripts, in C and in Go: SCRIPTS of them for each sharing and technique. SHM_SEED=n repeats a run.
 conformance:
-	SHM_SCRIPTS=$(SCRIPTS) $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -run 'DoAsInC' -v . | grep -v '^ *--- PASS\|^=== '
+	SHM_SCRIPTS=$(SCRIPTS) $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -run 'DoAsInC' -v ./tests/parity | grep -v '^ *--- PASS\|^=== '
 
 # Ours against C and Go's own, in one run.
 bench:

@@ -100,25 +100,8 @@ func hasSymbols() bool {
 	return len(all) > 0
 }
 
-// With a symbol table the report names the function.
-func TestCrashIsReportedByName(t *testing.T) {
-	if os.Getenv("SHM_TEST_PROCESS") != "" {
-		return
-	}
-	program := filepath.Join(t.TempDir(), "shm.test")
-	require.NoError(t, goCommand(".", "test", "-c", "-o", program, "-tags", buildSetting("-tags"), "."))
-	out, err := exec.Command(program, "-test.run=^TestCrashIsReported$", "-test.v").CombinedOutput()
-	assert.NoError(t, err, "%s", out)
-	assert.Contains(t, string(out), "at crash_here+0x")
-	replaced := exec.Command(program, "-test.run=^TestCrashOfAReplacedProgram$", "-test.v")
-	replaced.Env = append(os.Environ(), "SHM_TEST_PROCESS=TestCrashOfAReplacedProgram")
-	out, err = replaced.CombinedOutput()
-	assert.NoError(t, err, "%s", out)
-	assert.Contains(t, string(out), "--- PASS: TestCrashOfAReplacedProgram")
-}
-
 // Where a new version of the program has taken its place, the report is still of the one that runs. It runs as
-// a part of TestCrashIsReportedByName.
+// a part of tests/build, TestCrashIsReportedByName.
 func TestCrashOfAReplacedProgram(t *testing.T) {
 	if os.Getenv("SHM_TEST_PROCESS") != t.Name() {
 		return

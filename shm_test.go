@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,18 +28,10 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
+	"forkshm.example/shm/internal/testenv"
 )
 
-var scratch string // a folder for what the tests build, gone at the end
-
 func TestMain(m *testing.M) {
-	if os.Getenv("SHM_TEST_TWIN") != "" {
-		goTwin()
-		os.Exit(0)
-	}
-	if os.Getenv("SHM_TEST_PROCESS")+os.Getenv("SHM_TEST_ORPHAN") == "" { // they may not live to remove it
-		scratch = must(os.MkdirTemp("", "shm-test-"))
-	}
 	r, w, err := os.Pipe() // the runtime's poller opens its own descriptors, here and not in a test
 	must(0, err)
 	r.Close()
@@ -49,7 +40,7 @@ func TestMain(m *testing.M) {
 
 	code := m.Run()
 
-	os.RemoveAll(scratch)
+	testenv.RemoveScratch()
 	if code == 0 {
 		code = leftOver(descriptors)
 	}
@@ -92,14 +83,21 @@ func mappings() int {
 	return len(regexp.MustCompile("/dev/zero|/memfd:").FindAll(must(os.ReadFile("/proc/self/maps")), -1)) - shm.ReportMappings()
 }
 
-// eventually waits for what has no one to tell of it. Its limit is for a hang, not for a slow machine.
-func eventually(done func() bool) bool {
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if done() {
-			return true
-		}
+// What other packages' tests need too.
+var (
+	eventually   = testenv.Eventually
+	buildSetting = testenv.BuildSetting
+	compileOnce  = testenv.CompileOnce
+	goBuildOnce  = testenv.GoBuildOnce
+	mapsAt       = testenv.MapsAt
+	cc           = testenv.CC
+)
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
 	}
-	return false
+	return v
 }
 
 // forEach runs a test for both sharings and all techniques.
@@ -205,17 +203,6 @@ func TestDefaultTechniqueIsTheBuilds(t *testing.T) {
 	assert.Equal(t, want, shm.DefaultTechnique())
 	assert.Equal(t, want, newMapping(t, shm.Private, 1, nil).Technique())
 	assert.Equal(t, want, newMapping(t, shm.Private, 1, &shm.Config{}).Technique())
-}
-
-// buildSetting returns a setting of the build that this test is of.
-func buildSetting(key string) string {
-	info, _ := debug.ReadBuildInfo()
-	for _, s := range info.Settings {
-		if s.Key == key {
-			return s.Value
-		}
-	}
-	return ""
 }
 
 func TestMapFailsAsMmapDoes(t *testing.T) {

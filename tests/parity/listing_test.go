@@ -1,23 +1,25 @@
 //go:build linux && cgo
 
-package shm_test
+package parity_test
 
 import (
 	"bytes"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"forkshm.example/shm/internal/testenv"
 )
 
 // The book's program, in C (csrc/anon_mmap.c) and in Go (cmd/anon_mmap), in either build.
+
+var forkWaitInGo = testenv.GoBuildOnce("./internal/ctest/forkwait", testenv.BuildSetting("-tags"))
 
 type program struct {
 	name string
@@ -26,31 +28,8 @@ type program struct {
 }
 
 var programs = []program{
-	{"MAP_ANONYMOUS", compileOnce("anon_mmap-c", "-DUSE_MAP_ANON", "csrc/anon_mmap.c"), goBuildOnce("./cmd/anon_mmap", "")},
-	{"dev_zero", compileOnce("dev_zero-c", "csrc/anon_mmap.c"), goBuildOnce("./cmd/anon_mmap", "devzero")},
-}
-
-// goBuildOnce returns a function that builds a Go program, the first time, and returns its path.
-func goBuildOnce(pkg, tags string) func(testing.TB) string {
-	once := sync.OnceValues(func() (string, error) {
-		program := filepath.Join(scratch, filepath.Base(pkg)+"-go-"+tags)
-		readSources(pkg)
-		return program, goCommand(".", "build", "-tags", tags, "-o", program, pkg)
-	})
-	return func(t testing.TB) string {
-		program, err := once()
-		require.NoError(t, err)
-		return program
-	}
-}
-
-func goCommand(dir string, args ...string) error {
-	cmd := exec.Command("go", args...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return errors.Join(err, errors.New(string(out)))
-	}
-	return nil
+	{"MAP_ANONYMOUS", testenv.CompileOnce("anon_mmap-c", "-DUSE_MAP_ANON", "csrc/anon_mmap.c"), testenv.GoBuildOnce("./cmd/anon_mmap", "")},
+	{"dev_zero", testenv.CompileOnce("dev_zero-c", "csrc/anon_mmap.c"), testenv.GoBuildOnce("./cmd/anon_mmap", "devzero")},
 }
 
 // outcome is what a program printed and how it ended.
@@ -106,7 +85,7 @@ func TestListingMakesCsSystemCalls(t *testing.T) {
 
 // A call that fails fails the Go program as it fails the C program, but for the case of letters.
 func TestListingFailsAsInC(t *testing.T) {
-	strace := needStrace(t)
+	strace := testenv.NeedStrace(t)
 	for _, p := range programs {
 		faults := map[string][]string{
 			"fork": {"-e", "inject=clone:error=EAGAIN"}, // threads are made by clone3
@@ -135,7 +114,7 @@ func TestListingFailsAsInC(t *testing.T) {
 // Where the runtime's poller has no room for a pidfd, Wait polls it itself.
 func TestWaitWithoutThePoller(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace")
-	out, err := exec.Command(needStrace(t), "-f", "-o", trace, "-e", "trace=epoll_ctl,poll,ppoll,waitid",
+	out, err := exec.Command(testenv.NeedStrace(t), "-f", "-o", trace, "-e", "trace=epoll_ctl,poll,ppoll,waitid",
 		"-e", "inject=epoll_ctl:error=ENOSPC:when=2+", // the first is the poller's own
 		forkWaitInGo(t), "locked", "5").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -145,7 +124,7 @@ func TestWaitWithoutThePoller(t *testing.T) {
 // A child that cannot be watched is not kept.
 func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace")
-	fork := exec.Command(needStrace(t), "-f", "-o", trace, "-e", "trace=pidfd_open,kill,wait4",
+	fork := exec.Command(testenv.NeedStrace(t), "-f", "-o", trace, "-e", "trace=pidfd_open,kill,wait4",
 		"-e", "inject=pidfd_open:error=EMFILE:when=2", // of a thread; the first is the one before the fork
 		forkWaitInGo(t), "locked", "1")
 	got := outcomeOf(t, fork)
@@ -161,14 +140,6 @@ func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
 		}
 	}
 	assert.Fail(t, "no child was reaped", "%s", must(os.ReadFile(trace)))
-}
-
-func needStrace(t *testing.T) string {
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("strace is not installed: system calls are not compared")
-	}
-	return strace
 }
 
 var (
@@ -211,7 +182,7 @@ func traced(t *testing.T, file string) (all []call) {
 // map, share and wait, in order. What differs from run to run has a name put for it.
 func systemCalls(t *testing.T, program string) map[string][]string {
 	file := filepath.Join(t.TempDir(), "trace")
-	out, err := exec.Command(needStrace(t), "-f", "-o", file, "-e", "signal=none",
+	out, err := exec.Command(testenv.NeedStrace(t), "-f", "-o", file, "-e", "signal=none",
 		"-e", "trace=mmap,munmap,openat,close,clone,clone3,fork,vfork,wait4,waitid", program).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	all := traced(t, file)

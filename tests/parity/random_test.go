@@ -1,6 +1,6 @@
 //go:build linux && cgo
 
-package shm_test
+package parity_test
 
 import (
 	"fmt"

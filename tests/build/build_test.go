@@ -1,6 +1,7 @@
 //go:build linux && cgo
 
-package shm_test
+// Package build_test builds this module, and programs that use it, as their users do.
+package build_test
 
 import (
 	"bytes"
@@ -13,21 +14,36 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"forkshm.example/shm/internal/testenv"
 )
 
-// How the package builds, in and from other modules.
+func TestMain(m *testing.M) {
+	must(0, os.Chdir(testenv.Root()))
+	os.Exit(m.Run())
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
 
 // copyOfModule copies what the package is built from.
 func copyOfModule(t *testing.T) string {
 	dir := t.TempDir()
-	for _, pattern := range []string{"go.mod", "go.sum", "*.go", "csrc/*.[ch]", "internal/hook/*.go"} {
-		files, err := filepath.Glob(pattern)
-		require.NoError(t, err)
-		require.NotEmpty(t, files)
-		for _, file := range files {
-			if strings.HasSuffix(file, "_test.go") {
+	folders := []string{"csrc"}
+	list := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}", ".")
+	for pkg := range strings.FieldsSeq(string(must(list.Output()))) {
+		folders = append(folders, "."+strings.TrimPrefix(pkg, "forkshm.example/shm"))
+	}
+	for _, folder := range folders {
+		for _, entry := range must(os.ReadDir(folder)) {
+			if entry.IsDir() || strings.HasSuffix(entry.Name(), "_test.go") {
 				continue
 			}
+			file := filepath.Join(folder, entry.Name())
 			to := filepath.Join(dir, file)
 			require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o755))
 			require.NoError(t, os.WriteFile(to, must(os.ReadFile(file)), 0o644))
@@ -58,29 +74,32 @@ func readmeProgram(t *testing.T) string {
 
 // The build does not see edits of C that a preamble includes, but for the embedding.
 func TestEditsOfCAreSeen(t *testing.T) {
+	testenv.NeedTime(t)
 	for _, file := range []string{"csrc/shm.c", "csrc/shm.h"} {
 		dir := copyOfModule(t)
-		require.NoError(t, goCommand(dir, "build", "."))
+		require.NoError(t, testenv.Go(dir, "build", "."))
 		c := filepath.Join(dir, file)
 		require.NoError(t, os.WriteFile(c, append([]byte("#error edited\n"), must(os.ReadFile(c))...), 0o644))
-		assert.ErrorContains(t, goCommand(dir, "build", "."), "#error edited", "an edit of %s was not seen", file)
+		assert.ErrorContains(t, testenv.Go(dir, "build", "."), "#error edited", "an edit of %s was not seen", file)
 	}
 }
 
 func TestVendoringCarriesTheC(t *testing.T) {
+	testenv.NeedTime(t)
 	dir := outsideModule(t, copyOfModule(t))
-	require.NoError(t, goCommand(dir, "mod", "vendor"))
+	require.NoError(t, testenv.Go(dir, "mod", "vendor"))
 	assert.FileExists(t, filepath.Join(dir, "vendor/forkshm.example/shm/csrc/shm.c"))
 	assert.FileExists(t, filepath.Join(dir, "vendor/forkshm.example/shm/csrc/shm.h"))
-	require.NoError(t, goCommand(dir, "build", "-mod=vendor", "-o", "program", "."))
+	require.NoError(t, testenv.Go(dir, "build", "-mod=vendor", "-o", "program", "."))
 	assertReadmeProgramRuns(t, filepath.Join(dir, "program"))
 }
 
 func TestReadmeProgramRuns(t *testing.T) {
+	testenv.NeedTime(t)
 	dir := outsideModule(t, must(filepath.Abs(".")))
 	for _, tags := range []string{"", "devzero"} {
-		require.NoError(t, goCommand(dir, "vet", "-tags", tags, "."))
-		require.NoError(t, goCommand(dir, "build", "-tags", tags, "-o", "program", "."))
+		require.NoError(t, testenv.Go(dir, "vet", "-tags", tags, "."))
+		require.NoError(t, testenv.Go(dir, "build", "-tags", tags, "-o", "program", "."))
 		assertReadmeProgramRuns(t, filepath.Join(dir, "program"))
 	}
 }
@@ -98,4 +117,19 @@ func TestReadmeExampleIsTheTestedOne(t *testing.T) {
 	require.True(t, found)
 	code := strings.ReplaceAll(strings.TrimPrefix(string(body), "\t"), "\n\t", "\n")
 	assert.Contains(t, readme(t), "```go\n"+strings.TrimRight(code, "\t")+"```")
+}
+
+// With a symbol table the report names the function.
+func TestCrashIsReportedByName(t *testing.T) {
+	testenv.NeedTime(t)
+	program := filepath.Join(t.TempDir(), "shm.test")
+	require.NoError(t, testenv.Go(testenv.Root(), "test", "-c", "-o", program, "-tags", testenv.BuildSetting("-tags"), "."))
+	out, err := exec.Command(program, "-test.run=^TestCrashIsReported$", "-test.v").CombinedOutput()
+	assert.NoError(t, err, "%s", out)
+	assert.Contains(t, string(out), "at crash_here+0x")
+	replaced := exec.Command(program, "-test.run=^TestCrashOfAReplacedProgram$", "-test.v")
+	replaced.Env = append(os.Environ(), "SHM_TEST_PROCESS=TestCrashOfAReplacedProgram")
+	out, err = replaced.CombinedOutput()
+	assert.NoError(t, err, "%s", out)
+	assert.Contains(t, string(out), "--- PASS: TestCrashOfAReplacedProgram")
 }

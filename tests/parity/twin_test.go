@@ -1,6 +1,7 @@
 //go:build linux && cgo
 
-package shm_test
+// Package parity_test holds this module against C: call for call, and system call for system call.
+package parity_test
 
 import (
 	"bufio"
@@ -8,11 +9,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -23,7 +22,18 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
+	"forkshm.example/shm/internal/testenv"
 )
+
+func TestMain(m *testing.M) {
+	if os.Getenv("SHM_TEST_TWIN") != "" {
+		goTwin()
+		os.Exit(0)
+	}
+	code := m.Run()
+	testenv.RemoveScratch()
+	os.Exit(code)
+}
 
 // The calls as C has them do what they do in C: each script runs in a C program
 // (internal/ctest/testdata/twin.c says what its commands are) and, through this package's calls,
@@ -698,7 +708,7 @@ func compareWithTwin(t *testing.T, script string) {
 // run returns the script's parts, each step with what it came to.
 func run(t *testing.T, script string, cmd *exec.Cmd) (parts []string) {
 	cmd.Stdin = strings.NewReader(script)
-	cmd.Dir = scratch // for cores
+	cmd.Dir = t.TempDir() // for cores
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	outcomes := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
@@ -715,45 +725,7 @@ func run(t *testing.T, script string, cmd *exec.Cmd) (parts []string) {
 }
 
 // twinProgram compiles the C twin, once.
-var twinProgram = compileOnce("twin", "internal/ctest/testdata/twin.c", "internal/ctest/children.c")
-
-// compileOnce returns a function that compiles a C program, the first time, and returns its path.
-func compileOnce(name string, args ...string) func(testing.TB) string {
-	once := sync.OnceValues(func() (string, error) {
-		program := filepath.Join(scratch, name)
-		for _, arg := range args {
-			if strings.HasSuffix(arg, ".c") {
-				readSources(filepath.Dir(arg))
-			}
-		}
-		out, err := exec.Command(cc(), append([]string{"-std=gnu11", "-O2", "-o", program}, args...)...).CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("%w: %s", err, out)
-		}
-		return program, nil
-	})
-	return func(t testing.TB) string {
-		program, err := once()
-		require.NoError(t, err)
-		return program
-	}
-}
-
-// readSources reads a folder's sources, so that go test does not take a former result for theirs.
-func readSources(dir string) {
-	for _, pattern := range []string{"*.go", "*.[ch]"} {
-		for _, file := range must(filepath.Glob(filepath.Join(dir, pattern))) {
-			must(os.ReadFile(file))
-		}
-	}
-}
-
-func cc() string {
-	if cc := os.Getenv("CC"); cc != "" {
-		return cc
-	}
-	return "cc"
-}
+var twinProgram = testenv.CompileOnce("twin", "internal/ctest/testdata/twin.c", "internal/ctest/children.c")
 
 var flagNumbers = map[string]int{
 	"none": 0, "r": unix.PROT_READ, "rw": unix.PROT_READ | unix.PROT_WRITE,
@@ -890,7 +862,7 @@ func goTwin() {
 			resource := map[string]int{"as": unix.RLIMIT_AS, "memlock": unix.RLIMIT_MEMLOCK, "nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC}[w[1]]
 			n := uint64(number(w[2]))
 			if w[1] == "as" {
-				n += must(strconv.ParseUint(strings.Fields(string(must(os.ReadFile("/proc/self/statm"))))[0], 10, 64)) * page
+				n += must(strconv.ParseUint(strings.Fields(string(must(os.ReadFile("/proc/self/statm"))))[0], 10, 64)) * uint64(os.Getpagesize())
 			}
 			var limit unix.Rlimit
 			must(0, unix.Getrlimit(resource, &limit))
@@ -919,7 +891,7 @@ func goTwin() {
 			_, err := unix.ProcessVMWritev(os.Getpid(), local, remote, 0)
 			return outcome(err)
 		case "maps":
-			return mapsAt(uintptr(address(w[1])))
+			return testenv.MapsAt(uintptr(address(w[1])))
 		case "child":
 			pid, err := spawn(w[1:])
 			if err != nil {
@@ -1002,19 +974,6 @@ func (twin mappingsTwin) step(w []string) string {
 		sum = sum*31 + uint32(c)
 	}
 	return fmt.Sprintf("%d of %d: %d", got, len(b), sum)
-}
-
-// mapsAt returns the permissions and the name that /proc/self/maps has for an address.
-func mapsAt(addr uintptr) string {
-	for line := range strings.Lines(string(must(os.ReadFile("/proc/self/maps")))) {
-		fields := strings.Fields(line)
-		from, to, _ := strings.Cut(fields[0], "-")
-		low, high := must(strconv.ParseUint(from, 16, 64)), must(strconv.ParseUint(to, 16, 64))
-		if uint64(addr) >= low && uint64(addr) < high {
-			return fields[1] + " " + strings.Join(fields[5:], " ")
-		}
-	}
-	return "nothing"
 }
 
 func must[T any](v T, err error) T {
