@@ -86,7 +86,7 @@ type report struct {
 // the rest of what Fork does in the parent.
 var reports struct {
 	sync.Mutex
-	process int // that has them: a live fork's child must not hand out its parent's
+	process uint64 // that has them, by its token: a live fork's child must not hand out its parent's
 	free    []*report
 	chunks  int
 }
@@ -94,8 +94,8 @@ var reports struct {
 func newReport() (*report, error) {
 	reports.Lock()
 	defer reports.Unlock()
-	if pid := os.Getpid(); reports.process != pid {
-		reports.process, reports.free = pid, nil
+	if process := processToken(); reports.process != process {
+		reports.process, reports.free = process, nil
 	}
 	if len(reports.free) == 0 {
 		const size = 1 << 16

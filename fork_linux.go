@@ -129,7 +129,7 @@ type Process struct{ *process }
 // must not hold the Process itself.
 type process struct {
 	pid      int
-	parent   int // the process that forked it: a live fork's child has a copy of all this
+	parent   uint64 // the token of the process that forked it: a live fork's child has a copy of all this
 	pidfd    *os.File
 	forkTime time.Duration
 	report   *report // nil if there is none
@@ -231,7 +231,7 @@ func newProcess(r *report, fork func() (pid int, held time.Duration, err error))
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{&process{pid: pid, parent: os.Getpid(), forkTime: held, report: r}}
+	p := &Process{&process{pid: pid, parent: processToken(), forkTime: held, report: r}}
 	fd, err := openPidfd(pid)
 	switch {
 	case errors.Is(err, unix.ESRCH): // it has ended, and someone else has reaped it
@@ -328,7 +328,7 @@ func (p *process) wait() {
 // finish sets what Wait returns. The child is gone.
 func (p *process) finish(err error) {
 	p.err = err
-	if p.parent == os.Getpid() {
+	if p.parent == processToken() {
 		p.report.release()
 	}
 	counters.ended(err)

@@ -30,7 +30,8 @@ type Pool struct{ *pool }
 
 // pool lives apart from its Pool, as the cleanup of an unreachable Pool must not hold the Pool itself.
 type pool struct {
-	process int // that has it, and not a copy by a live fork
+	process uint64 // whose pool it is, by its token, and not that of a copy by a live fork
+	pid     int    // of that process
 	m       *Mapping
 	cfg     PoolConfig
 	boxes   *Mapping     // a mailbox for each child
@@ -99,7 +100,7 @@ func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool{&pool{process: os.Getpid(), m: m, cfg: *cfg, boxes: boxes, idle: make(chan *server, n), closing: make(chan struct{})}}
+	p := &Pool{&pool{process: processToken(), pid: os.Getpid(), m: m, cfg: *cfg, boxes: boxes, idle: make(chan *server, n), closing: make(chan struct{})}}
 	p.cfg.Fork.KillWithParent = true
 	if p.cfg.RestartRate == 0 {
 		p.cfg.RestartRate = 100
@@ -251,8 +252,8 @@ func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int,
 
 // isOurs refuses what a live fork's child would do with its parent's children.
 func (p *pool) isOurs() error {
-	if p.process != os.Getpid() {
-		return fmt.Errorf("the pool is that of process %d, of which this is a fork: %w", p.process, unix.ECHILD)
+	if p.process != processToken() {
+		return fmt.Errorf("the pool is that of process %d, of which this is a fork: %w", p.pid, unix.ECHILD)
 	}
 	return nil
 }

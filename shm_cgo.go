@@ -29,6 +29,7 @@ package shm
 #cgo noescape shm_waitpidfd
 #cgo nocallback shm_waitpidfd
 
+#include "csrc/identity.c"
 #include "csrc/shm.c"
 #include "csrc/child.c"
 #include "csrc/pool.c"

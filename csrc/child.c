@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* dladdr */
 #endif
 #include "child.h"
+#include "identity.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -38,7 +39,10 @@ static uintptr_t instruction(const ucontext_t *context)
 
 /* In the child: where to report to, and who it is, as a child of its own must not report. */
 static struct shm_report *report_to;
-static pid_t report_of;
+static struct {
+	pid_t pid;      /* another where the child has a child that shares its memory */
+	uint64_t token; /* another where that has a copy of it */
+} report_of;
 
 /* A line of /proc/self/maps. */
 struct map_line {
@@ -125,6 +129,11 @@ static void report_module(struct shm_report *r)
 		__atomic_store_n(&r->located, 1, __ATOMIC_RELEASE);
 }
 
+static int is_reporter(void)
+{
+	return getpid() == report_of.pid && shm_process_token() == report_of.token;
+}
+
 /*
  * Records the signal. The disposition is the default again by now, so that the
  * child dies of it: a fault comes back when the instruction is run again; what
@@ -136,7 +145,7 @@ static void report_crash(int sig, siginfo_t *info, void *context)
 	uint32_t unwritten = 0;
 	int err = errno;
 
-	if (getpid() == report_of && __atomic_compare_exchange_n(&r->crashed, &unwritten, 2, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+	if (is_reporter() && __atomic_compare_exchange_n(&r->crashed, &unwritten, 2, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
 		r->sig = sig;
 		r->code = info->si_code;
 		r->addr = (uintptr_t)info->si_addr;
@@ -160,7 +169,8 @@ static void report_crashes(struct shm_report *report)
 	size_t i;
 
 	report_to = report;
-	report_of = getpid();
+	report_of.pid = getpid();
+	report_of.token = shm_process_token();
 	sigaltstack(&stack, NULL);
 	for (i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
 		sigaction(sigs[i], &action, NULL);

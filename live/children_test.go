@@ -5,7 +5,11 @@ package live_test
 import (
 	"context"
 	"errors"
+	"os"
+	"os/exec"
+	"runtime"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,4 +85,56 @@ func TestTheChildLeavesItsParentsChildrenAlone(t *testing.T) {
 	served, err := shm.At[int32](m, 8)
 	require.NoError(t, err)
 	assert.Equal(t, int32(3), *served)
+}
+
+// A copy of a pool knows that it is a copy even where both processes have the process id 1, each in a pid
+// namespace of its own.
+func TestACopyWithTheSamePidIsACopy(t *testing.T) {
+	const env = "LIVE_TEST_PID_1"
+	if os.Getenv(env) == "" {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
+		cmd.Env = append(os.Environ(), env+"=1")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+		out, err := cmd.CombinedOutput()
+		if errors.Is(err, syscall.EPERM) {
+			t.Skip("a pid namespace of its own needs CAP_SYS_ADMIN")
+		}
+		assert.NoError(t, err, "%s", out)
+		assert.Contains(t, string(out), "--- PASS: "+t.Name())
+		return
+	}
+	require.Equal(t, 1, os.Getpid())
+	m, err := shm.Map(shm.Shared, 4096, nil)
+	require.NoError(t, err)
+	pool, err := shm.NewPool(m, 1, nil)
+	require.NoError(t, err)
+	stays, err := m.Fork(ctest.Pause, nil)
+	require.NoError(t, err)
+
+	_, err = os.FindProcess(1) // which forks, once, and would make that child the namespace's first process
+	require.NoError(t, err)
+	runtime.LockOSThread() // not unlocked: the thread ends with the test
+	require.NoError(t, syscall.Unshare(syscall.CLONE_NEWPID))
+	pid, err := live.Fork()
+	require.NoError(t, err)
+	if pid == 0 {
+		status := good
+		if os.Getpid() != 1 {
+			status = 1
+		} else if _, err := pool.Call(context.Background(), ctest.Increment, 0, 4); !errors.Is(err, unix.ECHILD) {
+			status = 2
+		} else if err := pool.Close(); !errors.Is(err, unix.ECHILD) {
+			status = 3
+		} else if err := shm.Call(context.Background(), ctest.Increment, m, nil); err != nil {
+			status = 4
+		}
+		os.Exit(status)
+	}
+	_, status, err := shm.Waitpid(pid, 0)
+	require.NoError(t, err)
+	assert.Equal(t, good, status.ExitStatus())
+	_, err = pool.Call(context.Background(), ctest.Increment, 0, 4)
+	assert.NoError(t, err)
+	assert.NoError(t, pool.Close())
+	assert.NoError(t, stays.Kill())
 }

@@ -16,6 +16,7 @@ import (
 	"unsafe"
 
 	"forkshm.example/shm"
+	"forkshm.example/shm/internal/hook"
 )
 
 // ErrSaving is what a snapshot fails with while an earlier one to the same file is under way: it would
@@ -361,7 +362,7 @@ func (s *Saving) Process() *shm.Process { return s.process }
 // collecting is what snapshots keep of a process: a forked child begins anew, as in the child the
 // lock may be held for ever.
 type collecting struct {
-	pid int
+	process uint64 // by its token
 	sync.Mutex
 }
 
@@ -372,8 +373,8 @@ var collector atomic.Pointer[collecting]
 // there to be read is read here, as the runtime's lock on its metrics may be another goroutine's in the child.
 func withCollectorOff(fork func(limit int64) error) error {
 	c := collector.Load()
-	for c == nil || c.pid != os.Getpid() {
-		collector.CompareAndSwap(c, &collecting{pid: os.Getpid()})
+	for c == nil || c.process != hook.ProcessToken() {
+		collector.CompareAndSwap(c, &collecting{process: hook.ProcessToken()})
 		c = collector.Load()
 	}
 	c.Lock()

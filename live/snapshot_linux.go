@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hook"
 )
 
 // target is a file that is to be replaced. It is found before the fork, and all that is slow, as to
@@ -30,7 +32,7 @@ type target struct {
 
 // place tells files apart, whatever their paths.
 type place struct {
-	pid      int // a forked child's snapshots are its own
+	process  uint64 // by its token: a forked child's snapshots are its own
 	dev, ino uint64
 	name     string
 }
@@ -97,7 +99,7 @@ func (t *target) look() error {
 	if err := unix.Fstat(t.dir, &st); err != nil {
 		return err
 	}
-	t.place = place{os.Getpid(), uint64(st.Dev), st.Ino, t.name}
+	t.place = place{hook.ProcessToken(), uint64(st.Dev), st.Ino, t.name}
 	return nil
 }
 

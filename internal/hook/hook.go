@@ -10,6 +10,10 @@ import (
 // NewProcess forks by the function it is given, and returns a *shm.Process.
 var NewProcess func(fork func() (pid int, held time.Duration, err error)) (process any, err error)
 
+// ProcessToken returns a number, never 0, that tells this process from all those that it was forked from. A
+// process id does not: see pid_namespaces(7).
+var ProcessToken = func() uint64 { return 1 }
+
 // Locks are those of package shm that are the whole program's.
 var Locks []*sync.Mutex
 

@@ -1,0 +1,67 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "identity.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18 /* Linux 4.14 */
+#endif
+
+static struct {
+	uint64_t *token;     /* alone on a page that is zero in each process that fork(2) makes */
+	uint64_t last;       /* the highest token that this process or those before it had */
+	uint64_t none;       /* what token points to where the kernel wipes no page */
+	uint32_t generation; /* counts the forks that libc made, where the kernel wipes no page */
+} identity = { .token = &identity.none };
+
+static void next_generation(void)
+{
+	identity.generation++;
+}
+
+/* Runs as the program is loaded: no copy of the process is there yet. */
+__attribute__((constructor)) static void prepare_identity(void)
+{
+	size_t length = (size_t)sysconf(_SC_PAGESIZE);
+	void *page = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (page != MAP_FAILED && madvise(page, length, MADV_WIPEONFORK) == 0) {
+		identity.token = page;
+		(void)shm_process_token();
+		return;
+	}
+	if (page != MAP_FAILED)
+		munmap(page, length);
+	pthread_atfork(NULL, NULL, next_generation);
+}
+
+/* Without a page that is wiped: a fork by the bare system call is told by its process id alone. */
+static uint64_t token_without_page(void)
+{
+	uint64_t generation = identity.generation;
+
+	return generation << 32 | (uint32_t)getpid();
+}
+
+uint64_t shm_process_token(void)
+{
+	uint64_t token = __atomic_load_n(identity.token, __ATOMIC_SEQ_CST), next;
+
+	if (identity.token == &identity.none)
+		return token_without_page();
+	if (token != 0)
+		return token;
+	next = __atomic_add_fetch(&identity.last, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_compare_exchange_n(identity.token, &token, next, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return next;
+	return token; /* another thread was first */
+}
+
+const uint64_t *shm_process_token_word(void)
+{
+	return identity.token;
+}
