@@ -7,14 +7,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"forkshm.example/shm/internal/strace"
 	"forkshm.example/shm/internal/testenv"
+	"forkshm.example/shm/parity"
 )
 
 // The book's program, in C (csrc/anon_mmap.c) and in Go (cmd/anon_mmap), in either build.
@@ -64,28 +65,28 @@ func TestListingPrintsWhatCDoes(t *testing.T) {
 
 func TestListingMakesCsSystemCalls(t *testing.T) {
 	names := map[string][]string{ // as the book says
-		"MAP_ANONYMOUS": {"mmap", "clone", "wait4", "munmap"},
-		"dev_zero":      {"openat", "mmap", "close", "clone", "wait4", "munmap"},
+		"MAP_ANONYMOUS": {"0: mmap", "0: clone", "0: wait4", "0: munmap", "0.1: munmap"},
+		"dev_zero":      {"0: openat", "0: mmap", "0: close", "0: clone", "0: wait4", "0: munmap", "0.1: munmap"},
 	}
 	for _, p := range programs {
 		t.Run(p.name, func(t *testing.T) {
-			inC, inGo := systemCalls(t, p.inC(t)), systemCalls(t, p.inGo(t))
-			assert.Equal(t, inC, inGo, "expected is C, actual is Go")
+			inC, inGo := parity.Program{Path: p.inC(t), Name: "C"}, parity.Program{Path: p.inGo(t), Name: "Go"}
+			parity.SameSyscalls(t, inC, inGo)
+			parity.SameMaps(t, inC, inGo)
 
-			var parent []string
-			for _, call := range inGo["parent"] {
-				name, _, _ := strings.Cut(call, "(")
-				parent = append(parent, name)
+			var calls []string
+			for _, call := range parity.Syscalls(t, inGo) {
+				name, _, _ := strings.Cut(strings.TrimPrefix(call, "process "), "(")
+				calls = append(calls, name)
 			}
-			assert.Equal(t, names[p.name], parent)
-			assert.Len(t, inGo["child"], 1, "munmap")
+			assert.Equal(t, names[p.name], calls)
 		})
 	}
 }
 
 // A call that fails fails the Go program as it fails the C program, but for the case of letters.
 func TestListingFailsAsInC(t *testing.T) {
-	strace := testenv.NeedStrace(t)
+	command := testenv.NeedStrace(t)
 	for _, p := range programs {
 		faults := map[string][]string{
 			"fork": {"-e", "inject=clone:error=EAGAIN"}, // threads are made by clone3
@@ -99,7 +100,7 @@ func TestListingFailsAsInC(t *testing.T) {
 			t.Run(p.name+"/"+name, func(t *testing.T) {
 				run := func(program string) outcome {
 					args := append([]string{"-f", "-o", filepath.Join(t.TempDir(), "trace")}, fault...)
-					return outcomeOf(t, exec.Command(strace, append(args, program)...))
+					return outcomeOf(t, exec.Command(command, append(args, program)...))
 				}
 				inC, inGo := run(p.inC(t)), run(p.inGo(t))
 				assert.Equal(t, 1, inC.status)
@@ -131,97 +132,13 @@ func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
 	assert.Equal(t, 1, got.status)
 	assert.Contains(t, got.stderr, "shm: fork 4096 bytes: pidfd_open: too many open files")
 	var child string
-	for _, c := range traced(t, trace) {
-		if c.name == "pidfd_open" && strings.HasSuffix(c.result, "(INJECTED)") {
-			child, _, _ = strings.Cut(strings.TrimPrefix(c.text, "pidfd_open("), ",")
+	for _, c := range strace.Read(string(must(os.ReadFile(trace)))) {
+		if c.Name == "pidfd_open" && strings.HasSuffix(c.Result, "(INJECTED)") {
+			child, _, _ = strings.Cut(strings.TrimPrefix(c.Text, "pidfd_open("), ",")
 		}
-		if c.name == "wait4" && child != "" && c.result == child { // killed, had it not ended by itself
+		if c.Name == "wait4" && child != "" && c.Result == child { // killed, had it not ended by itself
 			return
 		}
 	}
 	assert.Fail(t, "no child was reaped", "%s", must(os.ReadFile(trace)))
-}
-
-var (
-	unfinished = regexp.MustCompile(`^(\d+) +(\w+\(.*) <unfinished \.\.\.>$`)
-	resumed    = regexp.MustCompile(`^(\d+) +<\.\.\. \w+ resumed>(.*)$`)
-	finished   = regexp.MustCompile(`^(\d+) +((\w+)\(.*\)) += (.*)$`)
-	address    = regexp.MustCompile(`0x[0-9a-f]{6,}`)
-)
-
-type call struct{ thread, text, name, result string }
-
-func (c call) forks() bool {
-	return strings.HasPrefix(c.name, "clone") && strings.Contains(c.text, "SIGCHLD") || strings.HasSuffix(c.name, "fork")
-}
-
-// traced returns the calls of a trace in the order of their ends, those put together again that
-// others interrupted.
-func traced(t *testing.T, file string) (all []call) {
-	trace, err := os.ReadFile(file)
-	require.NoError(t, err)
-	begun := map[string]string{} // by thread
-	for line := range strings.Lines(string(trace)) {
-		line = strings.TrimSpace(line)
-		if m := unfinished.FindStringSubmatch(line); m != nil {
-			begun[m[1]] = m[2]
-			continue
-		}
-		if m := resumed.FindStringSubmatch(line); m != nil {
-			line = m[1] + " " + begun[m[1]] + m[2]
-		}
-		// What a signal of the runtime's interrupted, and the kernel begins again, is one call.
-		if m := finished.FindStringSubmatch(line); m != nil && !strings.HasPrefix(m[4], "? ERESTART") {
-			all = append(all, call{m[1], m[2], m[3], m[4]})
-		}
-	}
-	return all
-}
-
-// systemCalls runs a program under strace and returns the system calls by which parent and child
-// map, share and wait, in order. What differs from run to run has a name put for it.
-func systemCalls(t *testing.T, program string) map[string][]string {
-	file := filepath.Join(t.TempDir(), "trace")
-	out, err := exec.Command(testenv.NeedStrace(t), "-f", "-o", file, "-e", "signal=none",
-		"-e", "trace=mmap,munmap,openat,close,clone,clone3,fork,vfork,wait4,waitid", program).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	all := traced(t, file)
-	var region, fd, child string // a child's first calls may stand before the end of the fork that made it
-	for _, c := range all {
-		switch {
-		case c.forks():
-			child = c.result
-		case c.name == "mmap" && strings.HasPrefix(c.text, "mmap(NULL, 4,"):
-			region = c.result
-		}
-	}
-	require.NotEmpty(t, region, "it maps")
-	require.NotEmpty(t, child, "it forks")
-
-	calls := map[string][]string{}
-	for _, c := range all {
-		switch {
-		case c.forks(), c.name == "wait4", c.name == "waitid":
-		case c.name == "mmap" && c.result == region:
-		case c.name == "munmap" && strings.HasPrefix(c.text, "munmap("+region+","):
-		case c.name == "openat" && strings.Contains(c.text, `"/dev/zero"`):
-			fd = c.result
-		case c.name == "close" && c.text == "close("+fd+")":
-		default:
-			continue
-		}
-		text := strings.NewReplacer(region, "REGION", child, "PID").Replace(c.text + " = " + c.result)
-		if fd != "" {
-			text = regexp.MustCompile(`(\(|, |= )`+fd+`\b`).ReplaceAllString(text, "${1}FD")
-		}
-		if c.name == "close" {
-			fd = ""
-		}
-		who := "parent"
-		if c.thread == child {
-			who = "child"
-		}
-		calls[who] = append(calls[who], address.ReplaceAllString(text, "ADDR"))
-	}
-	return calls
 }
