@@ -36,7 +36,7 @@ test:
 # Live forks need livego's runtime. live is for every change, live-proof forks FORKS times on each Go version.
 FORKS ?= 10000
 LIVE_FORKS ?= 150
-LIVE_VERSIONS = go1.24.9 go1.25.3 local
+LIVE_VERSIONS = go1.24.9 go1.25.3 local go1.27.4
 live:
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego test -tags livego -count=$(COUNT) -timeout $(TIMEOUT) ./live -args -forks $(LIVE_FORKS)

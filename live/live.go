@@ -8,7 +8,7 @@
 //	err = child.Wait(ctx)
 //
 // It needs a runtime that knows of it: build, run and test the program by livego in place of go
-// (go install forkshm.example/shm/cmd/livego), on Linux, with cgo, by Go 1.24, 1.25 or 1.26. Built by
+// (go install forkshm.example/shm/cmd/livego), on Linux, with cgo, by Go 1.24 to 1.27. Built by
 // plain go the package compiles, and its forks fail with [ErrNotPatched].
 //
 // # What the child is

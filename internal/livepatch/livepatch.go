@@ -7,7 +7,10 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
+	"go/build/constraint"
+	"go/version"
 	"io/fs"
+	"slices"
 	"strings"
 )
 
@@ -15,7 +18,7 @@ import (
 var files embed.FS
 
 // Versions are the Go versions whose runtime the patch has been checked against.
-var Versions = []string{"go1.24", "go1.25", "go1.26"}
+var Versions = []string{"go1.24", "go1.25", "go1.26", "go1.27"}
 
 // Known returns that of Versions to which a Go version like go1.25.3 belongs.
 func Known(version string) (string, error) {
@@ -34,50 +37,72 @@ type File struct {
 	Text []byte
 }
 
+// packages has the packages that files are added to. The files of a package are named after it: runtime.go.txt
+// and runtime_*.go.txt.
+var packages = map[string]string{
+	"runtime":                   "runtime",
+	"syscall":                   "syscall",
+	"os/signal":                 "signal",
+	"runtime/pprof":             "pprof",
+	"testing":                   "testing",
+	"internal/testlog":          "testlog",
+	"internal/runtime/exithook": "exithook",
+	"net":                       "net",
+	"net/http":                  "http",
+	"log":                       "log",
+	"forkshm.example/shm/live":  "live",
+}
+
 // For returns the files that are added to a package under a Go version, with the race detector or without; none for
-// most packages.
-func For(pkg, version string, race bool) ([]File, error) {
-	var names []string
-	switch pkg {
-	case "runtime":
-		v, err := Known(version)
-		if err != nil {
-			return nil, err
-		}
-		names = []string{"runtime.go.txt", "runtime_" + strings.TrimPrefix(v, "go") + ".go.txt", "runtime_norace.go.txt"}
-		if race {
-			names[2] = "runtime_race.go.txt"
-		}
-	case "syscall":
-		names = []string{"syscall.go.txt"}
-	case "os/signal":
-		names = []string{"signal.go.txt"}
-	case "runtime/pprof":
-		names = []string{"pprof.go.txt"}
-	case "testing":
-		names = []string{"testing.go.txt"}
-	case "internal/testlog":
-		names = []string{"testlog.go.txt"}
-	case "internal/runtime/exithook":
-		names = []string{"exithook.go.txt"}
-	case "net":
-		names = []string{"net.go.txt"}
-	case "net/http":
-		names = []string{"http.go.txt"}
-	case "log":
-		names = []string{"log.go.txt"}
-	case "forkshm.example/shm/live":
-		names = []string{"live.go.txt"}
+// most packages. A file is left out where its build constraint does not hold: it may name Go versions, as in
+// go1.25 && !go1.27, and race.
+func For(pkg, goVersion string, race bool) ([]File, error) {
+	prefix, ok := packages[pkg]
+	if !ok {
+		return nil, nil
+	}
+	minor, err := Known(goVersion)
+	if err != nil {
+		return nil, err
+	}
+	names, err := fs.Glob(files, prefix+"*.go.txt") // sorted
+	if err != nil {
+		return nil, err
 	}
 	var added []File
 	for _, name := range names {
+		if rest := strings.TrimPrefix(name, prefix); rest[0] != '.' && rest[0] != '_' {
+			continue // another package's
+		}
 		text, err := files.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		added = append(added, File{"z_live_" + strings.TrimSuffix(name, ".txt"), text})
+		if holds, err := constraintHolds(text, minor, race); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		} else if holds {
+			added = append(added, File{"z_live_" + strings.TrimSuffix(name, ".txt"), text})
+		}
 	}
 	return added, nil
+}
+
+// constraintHolds evaluates the build constraint in the first line of a file. A file without one is for all.
+func constraintHolds(text []byte, minor string, race bool) (bool, error) {
+	line, _, _ := strings.Cut(string(text), "\n")
+	if !constraint.IsGoBuild(line) {
+		return true, nil
+	}
+	expr, err := constraint.Parse(line)
+	if err != nil {
+		return false, err
+	}
+	return expr.Eval(func(tag string) bool {
+		if tag == "race" {
+			return race
+		}
+		return slices.Contains(Versions, tag) && version.Compare(tag, minor) <= 0
+	}), nil
 }
 
 // Hash tells one state of the patch, and of which packages get what, from another.
