@@ -129,6 +129,8 @@ fuzz:
 	$(GO) test -run '^$$' -fuzz FuzzAccess -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzSequence -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzBuffer -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
+	$(GO) test -run '^$$' -fuzz FuzzVMA -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
+	$(GO) test -run '^$$' -fuzz FuzzFiles -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 
 lint: cross
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }

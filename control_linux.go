@@ -1,19 +1,19 @@
 package shm
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/procmaps"
 )
 
 // Protection is what may be done with a mapping's memory. What it forbids is SIGSEGV.
@@ -403,47 +403,32 @@ func (p part) unlike() int {
 // readStats adds up what smaps says of the memory from low to high. Where it says that of other memory
 // too, the part of low to high that it is joined to is in joined.
 func readStats(low, high uintptr) (stats Stats, joined []part, err error) {
-	f, err := os.Open("/proc/self/smaps")
-	if err != nil {
-		return Stats{}, nil, err
-	}
-	defer f.Close()
-	fields := map[string]*int{
-		"Rss:": &stats.Resident, "Pss:": &stats.Proportional, "Private_Dirty:": &stats.PrivateDirty,
-		"AnonHugePages:": &stats.Huge, "ShmemPmdMapped:": &stats.Huge, "FilePmdMapped:": &stats.Huge,
-		"Private_Hugetlb:": &stats.Huge, "Shared_Hugetlb:": &stats.Huge,
-		"Locked:": &stats.Locked, "Swap:": &stats.Swapped,
-	}
-	var from, to uintptr
-	ours := false
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		line := lines.Text()
-		flags, isFlags := strings.CutPrefix(line, "VmFlags:")
-		if !isFlags && strings.IndexByte(line, '-') > 0 && strings.IndexByte(line, '-') < strings.IndexByte(line, ' ') {
-			if _, err := fmt.Sscanf(line, "%x-%x ", &from, &to); err != nil {
-				return Stats{}, nil, err
-			}
-			ours = from < high && to > low
+	var total procmaps.Usage
+	for s, err := range procmaps.Smaps(0) {
+		if err != nil {
+			return Stats{}, nil, err
+		}
+		if s.Start >= high || s.End <= low {
 			continue
 		}
-		if !ours {
-			continue
-		}
-		if isFlags && (from < low || to > high) {
-			joined = append(joined, part{max(from, low), min(to, high), slices.Contains(strings.Fields(flags), "dd")})
-		}
-		var name string
-		var kb int
-		if n, _ := fmt.Sscan(line, &name, &kb); n == 2 && fields[name] != nil {
-			*fields[name] += kb << 10
-			if strings.HasSuffix(name, "_Hugetlb:") { // which Rss leaves out
-				stats.Resident += kb << 10
-			}
+		total.Add(&s.Usage)
+		if s.Start < low || s.End > high {
+			joined = append(joined, part{max(s.Start, low), min(s.End, high), s.HasFlag("dd")})
 		}
 	}
-	return stats, joined, lines.Err()
+	hugetlb := total.PrivateHugetlb + total.SharedHugetlb // which Rss leaves out
+	return Stats{
+		Resident:     clampInt(total.Rss + hugetlb),
+		Proportional: clampInt(total.Pss),
+		PrivateDirty: clampInt(total.PrivateDirty),
+		Huge:         clampInt(total.AnonHugePages + total.ShmemPmdMapped + total.FilePmdMapped + hugetlb),
+		Locked:       clampInt(total.Locked),
+		Swapped:      clampInt(total.Swap),
+	}, joined, nil
 }
+
+// clampInt returns n, or the largest int if n is larger. With 32 bits the kernel's counts can be.
+func clampInt(n uint64) int { return int(min(n, math.MaxInt)) }
 
 func mprotect(addr unsafe.Pointer, length int, prot Protection) error {
 	_, _, errno := unix.Syscall(unix.SYS_MPROTECT, uintptr(addr), uintptr(length), uintptr(prot.flags()))

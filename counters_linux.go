@@ -1,16 +1,15 @@
 package shm
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/procmaps"
 )
 
 // Counters tells of the children of this program, made by [Mapping.Fork], [Call], a [Pool] and package
@@ -102,31 +101,21 @@ type Memory struct {
 // fork, and that was so copied on write, with what it allocated itself. Once the child has ended the error is
 // [os.ErrProcessDone]. See proc_pid_smaps(5), smaps_rollup.
 func (p *Process) Memory() (Memory, error) {
-	var m Memory
-	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.pid))
-	// Still there, it was there all the time: what was read is not of another process with its pid.
+	usage, err := procmaps.Rollup(p.pid)
+	// The child is still there, so it was there all the time: the usage is not that of another process with its pid.
 	if err := p.Signal(0); err != nil {
-		return m, err
+		return Memory{}, err
 	}
-	if errors.Is(err, unix.ESRCH) || err == nil && len(rollup) == 0 { // a zombie has no memory
-		return m, os.ErrProcessDone
+	if errors.Is(err, unix.ESRCH) { // a zombie has no memory
+		return Memory{}, os.ErrProcessDone
 	}
 	if err != nil {
-		return m, err
+		return Memory{}, err
 	}
-	fields := map[string]*int{"Rss:": &m.Rss, "Pss:": &m.Pss, "Private_Dirty:": &m.PrivateDirty, "Swap:": &m.Swap}
-	for lines := bufio.NewScanner(bytes.NewReader(rollup)); lines.Scan(); {
-		words := bytes.Fields(lines.Bytes())
-		if len(words) != 3 {
-			continue
-		}
-		if field := fields[string(words[0])]; field != nil {
-			kib, err := strconv.Atoi(string(words[1]))
-			if err != nil {
-				return m, fmt.Errorf("smaps_rollup: %w", err)
-			}
-			*field = kib << 10
-		}
-	}
-	return m, nil
+	return Memory{
+		Rss:          clampInt(usage.Rss),
+		Pss:          clampInt(usage.Pss),
+		PrivateDirty: clampInt(usage.PrivateDirty),
+		Swap:         clampInt(usage.Swap),
+	}, nil
 }

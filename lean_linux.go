@@ -3,11 +3,8 @@
 package shm
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
 	"math/bits"
-	"os"
 	"reflect"
 	"runtime/cgo"
 	"runtime/metrics"
@@ -16,6 +13,7 @@ import (
 	"unsafe"
 
 	"forkshm.example/shm/internal/hook"
+	"forkshm.example/shm/internal/procmaps"
 )
 
 // Where is the Go heap? The runtime does not tell, but it maps its heap in arenas of one size,
@@ -70,23 +68,15 @@ func goHeap() ([]memoryRange, error) {
 
 // findArenas looks for arenas in the anonymous mappings of this process.
 func findArenas() error {
-	maps, err := os.Open("/proc/self/maps")
-	if err != nil {
-		return err
-	}
-	defer maps.Close()
-
 	var ranges []memoryRange
 	seen := uintptr(0) // arenas below it have been looked at
-	for lines := bufio.NewScanner(maps); lines.Scan(); {
-		var start, end, inode uintptr
-		var perm, offset, dev string
-		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s %s %s %d", &start, &end, &perm, &offset, &dev, &inode); n != 6 {
-			return fmt.Errorf("/proc/self/maps: unexpected %q", lines.Text())
+	for v, err := range procmaps.All(0) {
+		if err != nil {
+			return err
 		}
-		// Fields end where a name begins: "[stack]", say. Newer kernels and runtimes give the heap one, too.
-		name := strings.Join(strings.Fields(lines.Text())[5:], " ")
-		if inode != 0 || !strings.HasSuffix(perm, "p") || name != "" && !strings.HasPrefix(name, "[anon:") {
+		start, end := v.Start, v.End
+		// Newer kernels and runtimes give the heap a name.
+		if v.Inode != 0 || v.Perm&procmaps.Shared != 0 || v.Name != "" && !strings.HasPrefix(v.Name, "[anon:") {
 			continue
 		}
 		for arena := max(start&^(arenaSize-1), seen); arena < end; arena += arenaSize {

@@ -1,14 +1,14 @@
 package shm
 
 import (
-	"bufio"
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/procmaps"
 )
 
 // Detach moves the mapping's pages to a new mapping of the same length, without a copy, and leaves
@@ -279,25 +279,19 @@ func partsOf(addr unsafe.Pointer, span int) ([]int, error) {
 	if !isSplit(addr, span) {
 		return []int{span}, nil
 	}
-	maps, err := os.ReadFile("/proc/self/maps")
-	if err != nil {
-		return nil, err
-	}
 	var parts []int
 	at, end := uintptr(addr), uintptr(addr)+uintptr(span)
-	for lines := bufio.NewScanner(bytes.NewReader(maps)); lines.Scan() && at < end; {
-		var low, high uintptr
-		if _, err := fmt.Sscanf(lines.Text(), "%x-%x ", &low, &high); err != nil {
-			return nil, fmt.Errorf("/proc/self/maps: %w", err)
+	for v, err := range procmaps.All(0) {
+		if err != nil {
+			return nil, err
 		}
-		if high <= at {
-			continue
-		}
-		if low > at {
+		if v.Start > at || at == end {
 			break
 		}
-		parts = append(parts, int(min(high, end)-at))
-		at = min(high, end)
+		if v.End > at {
+			parts = append(parts, int(min(v.End, end)-at))
+			at = min(v.End, end)
+		}
 	}
 	if at < end {
 		return nil, unix.EFAULT

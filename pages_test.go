@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"unsafe"
@@ -19,6 +18,7 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
+	"forkshm.example/shm/internal/procmaps"
 )
 
 func TestDetachTakesTheDataAway(t *testing.T) {
@@ -447,13 +447,10 @@ func TestLockedMemoryWithoutAccessGrows(t *testing.T) {
 // vmFlags returns the flags that /proc/self/smaps has for an address.
 func vmFlags(t *testing.T, addr unsafe.Pointer) string {
 	t.Helper()
-	ours := false
-	for _, line := range bytes.Split(must(os.ReadFile("/proc/self/smaps")), []byte("\n")) {
-		var low, high uintptr
-		if n, _ := fmt.Sscanf(string(line), "%x-%x ", &low, &high); n == 2 {
-			ours = low <= uintptr(addr) && uintptr(addr) < high
-		} else if flags, found := bytes.CutPrefix(line, []byte("VmFlags: ")); found && ours {
-			return string(flags)
+	for s, err := range procmaps.Smaps(0) {
+		require.NoError(t, err)
+		if s.Start <= uintptr(addr) && uintptr(addr) < s.End {
+			return s.Flags
 		}
 	}
 	require.Fail(t, "nothing is mapped there")

@@ -1,7 +1,6 @@
 package live
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"forkshm.example/shm/internal/hook"
+	"forkshm.example/shm/internal/procmaps"
 )
 
 // target is a file that is to be replaced. It is found before the fork, and all that is slow, as to
@@ -344,13 +344,11 @@ func whileParentLives(parent int, exit func()) error {
 
 // privateDirty returns what this process has in memory for itself alone, in bytes; 0 if that cannot be had.
 func privateDirty() int64 {
-	rollup, _ := os.ReadFile("/proc/self/smaps_rollup")
-	_, rest, _ := bytes.Cut(rollup, []byte("\nPrivate_Dirty:"))
-	if fields := bytes.Fields(rest); len(fields) > 0 {
-		kib, _ := strconv.ParseInt(string(fields[0]), 10, 64)
-		return kib << 10
+	usage, err := procmaps.Rollup(0)
+	if err != nil {
+		return 0
 	}
-	return 0
+	return int64(usage.PrivateDirty)
 }
 
 // pipe is what a snapshot to a writer comes through. Its ends are no os.Files at the fork: the child's poller
