@@ -25,10 +25,11 @@ type waitStatus = unix.WaitStatus
 // ForkConfig holds what [Mapping.Fork] is asked for beyond the child's function. All of it is in
 // place when that function begins; where that fails there is no child, and Fork's error names the call.
 type ForkConfig struct {
-	// KillWithParent: the child dies (SIGKILL) when this process dies, however it dies, or execs. It is
-	// forked by a thread that lives as long as the process, as PR_SET_PDEATHSIG goes by the thread: so it does
-	// not have what the calling thread has of its own, such as a network namespace (setns(2)). The kernel spares
-	// a child if either side changes its user after the fork (setuid(2)).
+	// KillWithParent: the child dies (SIGKILL) when this process dies, however it dies, or execs. One thread of
+	// this process forks all such children, as PR_SET_PDEATHSIG goes by the thread that forked. The thread is made
+	// when the program starts. Such a child therefore has the network namespace, affinity, nice value, seccomp
+	// filters and capabilities that the program's main thread had then, whichever thread calls Fork. The kernel
+	// spares a child if either side changes its user after the fork (setuid(2)).
 	KillWithParent bool
 
 	// Lean: leave the Go heap out of the child (MADV_DONTFORK), so that fork does not cost what the heap

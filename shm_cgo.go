@@ -18,6 +18,8 @@ package shm
 #cgo nocallback shm_fork
 #cgo noescape shm_fork_order
 #cgo nocallback shm_fork_order
+#cgo noescape shm_start_forker
+#cgo nocallback shm_start_forker
 #cgo noescape shm_locate
 #cgo nocallback shm_locate
 #cgo noescape shm_ask
@@ -31,6 +33,7 @@ package shm
 
 #include "csrc/identity.c"
 #include "csrc/shm.c"
+#include "csrc/forker.c"
 #include "csrc/child.c"
 #include "csrc/pool.c"
 */
@@ -44,6 +47,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hook"
 )
 
 // The build does not hash C that a preamble includes from a folder (golang/go#24355). Embedded,
@@ -137,6 +142,13 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(memoryRange{})-C.sizeof_struct_shm_range]
 	_ = [1]struct{}{}[unsafe.Sizeof(mailbox{})-C.sizeof_struct_shm_mailbox]
 )
+
+// Before the program's own code runs, on the main thread: see csrc/forker.h. Where it fails, the first child that
+// needs the thread tries again, and says why not.
+func init() {
+	hook.Forked = func() { C.shm_start_forker() }
+	C.shm_start_forker()
+}
 
 // fork forks as ordered. Its callers take turns.
 func (o *forkOrder) fork(keep []int32, lean []memoryRange) error {

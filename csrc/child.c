@@ -2,14 +2,13 @@
 #define _GNU_SOURCE /* dladdr */
 #endif
 #include "child.h"
+#include "forker.h"
 #include "identity.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -216,7 +215,7 @@ static int set_limits(const struct shm_limit *limits, int count)
 	for (i = 0; i < count; i++) {
 		struct rlimit limit = { (rlim_t)limits[i].cur, (rlim_t)limits[i].max };
 
-		if (setrlimit((__rlimit_resource_t)limits[i].resource, &limit) == -1)
+		if (setrlimit(limits[i].resource, &limit) == -1)
 			return -1;
 	}
 	return 0;
@@ -230,7 +229,8 @@ static const char *set_up(const struct start *s)
 	if (o->flags & SHM_KILL_WITH_PARENT) {
 		if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1)
 			return "prctl";
-		if (getppid() != s->parent) /* it died before that took effect */
+		/* The parent died before that took effect. The forker's children are in its own pid namespace, whatever other threads do. */
+		if (getppid() != s->parent)
 			kill(getpid(), SIGKILL);
 	}
 	if (o->flags & SHM_CLOSE_FDS && close_fds(s->keep, s->keep_count) == -1)
@@ -286,73 +286,6 @@ static int await_set_up(struct shm_order *o)
 	return r->err;
 }
 
-/*
- * PR_SET_PDEATHSIG goes by the thread that forked, and Go ends threads. So those
- * children are forked by a thread that lives as long as the process. A process
- * that was itself forked lacks the thread, and starts its own.
- */
-static struct {
-	pid_t process; /* whose thread it is */
-	sem_t wanted, done;
-	struct start *start;
-	struct shm_order *order;
-	int err;
-} keeper;
-
-static void sem_wait_whole(sem_t *sem)
-{
-	while (sem_wait(sem) == -1)
-		;
-}
-
-static void *keep_forking(void *unused)
-{
-	(void)unused;
-	for (;;) {
-		sem_wait_whole(&keeper.wanted);
-		keeper.err = shm_fork_start(start_order, keeper.start, &keeper.order->pid, &keeper.order->held);
-		sem_post(&keeper.done);
-	}
-	return NULL;
-}
-
-static int start_keeper(void)
-{
-	sigset_t all, saved;
-	pthread_t thread;
-	int err;
-
-	if (keeper.process == getpid())
-		return 0;
-	sem_init(&keeper.wanted, 0, 0);
-	sem_init(&keeper.done, 0, 0);
-	sigfillset(&all); /* no signal of the program's is for this thread to handle */
-	pthread_sigmask(SIG_SETMASK, &all, &saved);
-	err = pthread_create(&thread, NULL, keep_forking, NULL);
-	pthread_sigmask(SIG_SETMASK, &saved, NULL);
-	if (err != 0)
-		return err;
-	pthread_detach(thread);
-	keeper.process = getpid();
-	return 0;
-}
-
-static int fork_by_keeper(struct start *start, struct shm_order *o)
-{
-	int err;
-
-	o->call = "pthread_create";
-	err = start_keeper();
-	if (err != 0)
-		return err;
-	o->call = "fork";
-	keeper.start = start;
-	keeper.order = o;
-	sem_post(&keeper.wanted);
-	sem_wait_whole(&keeper.done);
-	return keeper.err;
-}
-
 static void advise(const struct shm_range *ranges, size_t count, int advice)
 {
 	size_t i;
@@ -368,7 +301,7 @@ static int fork_lean(struct start *start, struct shm_order *o, const struct shm_
 	o->call = "fork";
 	advise(lean, lean_count, MADV_DONTFORK);
 	if (o->flags & SHM_KILL_WITH_PARENT)
-		err = fork_by_keeper(start, o);
+		err = shm_fork_by_forker(start_order, start, &o->pid, &o->held, &o->call);
 	else
 		err = shm_fork_start(start_order, start, &o->pid, &o->held);
 	advise(lean, lean_count, MADV_DOFORK);

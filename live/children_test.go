@@ -138,3 +138,40 @@ func TestACopyWithTheSamePidIsACopy(t *testing.T) {
 	assert.NoError(t, pool.Close())
 	assert.NoError(t, stays.Kill())
 }
+
+// A live fork's child forks by a thread of its own, which has what the child's process has: not what the thread
+// happens to have that first asks for such a child.
+func TestTheChildsForkerIsItsOwn(t *testing.T) {
+	m, err := shm.Map(shm.Shared, 4096, nil)
+	require.NoError(t, err)
+	defer m.Close()
+	nice, err := shm.Slice[int](m, 0, 3) // as child_limits writes it
+	require.NoError(t, err)
+	p, err := live.Go(func() int {
+		killed := &shm.ForkConfig{KillWithParent: true}
+		if err := shm.Call(context.Background(), ctest.Limits, m, nil); err != nil {
+			return 1
+		}
+		own := nice[2]
+		first := make(chan int)
+		go func() {
+			runtime.LockOSThread()
+			if err := unix.Setpriority(unix.PRIO_PROCESS, 0, own+3); err != nil {
+				first <- -1
+			}
+			if err := shm.Call(context.Background(), ctest.Limits, m, killed); err != nil {
+				first <- -2
+			}
+			first <- nice[2]
+		}()
+		if <-first != own {
+			return 2
+		}
+		if err := shm.Call(context.Background(), ctest.Limits, m, killed); err != nil || nice[2] != own {
+			return 3
+		}
+		return good
+	})
+	require.NoError(t, err)
+	assert.Equal(t, good, wait(t, p))
+}

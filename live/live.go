@@ -148,6 +148,7 @@ func fork() (pid int, held time.Duration, err error) {
 		for _, mu := range hook.Locks {
 			ResetLock(mu)
 		}
+		hook.Forked()
 		renewStandardFiles()
 		fns.child()
 		return 0, 0, nil

@@ -54,6 +54,7 @@ var (
 	Plugin    = shm.ChildFunc(C.child_plugin)
 	Leave     = shm.ChildFunc(C.child_leave)
 	Grief     = shm.ChildFunc(C.child_grief)
+	Netns     = shm.ChildFunc(C.child_netns)
 )
 
 // MapLoop maps, touches and unmaps length bytes n times, as the library does, in C.

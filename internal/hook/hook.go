@@ -14,6 +14,9 @@ var NewProcess func(fork func() (pid int, held time.Duration, err error)) (proce
 // process id does not: see pid_namespaces(7).
 var ProcessToken = func() uint64 { return 1 }
 
+// Forked is called in a live fork's child once its memory is whole, before any of the program's code.
+var Forked = func() {}
+
 // Locks are those of package shm that are the whole program's.
 var Locks []*sync.Mutex
 
