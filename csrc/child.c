@@ -3,12 +3,12 @@
 #endif
 #include "child.h"
 #include "forker.h"
+#include "futex.h"
 #include "identity.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/futex.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -175,11 +175,6 @@ static void report_crashes(struct shm_report *report)
 		sigaction(sigs[i], &action, NULL);
 }
 
-static void futex_wake(uint32_t *word)
-{
-	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
-}
-
 /* What the child starts with: the order, and what goes with it. */
 struct start {
 	const struct shm_order *order;
@@ -260,7 +255,7 @@ static void start_order(void *arg)
 	}
 	if (o->report != NULL) {
 		__atomic_store_n(&o->report->setup, failed == NULL ? 1 : 2, __ATOMIC_RELEASE);
-		futex_wake(&o->report->setup);
+		shm_futex_wake(&o->report->setup);
 	}
 	_exit(failed == NULL ? o->child(o->addr, o->length) : 127);
 }
@@ -268,13 +263,13 @@ static void start_order(void *arg)
 /* Where a child cannot be set up it has ended, and is reaped here. Killed meanwhile, it is Wait's to tell. */
 static int await_set_up(struct shm_order *o)
 {
-	static const struct timespec glance = { .tv_nsec = 10 * 1000 * 1000 };
+	const int64_t glance = 10 * 1000 * 1000;
 	struct shm_report *r = o->report;
 
 	while (__atomic_load_n(&r->setup, __ATOMIC_ACQUIRE) == 0) {
 		siginfo_t info = { .si_pid = 0 };
 
-		syscall(SYS_futex, &r->setup, FUTEX_WAIT, 0, &glance, NULL, 0);
+		shm_futex_wait(&r->setup, 0, glance);
 		if (waitid(P_PID, (id_t)o->pid, &info, WEXITED | WNOHANG | WNOWAIT) == -1 || info.si_pid != 0)
 			break;
 	}

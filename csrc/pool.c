@@ -1,15 +1,8 @@
 #include "pool.h"
+#include "futex.h"
 
 #include <errno.h>
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
-
-static long box_futex(uint32_t *word, int op, uint32_t value, const struct timespec *timeout)
-{
-	return syscall(SYS_futex, word, op, value, timeout, NULL, 0);
-}
 
 static void answer(struct shm_mailbox *box, uint32_t call, int32_t result)
 {
@@ -19,7 +12,7 @@ static void answer(struct shm_mailbox *box, uint32_t call, int32_t result)
 	__atomic_store_n(&box->answered, call, __ATOMIC_SEQ_CST);
 	switch (__atomic_exchange_n(&box->asleep, 0, __ATOMIC_SEQ_CST)) {
 	case 1:
-		box_futex(&box->answered, FUTEX_WAKE, 1, NULL);
+		shm_futex_wake(&box->answered);
 		break;
 	case 2:
 		if (write(box->done_fd, &one, sizeof(one)) != sizeof(one))
@@ -35,7 +28,7 @@ int shm_serve(void *addr, size_t length)
 	(void)length;
 	for (;;) {
 		while ((call = __atomic_load_n(&box->asked, __ATOMIC_ACQUIRE)) == last)
-			box_futex(&box->asked, FUTEX_WAIT, last, NULL);
+			shm_futex_wait(&box->asked, last, -1);
 		last = call;
 		__atomic_store_n(&box->begun, call, __ATOMIC_RELAXED);
 		answer(box, call, box->child((char *)box->base + box->offset, box->length));
@@ -49,18 +42,16 @@ static int is_answered(const struct shm_mailbox *box)
 
 int shm_ask(struct shm_mailbox *box, shm_child child, size_t offset, size_t length, int64_t patience)
 {
-	const struct timespec limit = { patience / 1000000000, patience % 1000000000 };
-
 	box->child = child;
 	box->offset = offset;
 	box->length = length;
 	__atomic_store_n(&box->asleep, 1, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&box->asked, box->asked + 1, __ATOMIC_SEQ_CST);
-	box_futex(&box->asked, FUTEX_WAKE, 1, NULL);
+	shm_futex_wake(&box->asked);
 	while (!is_answered(box)) {
 		uint32_t seen = box->asked - 1;
 
-		if (box_futex(&box->answered, FUTEX_WAIT, seen, &limit) == -1 && errno == ETIMEDOUT)
+		if (shm_futex_wait(&box->answered, seen, patience) == -1 && errno == ETIMEDOUT)
 			return is_answered(box);
 	}
 	return 1;

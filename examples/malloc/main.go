@@ -1,7 +1,7 @@
 //go:build linux && cgo
 
-// Command malloc shows how malloc(3) itself uses anonymous mappings and mremap(2), as facts on this
-// machine's C library: a block above M_MMAP_THRESHOLD is a mapping of its own, mallopt(3) moves the
+// Command malloc shows how glibc's malloc(3) itself uses anonymous mappings and mremap(2), as facts on
+// this machine: a block above M_MMAP_THRESHOLD is a mapping of its own, mallopt(3) moves the
 // threshold, realloc(3) of such a block goes by mremap, and free(3) unmaps it.
 //
 // The counts are mallinfo2(3)'s: hblks, the blocks that are mapped, and hblkhd, their bytes. Run it
@@ -14,11 +14,15 @@ package main
 #include <stdlib.h>
 
 #ifdef __GLIBC__
+static int is_glibc(void) { return 1; }
 static size_t mapped_blocks(void) { return mallinfo2().hblks; }
 static size_t mapped_bytes(void) { return mallinfo2().hblkhd; }
 static int set_threshold(int bytes) { return mallopt(M_MMAP_THRESHOLD, bytes); }
 #else
-#error "this example tells of glibc's malloc"
+static int is_glibc(void) { return 0; }
+static size_t mapped_blocks(void) { return 0; }
+static size_t mapped_bytes(void) { return 0; }
+static int set_threshold(int bytes) { return bytes < 0; }
 #endif
 */
 import "C"
@@ -36,6 +40,9 @@ const (
 )
 
 func main() {
+	if C.is_glibc() == 0 {
+		log.Fatal("this example tells of glibc's malloc, and this C library is another")
+	}
 	runtime.LockOSThread() // each thread may have a heap of its own
 
 	fmt.Println("the threshold is 128 KiB at first")

@@ -3,17 +3,16 @@
 #endif
 #include "loops.h"
 
+#include "../../csrc/futex.h"
+
 #include <errno.h>
-#include <linux/futex.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,17 +60,24 @@ int loop_fork(long n)
 	return 0;
 }
 
-static void pass(_Atomic int *word, int from, int to)
+static void await(uint32_t *word, uint32_t value)
 {
-	while (*word != from)
-		syscall(SYS_futex, word, FUTEX_WAIT, to, NULL, NULL, 0);
-	*word = to;
-	syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+	uint32_t seen;
+
+	while ((seen = __atomic_load_n(word, __ATOMIC_SEQ_CST)) != value)
+		shm_futex_wait(word, seen, -1);
+}
+
+static void pass(uint32_t *word, uint32_t from, uint32_t to)
+{
+	await(word, from);
+	__atomic_store_n(word, to, __ATOMIC_SEQ_CST);
+	shm_futex_wake(word);
 }
 
 int loop_ping_pong(long n)
 {
-	_Atomic int *word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint32_t *word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	pid_t pid;
 	long i;
 
@@ -88,10 +94,9 @@ int loop_ping_pong(long n)
 	}
 	for (i = 0; i < n; i++)
 		pass(word, 0, 1);
-	while (*word != 0)
-		syscall(SYS_futex, word, FUTEX_WAIT, 1, NULL, NULL, 0);
+	await(word, 0);
 	waitpid(pid, NULL, 0);
-	munmap((void *)word, 4096);
+	munmap(word, 4096);
 	return 0;
 }
 

@@ -718,10 +718,18 @@ func run(t *testing.T, script string, cmd *exec.Cmd) (parts []string) {
 		if strings.HasPrefix(step, "echo ") {
 			parts = append(parts, step+"\n")
 		} else {
-			parts[len(parts)-1] += fmt.Sprintf("%-50s %s\n", step, strings.TrimSpace(outcomes[i]))
+			outcome := errnoNumber.ReplaceAllStringFunc(strings.TrimSpace(outcomes[i]), errnoName)
+			parts[len(parts)-1] += fmt.Sprintf("%-50s %s\n", step, outcome)
 		}
 	}
 	return parts
+}
+
+var errnoNumber = regexp.MustCompile(`^errno \d+$`)
+
+// errnoName returns the name of what the C twin prints as a number.
+func errnoName(number string) string {
+	return unix.ErrnoName(unix.Errno(must(strconv.Atoi(strings.TrimPrefix(number, "errno ")))))
 }
 
 // twinProgram compiles the C twin, once.
