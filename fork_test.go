@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
+	"forkshm.example/shm/internal/testenv"
 )
 
 // forked forks, and kills the child at the end of a test that failed to see it end.
@@ -264,7 +266,7 @@ func TestForkWithoutProcesses(t *testing.T) {
 	const user = 54321 // no one; root is not limited
 	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
 	setInt(m, 1)
-	spareThreads()
+	testenv.SpareThreads()
 	if os.Getuid() == 0 {
 		require.NoError(t, syscall.Setuid(user))
 	}
@@ -292,14 +294,15 @@ func blockedSignals() string {
 	return regexp.MustCompile(`SigBlk:.*`).FindString(status)
 }
 
-// spareThreads has the runtime start threads now, so that it needs none when it can have none.
-func spareThreads() {
-	var wg sync.WaitGroup
-	for range 16 {
-		wg.Add(1)
-		go func() { defer wg.Done(); unix.Nanosleep(&unix.Timespec{Nsec: 20e6}, nil) }()
+// isGoroutine says whether there is a goroutine whose trace has all of this.
+func isGoroutine(has ...string) bool {
+	stacks := make([]byte, 1<<20)
+	for trace := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		if !slices.ContainsFunc(has, func(s string) bool { return !strings.Contains(trace, s) }) {
+			return true
+		}
 	}
-	wg.Wait()
+	return false
 }
 
 func TestWaitTellsHowTheChildEnded(t *testing.T) {
@@ -467,7 +470,7 @@ func TestWaitingHoldsNoThread(t *testing.T) {
 		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "[IO wait")
 	}
 	assert.True(t, eventually(func() bool { return waiting() == len(children) }), "%d wait", waiting())
-	assert.Less(t, threads()-before, 50)
+	assert.Less(t, threads()-before, len(children)/4, "a slow machine has some threads in system calls")
 	for _, p := range children {
 		assert.NoError(t, p.Signal(unix.SIGTERM))
 	}
@@ -572,7 +575,7 @@ func TestForkHonoursTheForkLock(t *testing.T) {
 	syscall.ForkLock.Lock()
 	forking := make(chan *shm.Process)
 	go func() { forking <- must(m.Fork(ctest.Increment, nil)) }()
-	time.Sleep(20 * time.Millisecond)
+	assert.True(t, eventually(func() bool { return isGoroutine("[sync.", "(*RWMutex).Lock", "(*Mapping).Fork") }))
 	assert.Zero(t, getInt(m), "no child yet")
 	syscall.ForkLock.Unlock()
 	assert.NoError(t, wait(t, <-forking))
@@ -604,13 +607,23 @@ func TestChildOutlivesAKilledParent(t *testing.T) {
 	unix.Kill(os.Getpid(), unix.SIGKILL)
 }
 
+// openPidfds counts the descriptors of processes. Others may be closed by the garbage collector meanwhile.
+func openPidfds() (n int) {
+	for _, entry := range must(os.ReadDir("/proc/self/fd")) {
+		if target, _ := os.Readlink("/proc/self/fd/" + entry.Name()); strings.Contains(target, "pidfd") {
+			n++
+		}
+	}
+	return n
+}
+
 func TestWaitClosesWhatForkOpened(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
-	before := openDescriptors()
+	before := openPidfds()
 	p := forked(t, m, ctest.Status)
-	assert.Equal(t, before+1, openDescriptors(), "a pidfd")
+	assert.Equal(t, before+1, openPidfds())
 	assert.NoError(t, wait(t, p))
-	assert.Equal(t, before, openDescriptors())
+	assert.Equal(t, before, openPidfds())
 }
 
 func TestForkTimeIsMeasured(t *testing.T) {
@@ -659,8 +672,11 @@ func TestManyForksLeaveNothing(t *testing.T) {
 	wg.Wait()
 	_, _, err := shm.Waitpid(-1, unix.WNOHANG)
 	assert.Equal(t, unix.ECHILD, err, "no child, dead or alive")
-	assert.True(t, eventually(func() bool { return runtime.NumGoroutine() <= goroutines && openDescriptors() <= descriptors }))
-	assert.Equal(t, mapped, mappings())
+	assert.True(t, eventually(func() bool {
+		runtime.GC()
+		return runtime.NumGoroutine() <= goroutines && openDescriptors() <= descriptors && mappings() <= mapped
+	}), "%d goroutines, %d before; %d descriptors, %d before; %d mappings, %d before",
+		runtime.NumGoroutine(), goroutines, openDescriptors(), descriptors, mappings(), mapped)
 }
 
 func TestRawForkPassesItsArguments(t *testing.T) {

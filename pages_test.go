@@ -19,6 +19,7 @@ import (
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
 	"forkshm.example/shm/internal/procmaps"
+	"forkshm.example/shm/internal/testenv"
 )
 
 func TestDetachTakesTheDataAway(t *testing.T) {
@@ -56,7 +57,7 @@ func TestDetachKeepsHugePagesAligned(t *testing.T) {
 	require.NoError(t, err)
 	defer taken.Close()
 	assert.Zero(t, uintptr(taken.Addr())%(2<<20))
-	assert.Equal(t, huge, must(taken.Stats()).Huge)
+	assert.GreaterOrEqual(t, must(taken.Stats()).Huge, huge, "the kernel may add some of its own accord")
 	assert.True(t, bytes.Equal(want, taken.Bytes()))
 }
 
@@ -91,7 +92,7 @@ func TestSwapKeepsHugePages(t *testing.T) {
 	want := pattern(a)
 	huge := must(a.Stats()).Huge
 	require.NoError(t, a.Swap(b))
-	assert.Equal(t, huge, must(b.Stats()).Huge)
+	assert.GreaterOrEqual(t, must(b.Stats()).Huge, huge, "the kernel may add some of its own accord")
 	assert.True(t, bytes.Equal(want, b.Bytes()))
 	assert.True(t, bytes.Equal(make([]byte, 4<<20), a.Bytes()))
 }
@@ -232,6 +233,7 @@ func TestSwapThatFailsLosesNothing(t *testing.T) {
 			require.Equal(t, wantB, b.Bytes())
 		}
 	}
+	testenv.SpareThreads()
 	a, b, wantA, wantB := newPair()
 	limit := unix.Rlimit{Cur: uint64(addressSpace(t)), Max: unix.RLIM_INFINITY}
 	var before unix.Rlimit

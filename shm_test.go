@@ -18,7 +18,6 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
-	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/assert"
@@ -32,6 +31,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getpagesize() != page {
+		fmt.Fprintf(os.Stderr, "these tests are written for pages of %d bytes, and here they have %d\n", page, os.Getpagesize())
+		os.Exit(1)
+	}
 	r, w, err := os.Pipe() // the runtime's poller opens its own descriptors, here and not in a test
 	must(0, err)
 	r.Close()
@@ -479,12 +482,14 @@ func TestCloseWaitsForThoseInside(t *testing.T) {
 		for range 10 {
 			m := newMapping(t, sharing, 4<<20, cfg)
 			var users sync.WaitGroup
+			var inside atomic.Int32
 			for i := range 4 {
 				users.Add(1)
 				go func() {
 					defer users.Done()
 					p := make([]byte, m.Len())
 					for err := error(nil); !errors.Is(err, shm.ErrClosed); {
+						inside.Add(1)
 						if i%2 == 0 {
 							_, err = m.ReadAt(p, 0)
 						} else {
@@ -493,7 +498,7 @@ func TestCloseWaitsForThoseInside(t *testing.T) {
 					}
 				}()
 			}
-			time.Sleep(time.Millisecond)
+			require.True(t, eventually(func() bool { return inside.Load() > 8 }))
 			assert.NoError(t, m.Close())
 			users.Wait()
 		}
