@@ -17,6 +17,10 @@ type ExitError struct {
 	Pid    int
 	Status unix.WaitStatus
 	Crash  *Crash // where, if it died of a signal that its crash report tells of
+
+	// CalledGo: the child ended, with status 2, as its C called an exported Go function. A forked child has one
+	// thread, and so no Go runtime: it can run C alone.
+	CalledGo bool
 }
 
 // Crash says where a child was when it died of SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGABRT.
@@ -35,7 +39,11 @@ type Crash struct {
 // dumped), address 0x10, at parse+0x1c (/usr/bin/server+0x4a3f1c)". There is no address where none faulted.
 func (e *ExitError) Error() string {
 	if !e.Status.Signaled() {
-		return fmt.Sprintf("child %d: exit status %d", e.Pid, e.Status.ExitStatus())
+		s := fmt.Sprintf("child %d: exit status %d", e.Pid, e.Status.ExitStatus())
+		if e.CalledGo {
+			s += ": the child called Go, but a forked child can run C alone"
+		}
+		return s
 	}
 	s := fmt.Sprintf("child %d: signal: %v", e.Pid, e.Status.Signal())
 	if e.Status.CoreDump() {
@@ -76,8 +84,9 @@ type report struct {
 	sig, code int32
 	addr, pc  uint64
 
+	calledGo uint32
+
 	located uint32
-	_       uint32
 	base    uint64
 	module  [232]byte
 }
@@ -125,6 +134,14 @@ func (r *report) release() {
 	defer reports.Unlock()
 	reports.free = append(reports.free, r)
 }
+
+// hasCalledGo says whether the child reported that it called Go.
+func (r *report) hasCalledGo(status unix.WaitStatus) bool {
+	return r != nil && r.calledGo == 1 && status.Exited() && status.ExitStatus() == calledGoStatus
+}
+
+// calledGoStatus is SHM_CALLED_GO of csrc/go_guard.h.
+const calledGoStatus = 2
 
 // crash returns what the child reported of the signal that it died of.
 func (r *report) crash(status unix.WaitStatus) *Crash {

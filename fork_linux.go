@@ -153,7 +153,10 @@ type process struct {
 // The child has one thread, every signal at its default but for the crash report's, and none blocked. It
 // inherits every open descriptor, unless told to close them, a pipe's writing end too: who reads that pipe
 // sees no end before the child ends. An os/exec command that another goroutine is just starting
-// can be held up so, as its Start waits on such a pipe; CloseFDs prevents that. See fork(2).
+// can be held up so, as its Start waits on such a pipe; CloseFDs prevents that.
+//
+// The child runs C alone. If its C calls an exported Go function, the child ends with exit status 2 and Wait says
+// why: see [ExitError]. See fork(2).
 func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 	const op = "fork"
 	m.mu.RLock()
@@ -323,7 +326,7 @@ func (p *process) wait() {
 		p.finish(nil)
 		return
 	}
-	p.finish(&ExitError{p.pid, status, p.report.crash(status)})
+	p.finish(&ExitError{p.pid, status, p.report.crash(status), p.report.hasCalledGo(status)})
 }
 
 // finish sets what Wait returns. The child is gone.

@@ -32,6 +32,7 @@ package shm
 #cgo nocallback shm_waitpidfd
 
 #include "csrc/identity.c"
+#include "csrc/go_guard.c"
 #include "csrc/shm.c"
 #include "csrc/forker.c"
 #include "csrc/child.c"
@@ -88,8 +89,8 @@ func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int, newAddr uns
 }
 
 // Fork is fork(2): the child runs child(addr, length), in C, and ends in _exit(2) with what that
-// returns. The child starts with every signal at its default and none blocked. It fails with a
-// plain [unix.Errno]. The caller must reap the child, see [Waitpid].
+// returns. The child starts with every signal at its default and none blocked. If its C calls an exported Go
+// function, it writes a line to stderr and exits with status 2. It fails with a plain [unix.Errno]. The caller must reap the child, see [Waitpid].
 //
 //	pid_t fork(void);
 func Fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, err error) {

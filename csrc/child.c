@@ -4,6 +4,7 @@
 #include "child.h"
 #include "forker.h"
 #include "futex.h"
+#include "go_guard.h"
 #include "identity.h"
 
 #include <dlfcn.h>
@@ -248,6 +249,8 @@ static void start_order(void *arg)
 
 	if (o->flags & SHM_REPORT_CRASH)
 		report_crashes(o->report);
+	if (o->report != NULL)
+		shm_refuse_go(&o->report->called_go);
 	failed = set_up(s);
 	if (failed != NULL) {
 		o->report->err = errno;

@@ -26,8 +26,9 @@ struct shm_report {
 	int32_t code; /* si_code */
 	uint64_t addr, pc;
 
+	uint32_t called_go; /* 1 if the child ended as it called Go */
+
 	uint32_t located; /* 1 once the rest is written */
-	uint32_t unused;
 	uint64_t base;    /* where the file that holds pc begins in memory */
 	char module[232]; /* that file, empty if there is none */
 };

@@ -1,6 +1,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* mremap */
 #endif
+#include "go_guard.h"
 #include "shm.h"
 
 #include <errno.h>
@@ -122,6 +123,7 @@ int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *hel
 		break;
 	case 0:
 		reset_signals();
+		shm_refuse_go(NULL);
 		start(arg);
 		_exit(127);
 	default:
