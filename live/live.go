@@ -21,9 +21,11 @@
 // # Rules
 //
 //   - A lock that another goroutine held at the fork stays held in the child: a sync.Mutex, those inside
-//     packages and inside values such as a [shm.Mapping], or a sync.Once that is at work, as on the first use of
-//     package net. Take what the child needs before forking, or see [AtFork] and [ResetLock]. The standard logger's
-//     lock and the environment's are looked after.
+//     packages and inside values such as a [shm.Mapping]. Take what the child needs before forking, or see
+//     [AtFork] and [ResetLock]. The standard logger's lock and the environment's are looked after.
+//   - A sync.Once whose function another goroutine was running at the fork begins anew in the child: its next Do
+//     there calls its own function, and what the first call had done by then stays done. The same holds for
+//     sync.OnceFunc, OnceValue and OnceValues. See pthread_once(3).
 //   - Unlocking, in the child, a lock that others wait for wakes one of them, there.
 //   - Timers and tickers of the parent do not fire in the child, until it resets them; but one with a channel
 //     that nobody was receiving from does, once the child receives from it. Deadlines of inherited connections

@@ -173,22 +173,65 @@ func runTool(tool string, args []string) error {
 		if len(args) == 1 && args[0] == "-V=full" {
 			return markVersion(tool)
 		}
-		added, err := livepatch.For(value(args, "-p"), value(args, "-goversion"), slices.Contains(args, "-race"))
-		if err != nil {
+		var err error
+		if args, err = addFiles(args); err != nil {
 			return err
-		}
-		// Beside the output, in the build's own folder: its name is trimmed from what is compiled, and
-		// the go command removes it.
-		dir := filepath.Dir(value(args, "-o"))
-		for _, file := range added {
-			path := filepath.Join(dir, file.Name)
-			if err := os.WriteFile(path, file.Text, 0o666); err != nil {
-				return err
-			}
-			args = append(args, path)
 		}
 	}
 	return os.NewSyscallError("exec", syscall.Exec(tool, append([]string{tool}, args...), os.Environ()))
+}
+
+// addFiles returns the compiler's arguments with what is added to its package. The files are written beside the
+// output, in the build's own folder: its name is trimmed from what is compiled, and the go command removes it.
+func addFiles(args []string) ([]string, error) {
+	pkg, dir := value(args, "-p"), filepath.Dir(value(args, "-o"))
+	added, err := livepatch.For(pkg, value(args, "-goversion"), slices.Contains(args, "-race"))
+	if err != nil {
+		return nil, err
+	}
+	if len(added) > 0 && livepatch.Renames(pkg) != "" {
+		if err := rename(pkg, dir, args); err != nil {
+			return nil, err
+		}
+	}
+	for _, file := range added {
+		path := filepath.Join(dir, file.Name)
+		if err := os.WriteFile(path, file.Text, 0o666); err != nil {
+			return nil, err
+		}
+		args = append(args, path)
+	}
+	return args, nil
+}
+
+// rename puts, in place of the one file among a package's that has a declaration which an added file replaces, a copy
+// in which that is renamed. Its lines are still those of the original.
+func rename(pkg, dir string, args []string) error {
+	found := 0
+	for i, arg := range args {
+		if filepath.Ext(arg) != ".go" {
+			continue
+		}
+		text, err := os.ReadFile(arg)
+		if err != nil {
+			return err
+		}
+		changed, ok := livepatch.Rename(pkg, text)
+		if !ok {
+			continue
+		}
+		found++
+		path := filepath.Join(dir, "z_live_renamed_"+filepath.Base(arg))
+		if err := os.WriteFile(path, append([]byte("//line "+arg+":1\n"), changed...), 0o666); err != nil {
+			return err
+		}
+		args[i] = path
+	}
+	if found != 1 {
+		return fmt.Errorf("package %s of this Go has %q %d times, in place of once: live forks need a Go that the patch was checked against",
+			pkg, livepatch.Renames(pkg), found)
+	}
+	return nil
 }
 
 // markVersion answers -V=full, from which the build cache takes what the compiler is.

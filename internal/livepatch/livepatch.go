@@ -3,6 +3,7 @@
 package livepatch
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -41,6 +42,7 @@ type File struct {
 // and runtime_*.go.txt.
 var packages = map[string]string{
 	"runtime":                   "runtime",
+	"sync":                      "sync",
 	"syscall":                   "syscall",
 	"os/signal":                 "signal",
 	"runtime/pprof":             "pprof",
@@ -52,6 +54,25 @@ var packages = map[string]string{
 	"log":                       "log",
 	"forkshm.example/shm/live":  "live",
 }
+
+// renamed has the declarations of the standard library in whose place an added file has its own. Theirs are renamed,
+// for that file to call.
+var renamed = map[string]struct{ from, to string }{
+	"sync": {"func (o *Once) doSlow(f func()) {", "func (o *Once) liveDoSlow(f func()) {"},
+}
+
+// Rename renames, in one of a package's own files, what an added file replaces; ok says that there is such here. All
+// of the package's files but one have none: see Renames.
+func Rename(pkg string, text []byte) (changed []byte, ok bool) {
+	r := renamed[pkg]
+	if r.from == "" || bytes.Count(text, []byte(r.from)) != 1 {
+		return nil, false
+	}
+	return bytes.Replace(text, []byte(r.from), []byte(r.to), 1), true
+}
+
+// Renames returns the declaration that Rename must find in a package, or the empty string.
+func Renames(pkg string) string { return renamed[pkg].from }
 
 // For returns the files that are added to a package under a Go version, with the race detector or without; none for
 // most packages. A file is left out where its build constraint does not hold: it may name Go versions, as in
