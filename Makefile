@@ -114,12 +114,10 @@ bench:
 bench-once:
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x .
 
-# Technique against technique, in one table.
+# The techniques compared on one page, with both builds in one run: what their memory does and
+# costs, beside C and others. QUICK=1 takes less than 40 seconds, FULL=1 measures more often.
 compare:
-	mkdir -p out
-	@rm -f out/compare.txt
-	@$(IN_BUILDS) (set -x; $(GO) test -run '^$$' -bench '^Benchmark(Map|ForkWait|Grow|Move)$$/impl=go' -count=$(BENCHCOUNT) -tags "$$tags" . | tee -a out/compare.txt); done
-	$(BENCHSTAT) -col /technique ../out/compare.txt
+	$(GO) -C tools run ./compare $(if $(QUICK),-quick) $(if $(FULL),-full) -out $(CURDIR)/out/compare
 
 # All that children can go through, at random and at once.
 soak:

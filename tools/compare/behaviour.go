@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+)
+
+var (
+	techniques = []string{"anonymous", "devzero", "memfd"}
+	sharings   = []string{"private", "shared"}
+)
+
+// What reports call the techniques.
+var titles = map[string]string{"anonymous": "MAP_ANONYMOUS", "devzero": "/dev/zero", "memfd": "memfd"}
+
+const libraryRow = "library: " // begins a row that C cannot have
+
+// behaviour is a row: what the memory of each technique does, by the library,
+// and in C where that is not the same.
+type behaviour struct {
+	Name  string            `json:"name"`
+	Cells map[string]string `json:"cells"`         // by technique and sharing: "devzero shared"
+	InC   map[string]string `json:"inC,omitempty"` // where C's differ, or are missing
+}
+
+// behaviour runs both programs on each kind of memory.
+func (b *builder) behaviour() ([]behaviour, error) {
+	empty, err := os.MkdirTemp("", "empty")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(empty)
+	var rows []behaviour
+	index := map[string]int{}
+	for _, sharing := range sharings {
+		for _, technique := range techniques {
+			kind := technique + " " + sharing
+			b.progress.show("what the memory does: %s", kind)
+			inC, order, err := cells(b.path("behaviour-c"), technique, sharing, empty)
+			if err != nil {
+				return nil, err
+			}
+			inGo, orderInGo, err := cells(b.path("behaviour-go"), technique, sharing, empty)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range append(orderInGo, order...) {
+				i, known := index[name]
+				if !known {
+					i = len(rows)
+					index[name] = i
+					rows = append(rows, behaviour{name, map[string]string{}, map[string]string{}})
+				}
+				rows[i].Cells[kind] = inGo[name]
+				if inC[name] != inGo[name] && !strings.HasPrefix(name, libraryRow) {
+					rows[i].InC[kind] = inC[name]
+				}
+			}
+		}
+	}
+	return rows, nil
+}
+
+// cells runs a program that prints rows, as the root of a user namespace of its
+// own if it would not be root: it changes its root folder.
+func cells(program, technique, sharing, empty string) (cells map[string]string, order []string, err error) {
+	cmd := exec.Command(program, technique, sharing, empty)
+	if os.Geteuid() != 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		}
+	}
+	out, err := cmd.Output()
+	if err != nil && cmd.SysProcAttr != nil { // no user namespaces: one row is not tried then
+		out, err = exec.Command(program, technique, sharing, empty).Output()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s %s %s: %w", program, technique, sharing, err)
+	}
+	cells = map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		name, cell, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		cells[name] = cell
+		order = append(order, name)
+	}
+	return cells, order, nil
+}
+
+// differences names the cells in which C and the library differ.
+func (r *report) differences() []string {
+	var wrong []string
+	for _, row := range r.Behaviour {
+		for _, sharing := range sharings {
+			for _, technique := range techniques {
+				kind := technique + " " + sharing
+				if inC, differs := row.InC[kind]; differs {
+					wrong = append(wrong, fmt.Sprintf("%q of %s %s memory is %q in C, %q by the library",
+						row.Name, sharing, titles[technique], inC, row.Cells[kind]))
+				}
+			}
+		}
+	}
+	return wrong
+}
+
+// cell returns a row's cell, "" if there is no such row.
+func (r *report) cell(name, technique, sharing string) string {
+	for _, row := range r.Behaviour {
+		if row.Name == name {
+			return row.Cells[technique+" "+sharing]
+		}
+	}
+	return ""
+}
+
+// differs says whether the techniques differ in a row of this sharing.
+func (b behaviour) differs(sharing string) bool {
+	first := b.Cells[techniques[0]+" "+sharing]
+	for _, t := range techniques {
+		if b.Cells[t+" "+sharing] != first {
+			return true
+		}
+	}
+	return false
+}

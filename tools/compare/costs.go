@@ -1,0 +1,211 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"forkshm.example/shm/tools/measure"
+)
+
+// steps are those of a mapping's life, in order, with what a report says of them.
+var steps = []step{
+	{"map", "map"},
+	{"touch", "touch every page"},
+	{"fork", "fork beside it: the parent's pause"},
+	{"child", "fork beside it, until the child is reaped"},
+	{"access", "add up at most 64 KiB"},
+	{"grow", "grow to twice the size"},
+	{"move", "move, twice the size"},
+	{"unmap", "unmap, twice the size"},
+}
+
+type step struct{ name, what string }
+
+// Name and What are for templates.
+func (s step) Name() string { return s.name }
+func (s step) What() string { return s.what }
+
+// cost is what a step takes at a size.
+type cost struct {
+	Step      string          `json:"step"`
+	Technique string          `json:"technique"`
+	Sharing   string          `json:"sharing"`
+	Bytes     int             `json:"bytes"`
+	Ours      measure.Figure  `json:"ours"` // nanoseconds
+	InC       measure.Figure  `json:"inC"`
+	Ratio     *measure.Figure `json:"ratio"` // ours by C's, pair by pair
+	Faults    measure.Figure  `json:"faults"`
+	FaultsInC measure.Figure  `json:"faultsInC"`
+}
+
+// measure runs all programs in turn, round after round, and writes what they
+// say to a file.
+func (b *builder) measure(file string, p plan, m machine) ([]*measure.Row, error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fmt.Fprintf(f, "goos: linux\ngoarch: %s\ncpu: %s\nkernel: %s\n", runtime.GOARCH, m.CPU, m.Kernel)
+	results := map[string]string{} // what every program must agree on
+	for round := range p.rounds {
+		for _, s := range p.sizes {
+			if s.rounds > 0 && round >= s.rounds {
+				continue
+			}
+			b.progress.show("costs: round %d of %d, %s", round+1, p.rounds, measure.Bytes(s.bytes))
+			if err := b.techniques(f, s, results); err != nil {
+				return nil, err
+			}
+		}
+		for _, peer := range b.peers {
+			b.progress.show("costs: round %d of %d, %s", round+1, p.rounds, peer.name)
+			name := "Peer/by=" + toLabel.Replace(peer.name+", by "+peer.by)
+			if err := b.life(f, name, peer.command, peer.technique, peer.sharing, size{1 << 20, 10, 0}, results); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if _, err := f.Seek(0, 0); err != nil {
+		return nil, err
+	}
+	return measure.Read(f, file)
+}
+
+// techniques measures each kind of memory at one size, C's and ours in turn.
+func (b *builder) techniques(f *os.File, s size, results map[string]string) error {
+	for _, sharing := range sharings {
+		for _, technique := range techniques {
+			name := fmt.Sprintf("Life/impl=%%s/technique=%s/sharing=%s/size=%d", technique, sharing, s.bytes)
+			if err := b.life(f, fmt.Sprintf(name, "c"), []string{b.path("life-c")}, technique, sharing, s, results); err != nil {
+				return err
+			}
+			ours, selected := "life-anonymous", technique
+			if technique != "memfd" { // what the build has selected
+				ours, selected = "life-"+technique, "default"
+			}
+			if err := b.life(f, fmt.Sprintf(name, "go"), []string{b.path(ours)}, selected, sharing, s, results); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// life runs a program once, and writes what it says as a line of Go's benchmark
+// format.
+func (b *builder) life(f *os.File, name string, command []string, technique, sharing string, s size, results map[string]string) error {
+	args := append(slices.Clone(command[1:]), technique, sharing, strconv.Itoa(s.bytes), strconv.Itoa(s.lives))
+	out, err := exec.Command(command[0], args...).Output()
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", command[0], strings.Join(args, " "), err)
+	}
+	line := fmt.Sprintf("Benchmark%s %d", name, s.lives)
+	for l := range strings.Lines(string(out)) {
+		words := strings.Fields(l)
+		switch {
+		case len(words) > 2 && words[0] == "note":
+			b.notes[name+" "+words[1]] = strings.Join(words[2:], " ")
+		case len(words) == 2 && words[0] == "result":
+			key := fmt.Sprintf("%s %d", sharing, s.bytes)
+			if old, known := results[key]; known && old != words[1] {
+				return fmt.Errorf("%s: the result is %s, and %s for the others: the work is not the same", name, words[1], old)
+			}
+			results[key] = words[1]
+		case len(words) == 3:
+			line += fmt.Sprintf(" %s %s-ns %s %s-faults", words[1], words[0], words[2], words[0])
+		default:
+			return fmt.Errorf("%s: unexpected %q", name, l)
+		}
+	}
+	_, err = fmt.Fprintln(f, line)
+	return err
+}
+
+// costsOf puts C's and ours side by side.
+func costsOf(rows []*measure.Row) []cost {
+	var costs []cost
+	for _, ours := range rows {
+		if ours.Name != "Life" || ours.Labels["impl"] != "go" {
+			continue
+		}
+		l := ours.Labels
+		inC := measure.Find(rows, "Life", "impl=c", "technique="+l["technique"], "sharing="+l["sharing"], "size="+l["size"])
+		if inC == nil {
+			continue
+		}
+		bytes, _ := strconv.Atoi(l["size"])
+		for _, s := range steps {
+			ns, faults := s.name+"-ns", s.name+"-faults"
+			if len(ours.Values[ns]) == 0 || len(inC.Values[ns]) == 0 {
+				continue
+			}
+			c := cost{s.name, l["technique"], l["sharing"], bytes, measure.Of(ours.Values[ns]), measure.Of(inC.Values[ns]), nil,
+				measure.Of(ours.Values[faults]), measure.Of(inC.Values[faults])}
+			if ratio, ok := measure.Ratio(ours.Values[ns], inC.Values[ns]); ok {
+				c.Ratio = &ratio
+			}
+			costs = append(costs, c)
+		}
+	}
+	return costs
+}
+
+// find returns the cost of a step, or nil.
+func (r *report) find(step, technique, sharing string, bytes int) *cost {
+	for i, c := range r.Costs {
+		if c.Step == step && c.Technique == technique && c.Sharing == sharing && c.Bytes == bytes {
+			return &r.Costs[i]
+		}
+	}
+	return nil
+}
+
+// sizes returns the sizes that were measured, in order.
+func (r *report) sizes() []int {
+	var all []int
+	for _, c := range r.Costs {
+		if !slices.Contains(all, c.Bytes) {
+			all = append(all, c.Bytes)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// peer is what another language, or another library, takes for the same work.
+type peer struct {
+	Name  string                    `json:"name"`
+	Steps map[string]measure.Figure `json:"steps"`
+	Grow  string                    `json:"grow"`
+	Crash string                    `json:"crash"`
+}
+
+// A benchmark's name has no room for blanks and slashes.
+var (
+	toLabel   = strings.NewReplacer(" ", "_", "/", "|")
+	fromLabel = strings.NewReplacer("_", " ", "|", "/")
+)
+
+func peersOf(rows []*measure.Row, notes map[string]string) []peer {
+	var peers []peer
+	for _, row := range rows {
+		if row.Name != "Peer" {
+			continue
+		}
+		key := "Peer/by=" + row.Labels["by"]
+		p := peer{fromLabel.Replace(row.Labels["by"]), map[string]measure.Figure{}, notes[key+" grow"], notes[key+" crash"]}
+		for _, s := range steps {
+			if v := row.Values[s.name+"-ns"]; len(v) > 0 {
+				p.Steps[s.name] = measure.Of(v)
+			}
+		}
+		peers = append(peers, p)
+	}
+	return peers
+}
