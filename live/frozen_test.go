@@ -164,8 +164,8 @@ func startBusy(t *testing.T) *busy {
 	b.does("send signals", func() { _ = syscall.Kill(os.Getpid(), syscall.SIGUSR1); time.Sleep(time.Millisecond) })
 
 	for name, client := range map[string]*http.Client{
-		"":                          {Transport: new(http.Transport), Timeout: 20 * time.Second},
-		" by the default transport": {Timeout: 20 * time.Second},
+		"":                          {Transport: new(http.Transport), Timeout: childLimit},
+		" by the default transport": {Timeout: childLimit},
 	} {
 		var served, got atomic.Int64
 		b.server = newServer(t, func(w http.ResponseWriter, r *http.Request) {
@@ -283,7 +283,7 @@ func TestFrozenMeansFrozen(t *testing.T) {
 			}
 		}
 		return true
-	}, 30*time.Second, time.Millisecond)
+	}, childLimit, time.Millisecond)
 	var total, longest, forked atomic.Int64
 	var all sync.WaitGroup
 	for range *atOnce {
@@ -315,7 +315,7 @@ func TestFrozenMeansFrozen(t *testing.T) {
 			}
 		}
 		return true
-	}, time.Minute, time.Millisecond, "the parent goes on")
+	}, childLimit, time.Millisecond, "the parent goes on")
 	t.Logf("%d forks, fork(2) took %v on average, %v at most", *forks, time.Duration(total.Load()/int64(*forks)), time.Duration(longest.Load()))
 }
 
@@ -387,7 +387,7 @@ func insideChild(b *busy, n int) int {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGUSR2)
 		select {
 		case <-c:
-		case <-time.After(20 * time.Second):
+		case <-time.After(childLimit / 2):
 			return fail(13, "no signal")
 		}
 	}

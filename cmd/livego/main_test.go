@@ -299,7 +299,7 @@ func TestLivegoExitsAsGoDoes(t *testing.T) {
 
 // lines are without what a build's times and folders make differ.
 func lines(out string) string {
-	return regexp.MustCompile(`\(?[0-9.]+m?s\)?|/tmp/\S+`).ReplaceAllString(out, "")
+	return regexp.MustCompile(`\(?[0-9.]+m?s\)?|`+regexp.QuoteMeta(os.TempDir())+`/\S+`).ReplaceAllString(out, "")
 }
 
 func TestLivegoHelp(t *testing.T) {

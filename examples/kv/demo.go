@@ -29,6 +29,7 @@ type demo struct {
 	keys, rate, clients int
 	out                 io.Writer
 	idle                time.Duration // how long to look at a server that does not save; 0 means 5 s
+	quick               time.Duration // an answer that shows that the server has caught up; 0 means 100 ms
 }
 
 // Every key belongs to one client, which numbers what it writes: write n goes to its key n*stride modulo the
@@ -59,6 +60,9 @@ type sample struct {
 func (d demo) run(methods []method) error {
 	if d.idle == 0 {
 		d.idle = 5 * time.Second
+	}
+	if d.quick == 0 {
+		d.quick = 100 * time.Millisecond
 	}
 	dir, err := os.MkdirTemp("", "kv-")
 	if err != nil {
@@ -143,7 +147,7 @@ func (d demo) measure(methods []method, addr, file string, clients []*client) er
 	from := time.Now()
 	time.Sleep(d.idle)
 	to := time.Now()
-	if err := quiet(clients); err != nil {
+	if err := d.quiet(clients); err != nil {
 		return err
 	}
 	row("no snapshot", from, to, func(l []time.Duration) {
@@ -163,7 +167,7 @@ func (d demo) measure(methods []method, addr, file string, clients []*client) er
 		if err := json.Unmarshal([]byte(answer), &r); err != nil {
 			return err
 		}
-		if err := quiet(clients); err != nil {
+		if err := d.quiet(clients); err != nil {
 			return err
 		}
 		st, err := os.Stat(file)
@@ -217,7 +221,7 @@ func within(clients []*client, from, to time.Time) []time.Duration {
 }
 
 // quiet waits until all that has been due is answered, and answers are quick again.
-func quiet(clients []*client) error {
+func (d demo) quiet(clients []*client) error {
 	until := time.Now()
 	for deadline := until.Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -227,7 +231,7 @@ func quiet(clients []*client) error {
 		for _, c := range clients {
 			c.mu.Lock()
 			n := len(c.samples)
-			if n == 0 || c.samples[n-1].due.Before(until) || c.samples[n-1].latency > 100*time.Millisecond {
+			if n == 0 || c.samples[n-1].due.Before(until) || c.samples[n-1].latency > d.quick {
 				caught = false
 			}
 			err := c.err

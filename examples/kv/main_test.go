@@ -121,7 +121,7 @@ func TestBGSAVE(t *testing.T) {
 	require.Eventually(t, func() bool {
 		at, err := ask("LASTSAVE\r\n")
 		return err == nil && at != "0"
-	}, time.Minute, time.Millisecond)
+	}, 3*time.Minute, time.Millisecond)
 	assert.NoError(t, newStore().load(s.file))
 	info, err := ask("INFO\r\n")
 	require.NoError(t, err)
@@ -180,7 +180,7 @@ func TestTheDemosCheckFindsWhatIsMissing(t *testing.T) {
 func TestDemo(t *testing.T) {
 	t.Setenv("KV_MAIN", "1")
 	var out bytes.Buffer
-	d := demo{keys: 20_000, rate: 1000, clients: 4, out: &out, idle: 200 * time.Millisecond}
+	d := demo{keys: 20_000, rate: 200, clients: 4, out: &out, idle: 200 * time.Millisecond, quick: time.Minute}
 	m := methods
 	if !live.Patched() {
 		assert.ErrorContains(t, d.run(methods), live.ErrNotPatched.Error())
@@ -193,7 +193,7 @@ func TestDemo(t *testing.T) {
 
 func TestADemoThatCannotSaveFails(t *testing.T) {
 	t.Setenv("KV_MAIN", "1")
-	d := demo{keys: 100, rate: 100, clients: 2, out: io.Discard, idle: 100 * time.Millisecond}
+	d := demo{keys: 100, rate: 100, clients: 2, out: io.Discard, idle: 100 * time.Millisecond, quick: time.Minute}
 	err := d.run([]method{{name: "none", text: "no method"}})
 	assert.ErrorContains(t, err, `no method "none"`)
 }
