@@ -58,7 +58,7 @@ var setUps = map[string]*shm.ForkConfig{
 	"Lean":           {Lean: true},
 	"KillWithParent": {KillWithParent: true},
 	"all": {
-		KillWithParent: true, Lean: true, Nice: 1, CloseFDs: true, KeepFDs: []int{5, 9},
+		KillWithParent: true, ProcessGroup: true, Lean: true, Nice: 1, CloseFDs: true, KeepFDs: []int{5, 9},
 		Limits: []shm.Limit{{Resource: unix.RLIMIT_CORE}, {Resource: unix.RLIMIT_CPU, Rlimit: unix.Rlimit{Cur: 100, Max: 100}}},
 	},
 }

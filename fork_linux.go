@@ -32,6 +32,13 @@ type ForkConfig struct {
 	// spares a child if either side changes its user after the fork (setuid(2)).
 	KillWithParent bool
 
+	// ProcessGroup: the child leads a process group of its own: setpgid(2). What it forks itself is in the group
+	// too. Once the child has ended, however it ended, what is left of the group is killed (SIGKILL), before Wait
+	// returns; Kill, and Call at its deadline, kill the group at once. A descendant that has left the group is
+	// spared: by setsid(2) or setpgid(2). So are the child's descendants where this process dies first. A terminal's
+	// signals, as by Ctrl-C, do not reach the group.
+	ProcessGroup bool
+
 	// Lean: leave the Go heap out of the child (MADV_DONTFORK), so that fork does not cost what the heap
 	// weighs. To touch Go memory is SIGSEGV for the child then: C code that was handed some to keep,
 	// pinned or not, must not use it there. What C code forks itself at that same moment lacks it too.
@@ -80,6 +87,7 @@ const (
 	killWithParent = 1 << iota
 	reportCrash
 	closeFDs
+	processGroup
 )
 
 const maxLimits = 16
@@ -95,6 +103,9 @@ func (cfg *ForkConfig) order() (o forkOrder, keep []int32, err error) {
 	}
 	if cfg.KillWithParent {
 		o.flags |= killWithParent
+	}
+	if cfg.ProcessGroup {
+		o.flags |= processGroup
 	}
 	if cfg.CloseFDs {
 		o.flags |= closeFDs
@@ -134,6 +145,8 @@ type process struct {
 	pidfd    *os.File
 	forkTime time.Duration
 	report   *report // nil if there is none
+
+	group *group // nil unless the child leads one
 
 	live *atomic.Int64 // counts the children of its mapping that are not reaped, or nil
 
@@ -207,6 +220,9 @@ func startChild(mem *memory, child ChildFunc, addr unsafe.Pointer, length int, c
 		order.report.release()
 		return nil, err
 	}
+	if order.flags&processGroup != 0 && p.pidfd != nil {
+		p.group = &group{leader: p.pid}
+	}
 	if mem.live != nil && p.pidfd != nil { // else it is gone already
 		mem.live.Add(1)
 		p.live = mem.live // which does not keep the Mapping reachable
@@ -256,10 +272,14 @@ func newProcess(r *report, fork func() (pid int, held time.Duration, err error))
 	return p, nil
 }
 
-// Call forks a child that runs child(addr, length) on its view of the mapping, as [Mapping.Fork] has it,
-// and waits for it. It returns what Wait does. If the context ends before the child, that is killed and reaped,
-// and the error wraps the context's. Whatever happens, no child is left, but one that this program may not kill as
-// it gave up its privileges meanwhile.
+// Call forks a child that runs child(addr, length) on its view of the mapping, as [Mapping.Fork] has it, and waits
+// for it. It returns what Wait does. If ctx ends first, Call kills and reaps the child and returns an error that wraps
+// ctx.Err().
+//
+// Call leaves no child behind, with two exceptions: a program that dropped the privilege to kill it (setuid(2)), and a
+// child that SIGKILL does not end at once. That is one whose tracer (ptrace(2)) lives on, or one that waits in the
+// kernel, as for a file server that does not answer. Call returns a second after ctx's end then, and the child is
+// reaped when it ends. What the child has forked itself Call does not see: see ForkConfig.ProcessGroup.
 func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) error {
 	if err := ctx.Err(); err != nil {
 		return &Error{"call", m.Len(), err}
@@ -272,13 +292,33 @@ func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) err
 	if ctx.Err() == nil || err != ctx.Err() {
 		return err
 	}
-	if err := p.Kill(); err != nil && err != os.ErrProcessDone {
-		return &Error{"call", m.Len(), fmt.Errorf("%w, and child %d cannot be killed: %w", ctx.Err(), p.pid, err)}
-	}
-	if err := p.Wait(context.Background()); !isKilled(err) {
+	err, ended := p.end(ctx.Err())
+	if ended {
 		return err // it had ended by itself
 	}
-	return &Error{"call", m.Len(), fmt.Errorf("child %d is killed: %w", p.pid, err)}
+	return &Error{"call", m.Len(), err}
+}
+
+// killGrace is how long a child that was sent SIGKILL may take to end. Usually it takes the kernel microseconds, and
+// milliseconds for each GiB of the child's memory.
+const killGrace = time.Second
+
+// end kills the child and waits until it is reaped, but for killGrace at most. Where the child had ended by itself, err
+// is what Wait returns, and ended is true. Else err wraps cause, the reason to kill the child.
+func (p *Process) end(cause error) (err error, ended bool) {
+	if err := p.Kill(); err != nil && err != os.ErrProcessDone {
+		return fmt.Errorf("%w, and child %d cannot be killed: %w", cause, p.pid, err), false
+	}
+	grace, cancel := context.WithTimeout(context.Background(), killGrace)
+	defer cancel()
+	err = p.Wait(grace)
+	switch {
+	case err != nil && err == grace.Err():
+		return fmt.Errorf("child %d was sent SIGKILL, and has not ended within %v: %w", p.pid, killGrace, cause), false
+	case !isKilled(err):
+		return err, true
+	}
+	return fmt.Errorf("child %d is killed: %w", p.pid, cause), false
 }
 
 func openPidfd(pid int) (int, error) {
@@ -302,7 +342,14 @@ func (p *process) wait() {
 	var usage unix.Rusage
 	var err error
 	ended := func(fd uintptr) bool {
-		wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG, &usage)
+		if p.group == nil {
+			wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG, &usage)
+		} else if p.group.killRest(int(fd)) {
+			p.group.mu.Lock()
+			defer p.group.mu.Unlock()
+			wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG, &usage)
+			p.group.reaped = wpid != 0 || err != nil
+		}
 		return wpid != 0 || err != nil
 	}
 	conn, pollErr := p.pidfd.SyscallConn()
@@ -442,5 +489,42 @@ func (p *Process) Signal(sig unix.Signal) error {
 	return os.NewSyscallError("pidfd_send_signal", err)
 }
 
-// Kill sends the child SIGKILL.
-func (p *Process) Kill() error { return p.Signal(unix.SIGKILL) }
+// Kill sends SIGKILL to the child, and with ForkConfig.ProcessGroup to all of its process group.
+func (p *Process) Kill() error {
+	if conn, err := p.pidfd.SyscallConn(); err == nil && p.group != nil {
+		_ = conn.Control(func(fd uintptr) { p.group.kill(int(fd)) })
+	}
+	return p.Signal(unix.SIGKILL) // a child may have left its group
+}
+
+// group is the process group that a child leads. The group's id is the child's process id, which can be another's once
+// the child is reaped. So reaping and killing exclude each other.
+type group struct {
+	leader int
+
+	mu     sync.Mutex
+	reaped bool
+}
+
+const pidfdSignalProcessGroup = 4 // PIDFD_SIGNAL_PROCESS_GROUP of pidfd_send_signal(2), Linux 6.9
+
+// kill kills what is in the group.
+func (g *group) kill(pidfd int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, pidfdSignalProcessGroup)
+	if err == unix.EINVAL && !g.reaped { // before Linux 6.9
+		_ = unix.Kill(-g.leader, unix.SIGKILL)
+	}
+}
+
+// killRest kills what is left of the group if its leader has ended, and says whether it has. What is left may trace
+// the leader (ptrace(2)), which cannot be reaped as long as it does.
+func (g *group) killRest(pidfd int) bool {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(fds, 0); n != 1 || err != nil {
+		return false
+	}
+	g.kill(pidfd)
+	return true
+}

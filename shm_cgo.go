@@ -35,6 +35,7 @@ package shm
 #include "csrc/go_guard.c"
 #include "csrc/shm.c"
 #include "csrc/forker.c"
+#include "csrc/set_up.c"
 #include "csrc/child.c"
 #include "csrc/pool.c"
 */

@@ -6,6 +6,7 @@
 #include "futex.h"
 #include "go_guard.h"
 #include "identity.h"
+#include "set_up.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -176,74 +177,9 @@ static void report_crashes(struct shm_report *report)
 		sigaction(sigs[i], &action, NULL);
 }
 
-/* What the child starts with: the order, and what goes with it. */
-struct start {
-	const struct shm_order *order;
-	const int *keep;
-	size_t keep_count;
-	pid_t parent;
-};
-
-static int close_range_of(unsigned first, unsigned last)
-{
-	return first <= last ? (int)syscall(SYS_close_range, first, last, 0) : 0;
-}
-
-static int close_fds(const int *keep, size_t count)
-{
-	unsigned next = 3;
-	size_t i;
-
-	for (i = 0; i < count; i++) {
-		if (keep[i] < (int)next)
-			continue;
-		if (keep[i] > (int)next && close_range_of(next, (unsigned)keep[i] - 1) == -1)
-			return -1;
-		next = (unsigned)keep[i] + 1;
-	}
-	return close_range_of(next, ~0U);
-}
-
-static int set_limits(const struct shm_limit *limits, int count)
-{
-	int i;
-
-	for (i = 0; i < count; i++) {
-		struct rlimit limit = { (rlim_t)limits[i].cur, (rlim_t)limits[i].max };
-
-		if (setrlimit(limits[i].resource, &limit) == -1)
-			return -1;
-	}
-	return 0;
-}
-
-/* Returns the name of the call that failed, errno set, or NULL. */
-static const char *set_up(const struct start *s)
-{
-	const struct shm_order *o = s->order;
-
-	if (o->flags & SHM_KILL_WITH_PARENT) {
-		if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1)
-			return "prctl";
-		/* The parent died before that took effect. The forker's children are in its own pid namespace, whatever other threads do. */
-		if (getppid() != s->parent)
-			kill(getpid(), SIGKILL);
-	}
-	if (o->flags & SHM_CLOSE_FDS && close_fds(s->keep, s->keep_count) == -1)
-		return "close_range";
-	if (o->nice != 0) {
-		errno = 0;
-		if (nice(o->nice) == -1 && errno != 0)
-			return "nice";
-	}
-	if (set_limits(o->limits, o->limits_count) == -1)
-		return "setrlimit";
-	return NULL;
-}
-
 static void start_order(void *arg)
 {
-	const struct start *s = arg;
+	const struct shm_start *s = arg;
 	const struct shm_order *o = s->order;
 	const char *failed;
 
@@ -251,7 +187,7 @@ static void start_order(void *arg)
 		report_crashes(o->report);
 	if (o->report != NULL)
 		shm_refuse_go(&o->report->called_go);
-	failed = set_up(s);
+	failed = shm_set_up(s);
 	if (failed != NULL) {
 		o->report->err = errno;
 		strncpy(o->report->call, failed, sizeof(o->report->call) - 1);
@@ -292,7 +228,7 @@ static void advise(const struct shm_range *ranges, size_t count, int advice)
 		madvise((void *)ranges[i].addr, ranges[i].length, advice);
 }
 
-static int fork_lean(struct start *start, struct shm_order *o, const struct shm_range *lean, size_t lean_count)
+static int fork_lean(struct shm_start *start, struct shm_order *o, const struct shm_range *lean, size_t lean_count)
 {
 	int err;
 
@@ -303,13 +239,15 @@ static int fork_lean(struct start *start, struct shm_order *o, const struct shm_
 	else
 		err = shm_fork_start(start_order, start, &o->pid, &o->held);
 	advise(lean, lean_count, MADV_DOFORK);
+	if (err == 0 && o->flags & SHM_PROCESS_GROUP)
+		setpgid(o->pid, o->pid); /* the child does so too: whoever is first */
 	return err;
 }
 
 int shm_fork_order(struct shm_order *order, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count)
 {
 	struct shm_order o = *order; /* the caller's may lie in what the child lacks */
-	struct start start = { .order = &o, .keep_count = keep_count, .parent = getpid() };
+	struct shm_start start = { .order = &o, .keep_count = keep_count, .parent = getpid() };
 	int *kept = NULL;
 	int err;
 

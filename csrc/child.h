@@ -11,6 +11,7 @@ enum {
 	SHM_KILL_WITH_PARENT = 1, /* the child is killed when this process ends */
 	SHM_REPORT_CRASH = 2,     /* a fatal signal is recorded in the report */
 	SHM_CLOSE_FDS = 4,        /* descriptors above 2 are closed, but those to keep */
+	SHM_PROCESS_GROUP = 8,    /* the child leads a process group of its own */
 };
 
 enum { SHM_MAX_LIMITS = 16 }; /* as many as there are resources */

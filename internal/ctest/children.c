@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -378,6 +380,45 @@ int child_plugin(void *addr, size_t length)
 }
 
 int load_library(const char *path) { return dlopen(path, RTLD_NOW) == NULL; }
+
+int child_traced(void *addr, size_t length)
+{
+	int *state = addr; /* 1 once traced; then the tracer's process id */
+	pid_t parent = getpid();
+
+	(void)length;
+	switch (fork()) {
+	case -1:
+		return 96;
+	case 0:
+		if (ptrace(PTRACE_SEIZE, parent, NULL, NULL) == -1)
+			__atomic_store_n(state, -errno, __ATOMIC_SEQ_CST);
+		else
+			__atomic_store_n(state, (int)getpid(), __ATOMIC_SEQ_CST);
+		for (;;)
+			pause();
+	}
+	for (;;)
+		pause();
+}
+
+int child_family(void *addr, size_t status)
+{
+	pid_t pid = fork();
+
+	switch (pid) {
+	case -1:
+		return 255;
+	case 0:
+		for (;;)
+			pause();
+	}
+	*(int *)addr = (int)pid;
+	if (status > 255)
+		for (;;)
+			pause();
+	return (int)status;
+}
 
 int child_netns(void *addr, size_t length)
 {

@@ -36,6 +36,8 @@ int child_pid(void *addr, size_t length);     /* stores its process id in the in
 int child_plugin(void *addr, size_t length);  /* loads the library whose path is at addr, and calls its function "fall" */
 int child_leave(void *addr, size_t status);   /* forks one that stays until the int at addr is not 0, and exits with status */
 int child_grief(void *unused, size_t n);      /* forks one that crashes, and sends itself the signal that this died of */
+int child_traced(void *addr, size_t length);  /* forks one that traces it, and writes the tracer's process id, or -errno; stays */
+int child_family(void *addr, size_t status);  /* forks one that stays, writes its process id, and exits with status; stays too if that is more than 255 */
 int child_netns(void *addr, size_t length);   /* writes the name of its network namespace, as a string */
 
 int crash_here(volatile int *p); /* reads it */

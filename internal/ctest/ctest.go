@@ -55,6 +55,8 @@ var (
 	Leave     = shm.ChildFunc(C.child_leave)
 	Grief     = shm.ChildFunc(C.child_grief)
 	Netns     = shm.ChildFunc(C.child_netns)
+	Traced    = shm.ChildFunc(C.child_traced)
+	Family    = shm.ChildFunc(C.child_family)
 )
 
 // MapLoop maps, touches and unmaps length bytes n times, as the library does, in C.

@@ -1,0 +1,18 @@
+/* What a child does before its function runs. */
+#ifndef SHM_SET_UP_H
+#define SHM_SET_UP_H
+
+#include "child.h"
+
+/* What the child starts with: the order, and what goes with it. */
+struct shm_start {
+	const struct shm_order *order;
+	const int *keep;
+	size_t keep_count;
+	pid_t parent;
+};
+
+/* Returns the name of the call that failed, errno set, or NULL. Async-signal-safe. */
+const char *shm_set_up(const struct shm_start *s);
+
+#endif
