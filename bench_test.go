@@ -18,7 +18,8 @@ import (
 	"forkshm.example/shm/internal/ctest"
 )
 
-// Each benchmark measures ours (impl=go) and what it is held against, in the same run. The
+// Each benchmark measures ours (impl=go) and what it is held against, in the same run. What a
+// benchmark runs is built before anything is timed. The
 // technique is the build's default: run both builds to compare them, as make compare does.
 
 func technique() string {
@@ -53,20 +54,23 @@ func BenchmarkMap(b *testing.B) {
 // BenchmarkRawFork forks a child that exits, and reaps it, by the calls as C has them; in C, by
 // the same calls in the same small Go process.
 func BenchmarkRawFork(b *testing.B) {
-	b.Run("impl=go", func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "raw", strconv.Itoa(b.N)) })
-	b.Run("impl=c", func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "c", strconv.Itoa(b.N)) })
+	program := forkWaitInGo(b)
+	b.Run("impl=go", func(b *testing.B) { runForkWait(b, program, "raw", strconv.Itoa(b.N)) })
+	b.Run("impl=c", func(b *testing.B) { runForkWait(b, program, "c", strconv.Itoa(b.N)) })
 }
 
 // BenchmarkForkWait is Mapping.Fork and Process.Wait in a small Go program; in C, fork and waitpid
 // in a small C program.
 func BenchmarkForkWait(b *testing.B) {
-	b.Run("impl=go/"+technique(), func(b *testing.B) { runForkWait(b, forkWaitInGo(b), "mapping", strconv.Itoa(b.N)) })
-	b.Run("impl=c/"+technique(), func(b *testing.B) { runForkWait(b, forkWaitInC(b), strconv.Itoa(b.N)) })
+	inGo, inC := forkWaitInGo(b), forkWaitInC(b)
+	b.Run("impl=go/"+technique(), func(b *testing.B) { runForkWait(b, inGo, "mapping", strconv.Itoa(b.N)) })
+	b.Run("impl=c/"+technique(), func(b *testing.B) { runForkWait(b, inC, strconv.Itoa(b.N)) })
 }
 
 // BenchmarkForkHeap is BenchmarkForkWait in programs with a heap, all of it touched: the Go heap left to
 // the child, and left out of it (Lean); in C, memory of malloc.
 func BenchmarkForkHeap(b *testing.B) {
+	inGo, inC := forkWaitInGo(b), forkWaitInC(b)
 	for _, heap := range []int{0, 64, 1024} {
 		if heap<<20 > most() {
 			continue
@@ -74,11 +78,11 @@ func BenchmarkForkHeap(b *testing.B) {
 		name := fmt.Sprintf("/heap=%dMi", heap)
 		for _, mode := range []string{"mapping", "lean"} {
 			b.Run("impl="+map[string]string{"mapping": "go", "lean": "lean"}[mode]+name, func(b *testing.B) {
-				runForkWait(b, forkWaitInGo(b), mode, strconv.Itoa(b.N), strconv.Itoa(heap))
+				runForkWait(b, inGo, mode, strconv.Itoa(b.N), strconv.Itoa(heap))
 			})
 		}
 		b.Run("impl=c"+name, func(b *testing.B) {
-			runForkWait(b, forkWaitInC(b), strconv.Itoa(b.N), strconv.Itoa(heap))
+			runForkWait(b, inC, strconv.Itoa(b.N), strconv.Itoa(heap))
 		})
 	}
 }
