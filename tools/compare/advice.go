@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"forkshm.example/shm/tools/costs"
 	"forkshm.example/shm/tools/measure"
 )
 
@@ -21,13 +22,13 @@ func listed(names []string) string {
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
-// split splits the techniques by what a row's cell is for them.
+// split splits the costs.Techniques by what a row's cell is for them.
 func (r *report) split(row, sharing, cell string) (with, without []string) {
-	for _, t := range techniques {
+	for _, t := range costs.Techniques {
 		if r.cell(row, t, sharing) == cell {
-			with = append(with, titles[t])
+			with = append(with, costs.Titles[t])
 		} else {
-			without = append(without, titles[t])
+			without = append(without, costs.Titles[t])
 		}
 	}
 	return with, without
@@ -58,12 +59,12 @@ func (r *report) adviseGrowth() string {
 }
 
 func (r *report) adviseFork() string {
-	sizes := r.sizes()
+	sizes := r.Costs.Sizes()
 	if len(sizes) == 0 {
 		return "What a fork costs was not measured."
 	}
 	largest := sizes[len(sizes)-1]
-	private, shared := r.find("fork", "anonymous", "private", largest), r.find("fork", "anonymous", "shared", largest)
+	private, shared := r.Costs.Find("fork", "anonymous", "private", largest), r.Costs.Find("fork", "anonymous", "shared", largest)
 	if private == nil || shared == nil {
 		return "What a fork costs was not measured."
 	}
@@ -77,37 +78,37 @@ func (r *report) adviseFork() string {
 }
 
 func (r *report) adviseMap() string {
-	sizes := r.sizes()
+	sizes := r.Costs.Sizes()
 	if len(sizes) == 0 {
 		return "What a mapping costs was not measured."
 	}
 	var said []string
 	for _, bytes := range []int{sizes[0], sizes[len(sizes)-1]} {
 		cheapest, dearest := "", ""
-		for _, t := range techniques {
-			c := r.find("map", t, "shared", bytes)
+		for _, t := range costs.Techniques {
+			c := r.Costs.Find("map", t, "shared", bytes)
 			if c == nil {
 				continue
 			}
-			if best := r.find("map", cheapest, "shared", bytes); best == nil || c.Ours.Median < best.Ours.Median {
+			if best := r.Costs.Find("map", cheapest, "shared", bytes); best == nil || c.Ours.Median < best.Ours.Median {
 				cheapest = t
 			}
-			if worst := r.find("map", dearest, "shared", bytes); worst == nil || c.Ours.Median > worst.Ours.Median {
+			if worst := r.Costs.Find("map", dearest, "shared", bytes); worst == nil || c.Ours.Median > worst.Ours.Median {
 				dearest = t
 			}
 		}
-		best, worst := r.find("map", cheapest, "shared", bytes), r.find("map", dearest, "shared", bytes)
+		best, worst := r.Costs.Find("map", cheapest, "shared", bytes), r.Costs.Find("map", dearest, "shared", bytes)
 		if best == nil || worst == nil {
 			continue
 		}
-		said = append(said, fmt.Sprintf("%s is the cheapest to map at %s shared (%s; %s takes %s times that)", titles[cheapest],
-			measure.Bytes(bytes), measure.Nanoseconds(best.Ours.Median), titles[dearest], measure.Times(worst.Ours.Median/best.Ours.Median)))
+		said = append(said, fmt.Sprintf("%s is the cheapest to map at %s shared (%s; %s takes %s times that)", costs.Titles[cheapest],
+			measure.Bytes(bytes), measure.Nanoseconds(best.Ours.Median), costs.Titles[dearest], measure.Times(worst.Ours.Median/best.Ours.Median)))
 	}
 	return listed(said) + "."
 }
 
 func (r *report) adviseLibrary() string {
-	sizes := r.sizes()
+	sizes := r.Costs.Sizes()
 	if len(sizes) == 0 {
 		return "The library was not held against C."
 	}
@@ -115,14 +116,14 @@ func (r *report) adviseLibrary() string {
 	total := func(bytes int) float64 {
 		ours, inC := 0.0, 0.0
 		for _, s := range []string{"map", "touch", "unmap"} {
-			if c := r.find(s, "anonymous", "shared", bytes); c != nil {
+			if c := r.Costs.Find(s, "anonymous", "shared", bytes); c != nil {
 				ours += c.Ours.Median
 				inC += c.InC.Median
 			}
 		}
 		return ours / inC
 	}
-	child := r.find("child", "anonymous", "shared", smallest)
+	child := r.Costs.Find("child", "anonymous", "shared", smallest)
 	if child == nil || child.Ratio == nil {
 		return "The library was not held against C."
 	}

@@ -6,15 +6,9 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
-)
 
-var (
-	techniques = []string{"anonymous", "devzero", "memfd"}
-	sharings   = []string{"private", "shared"}
+	"forkshm.example/shm/tools/costs"
 )
-
-// What reports call the techniques.
-var titles = map[string]string{"anonymous": "MAP_ANONYMOUS", "devzero": "/dev/zero", "memfd": "memfd"}
 
 const libraryRow = "library: " // begins a row that C cannot have
 
@@ -35,8 +29,8 @@ func (b *builder) behaviour() ([]behaviour, error) {
 	defer os.Remove(empty)
 	var rows []behaviour
 	index := map[string]int{}
-	for _, sharing := range sharings {
-		for _, technique := range techniques {
+	for _, sharing := range costs.Sharings {
+		for _, technique := range costs.Techniques {
 			kind := technique + " " + sharing
 			b.progress.show("what the memory does: %s", kind)
 			inC, order, err := cells(b.path("behaviour-c"), technique, sharing, empty)
@@ -94,12 +88,12 @@ func cells(program, technique, sharing, empty string) (cells map[string]string, 
 func (r *report) differences() []string {
 	var wrong []string
 	for _, row := range r.Behaviour {
-		for _, sharing := range sharings {
-			for _, technique := range techniques {
+		for _, sharing := range costs.Sharings {
+			for _, technique := range costs.Techniques {
 				kind := technique + " " + sharing
 				if inC, differs := row.InC[kind]; differs {
 					wrong = append(wrong, fmt.Sprintf("%q of %s %s memory is %q in C, %q by the library",
-						row.Name, sharing, titles[technique], inC, row.Cells[kind]))
+						row.Name, sharing, costs.Titles[technique], inC, row.Cells[kind]))
 				}
 			}
 		}
@@ -119,8 +113,8 @@ func (r *report) cell(name, technique, sharing string) string {
 
 // differs says whether the techniques differ in a row of this sharing.
 func (b behaviour) differs(sharing string) bool {
-	first := b.Cells[techniques[0]+" "+sharing]
-	for _, t := range techniques {
+	first := b.Cells[costs.Techniques[0]+" "+sharing]
+	for _, t := range costs.Techniques {
 		if b.Cells[t+" "+sharing] != first {
 			return true
 		}

@@ -9,39 +9,9 @@ import (
 	"strconv"
 	"strings"
 
+	"forkshm.example/shm/tools/costs"
 	"forkshm.example/shm/tools/measure"
 )
-
-// steps are those of a mapping's life, in order, with what a report says of them.
-var steps = []step{
-	{"map", "map"},
-	{"touch", "touch every page"},
-	{"fork", "fork beside it: the parent's pause"},
-	{"child", "fork beside it, until the child is reaped"},
-	{"access", "add up at most 64 KiB"},
-	{"grow", "grow to twice the size"},
-	{"move", "move, twice the size"},
-	{"unmap", "unmap, twice the size"},
-}
-
-type step struct{ name, what string }
-
-// Name and What are for templates.
-func (s step) Name() string { return s.name }
-func (s step) What() string { return s.what }
-
-// cost is what a step takes at a size.
-type cost struct {
-	Step      string          `json:"step"`
-	Technique string          `json:"technique"`
-	Sharing   string          `json:"sharing"`
-	Bytes     int             `json:"bytes"`
-	Ours      measure.Figure  `json:"ours"` // nanoseconds
-	InC       measure.Figure  `json:"inC"`
-	Ratio     *measure.Figure `json:"ratio"` // ours by C's, pair by pair
-	Faults    measure.Figure  `json:"faults"`
-	FaultsInC measure.Figure  `json:"faultsInC"`
-}
 
 // measure runs all programs in turn, round after round, and writes what they
 // say to a file.
@@ -77,10 +47,10 @@ func (b *builder) measure(file string, p plan, m machine) ([]*measure.Row, error
 	return measure.Read(f, file)
 }
 
-// techniques measures each kind of memory at one size, C's and ours in turn.
+// costs.Techniques measures each kind of memory at one size, C's and ours in turn.
 func (b *builder) techniques(f *os.File, s size, results map[string]string) error {
-	for _, sharing := range sharings {
-		for _, technique := range techniques {
+	for _, sharing := range costs.Sharings {
+		for _, technique := range costs.Techniques {
 			name := fmt.Sprintf("Life/impl=%%s/technique=%s/sharing=%s/size=%d", technique, sharing, s.bytes)
 			if err := b.life(f, fmt.Sprintf(name, "c"), []string{b.path("life-c")}, technique, sharing, s, results); err != nil {
 				return err
@@ -127,57 +97,6 @@ func (b *builder) life(f *os.File, name string, command []string, technique, sha
 	return err
 }
 
-// costsOf puts C's and ours side by side.
-func costsOf(rows []*measure.Row) []cost {
-	var costs []cost
-	for _, ours := range rows {
-		if ours.Name != "Life" || ours.Labels["impl"] != "go" {
-			continue
-		}
-		l := ours.Labels
-		inC := measure.Find(rows, "Life", "impl=c", "technique="+l["technique"], "sharing="+l["sharing"], "size="+l["size"])
-		if inC == nil {
-			continue
-		}
-		bytes, _ := strconv.Atoi(l["size"])
-		for _, s := range steps {
-			ns, faults := s.name+"-ns", s.name+"-faults"
-			if len(ours.Values[ns]) == 0 || len(inC.Values[ns]) == 0 {
-				continue
-			}
-			c := cost{s.name, l["technique"], l["sharing"], bytes, measure.Of(ours.Values[ns]), measure.Of(inC.Values[ns]), nil,
-				measure.Of(ours.Values[faults]), measure.Of(inC.Values[faults])}
-			if ratio, ok := measure.Ratio(ours.Values[ns], inC.Values[ns]); ok {
-				c.Ratio = &ratio
-			}
-			costs = append(costs, c)
-		}
-	}
-	return costs
-}
-
-// find returns the cost of a step, or nil.
-func (r *report) find(step, technique, sharing string, bytes int) *cost {
-	for i, c := range r.Costs {
-		if c.Step == step && c.Technique == technique && c.Sharing == sharing && c.Bytes == bytes {
-			return &r.Costs[i]
-		}
-	}
-	return nil
-}
-
-// sizes returns the sizes that were measured, in order.
-func (r *report) sizes() []int {
-	var all []int
-	for _, c := range r.Costs {
-		if !slices.Contains(all, c.Bytes) {
-			all = append(all, c.Bytes)
-		}
-	}
-	slices.Sort(all)
-	return all
-}
-
 // peer is what another language, or another library, takes for the same work.
 type peer struct {
 	Name  string                    `json:"name"`
@@ -200,9 +119,9 @@ func peersOf(rows []*measure.Row, notes map[string]string) []peer {
 		}
 		key := "Peer/by=" + row.Labels["by"]
 		p := peer{fromLabel.Replace(row.Labels["by"]), map[string]measure.Figure{}, notes[key+" grow"], notes[key+" crash"]}
-		for _, s := range steps {
-			if v := row.Values[s.name+"-ns"]; len(v) > 0 {
-				p.Steps[s.name] = measure.Of(v)
+		for _, s := range costs.Steps {
+			if v := row.Values[s.Name+"-ns"]; len(v) > 0 {
+				p.Steps[s.Name] = measure.Of(v)
 			}
 		}
 		peers = append(peers, p)

@@ -1,4 +1,4 @@
-// Compare compares the techniques by which the library maps memory: what their
+// Compare compares the costs.Techniques by which the library maps memory: what their
 // memory does, which system calls they make, and what they cost, beside C and
 // beside what other languages have. It measures all of it on this machine, in
 // one run, with both builds of the library.
@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"forkshm.example/shm/tools/costs"
 	"forkshm.example/shm/tools/measure"
 )
 
@@ -80,7 +81,7 @@ type report struct {
 	Machine   machine        `json:"machine"`
 	Behaviour []behaviour    `json:"behaviour"`
 	Syscalls  []syscalls     `json:"syscalls"`
-	Costs     []cost         `json:"costs"`
+	Costs     costs.All      `json:"costs"`
 	Peers     []peer         `json:"peers"`
 	Skipped   []string       `json:"skipped"`
 	Advice    []string       `json:"advice"`
@@ -114,7 +115,7 @@ func run(out string, p plan) (*report, error) {
 	if r.rows, err = b.measure(filepath.Join(out, "costs.txt"), p, r.Machine); err != nil {
 		return nil, err
 	}
-	r.Costs = costsOf(r.rows)
+	r.Costs = costs.Of(r.rows)
 	r.Peers = peersOf(r.rows, b.notes)
 	r.Skipped = b.skipped
 	r.Advice = r.advise()

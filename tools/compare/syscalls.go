@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"forkshm.example/shm/parity"
+	"forkshm.example/shm/tools/costs"
 )
 
 // syscalls are those of map, touch, fork, wait and unmap, once.
@@ -25,7 +26,7 @@ func (b *builder) syscalls() ([]syscalls, error) {
 	calls := parity.Calls("mmap", "munmap", "mprotect", "madvise", "openat", "memfd_create", "ftruncate", "close",
 		"clone", "clone3", "fork", "vfork", "wait4", "waitid", "pidfd_open", "setpgid")
 	var all []syscalls
-	for _, technique := range techniques {
+	for _, technique := range costs.Techniques {
 		b.progress.show("system calls: %s", technique)
 		t := &tracing{}
 		args := parity.Args(technique, "shared", "4096", "0")

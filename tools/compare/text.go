@@ -5,6 +5,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"forkshm.example/shm/tools/costs"
 	"forkshm.example/shm/tools/measure"
 )
 
@@ -12,22 +13,22 @@ import (
 func (r *report) text() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(&b, "The techniques compared, %s, %s, %d cores, %s, %s. Load %s before, %s after. Took %s.\n",
+	fmt.Fprintf(&b, "The costs.Techniques compared, %s, %s, %d cores, %s, %s. Load %s before, %s after. Took %s.\n",
 		r.Machine.Kernel, r.Machine.CPU, r.Machine.Cores, r.Machine.Go, r.Machine.CC, r.Machine.LoadBefore, r.Machine.LoadAfter, r.Took)
 	fmt.Fprintln(&b, "\nAdvice")
 	for i, a := range r.Advice {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, a)
 	}
-	for _, sharing := range sharings {
-		fmt.Fprintf(&b, "\nWhat %s memory does (* the techniques differ)\n", sharing)
-		fmt.Fprintf(w, "\t\t%s\t%s\t%s\n", titles["anonymous"], titles["devzero"], titles["memfd"])
+	for _, sharing := range costs.Sharings {
+		fmt.Fprintf(&b, "\nWhat %s memory does (* the costs.Techniques differ)\n", sharing)
+		fmt.Fprintf(w, "\t\t%s\t%s\t%s\n", costs.Titles["anonymous"], costs.Titles["devzero"], costs.Titles["memfd"])
 		for _, row := range r.Behaviour {
 			mark := ""
 			if row.differs(sharing) {
 				mark = "*"
 			}
 			fmt.Fprintf(w, "%s\t%s", mark, row.Name)
-			for _, t := range techniques {
+			for _, t := range costs.Techniques {
 				fmt.Fprintf(w, "\t%s", row.Cells[t+" "+sharing])
 			}
 			fmt.Fprintln(w)
@@ -35,7 +36,7 @@ func (r *report) text() string {
 		_ = w.Flush()
 	}
 	for _, s := range r.Syscalls {
-		fmt.Fprintf(&b, "\nSystem calls to map %s shared, touch, fork, wait and unmap, in C\n", titles[s.Technique])
+		fmt.Fprintf(&b, "\nSystem calls to map %s shared, touch, fork, wait and unmap, in C\n", costs.Titles[s.Technique])
 		for _, line := range s.InC {
 			fmt.Fprintf(&b, "  %s\n", line)
 		}
@@ -53,14 +54,14 @@ func (r *report) text() string {
 }
 
 func (r *report) costTables(b *strings.Builder, w *tabwriter.Writer) {
-	for _, bytes := range r.sizes() {
+	for _, bytes := range r.Costs.Sizes() {
 		fmt.Fprintf(b, "\nCosts at %s: ours; times C, with the interval of that ratio; page faults, ours and C's\n", measure.Bytes(bytes))
-		fmt.Fprintf(w, "\t\t%s\t\t%s\t\t%s\t\n", titles["anonymous"], titles["devzero"], titles["memfd"])
-		for _, sharing := range sharings {
-			for _, s := range steps {
-				fmt.Fprintf(w, "%s\t%s", sharing, s.what)
-				for _, t := range techniques {
-					fmt.Fprintf(w, "\t%s", r.costCell(r.find(s.name, t, sharing, bytes)))
+		fmt.Fprintf(w, "\t\t%s\t\t%s\t\t%s\t\n", costs.Titles["anonymous"], costs.Titles["devzero"], costs.Titles["memfd"])
+		for _, sharing := range costs.Sharings {
+			for _, s := range costs.Steps {
+				fmt.Fprintf(w, "%s\t%s", sharing, s.What)
+				for _, t := range costs.Techniques {
+					fmt.Fprintf(w, "\t%s", r.costCell(r.Costs.Find(s.Name, t, sharing, bytes)))
 				}
 				fmt.Fprintln(w)
 			}
@@ -70,7 +71,7 @@ func (r *report) costTables(b *strings.Builder, w *tabwriter.Writer) {
 }
 
 // costCell returns two columns.
-func (r *report) costCell(c *cost) string {
+func (r *report) costCell(c *costs.Cost) string {
 	if c == nil {
 		return "-\t"
 	}

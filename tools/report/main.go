@@ -1,0 +1,274 @@
+// Report writes docs/MEASUREMENTS.md, its pictures, and the figures of the
+// README from the measurements that are committed in docs/measurements:
+//
+//	bench.txt  make bench
+//	live.txt   make live-bench
+//	costs.txt, data.json  make compare FULL=1
+//
+// With -check it writes nothing, and fails if a file is not what it would write.
+// So a figure and what it was measured by cannot part.
+//
+//	go -C tools run ./report [-check]
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/template"
+
+	"forkshm.example/shm/tools/costs"
+	"forkshm.example/shm/tools/measure"
+)
+
+func main() {
+	check := flag.Bool("check", false, "write nothing, and fail if a file is not up to date")
+	root := flag.String("root", "..", "the project's folder")
+	flag.Parse()
+	files, err := generate(*root)
+	for _, name := range sortedNames(files) {
+		path := filepath.Join(*root, name)
+		switch old, readErr := os.ReadFile(path); {
+		case err != nil || readErr == nil && bytes.Equal(old, files[name]):
+		case *check:
+			err = fmt.Errorf("%s is not what its measurements say: run make report", name)
+		default:
+			err = os.WriteFile(path, files[name], 0o644)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "report:", err)
+		os.Exit(1)
+	}
+}
+
+func sortedNames(files map[string][]byte) []string {
+	var names []string
+	for name := range files {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// row is a line of a table: what is measured, and what it is held against.
+type row struct {
+	What   string
+	bench  string
+	ours   string // labels, separated by spaces
+	theirs string
+	unit   string
+	Beside string // what theirs is
+}
+
+// The tables, by the file that they are made from.
+var tables = map[string][]row{
+	"core": {
+		{"`Map`, touch, `Close` of 4 KiB, private", "Map", "impl=go sharing=private", "impl=c sharing=private", "ns/op", "the same calls in C"},
+		{"the same, shared", "Map", "impl=go sharing=shared", "impl=c sharing=shared", "ns/op", "the same calls in C"},
+		{"raw `Fork` and `Waitpid`", "RawFork", "impl=go", "impl=c", "ns/op", "the same calls in C, behind one cgo call"},
+		{"`Mapping.Fork` and `Wait` in a small Go program", "ForkWait", "impl=go", "impl=c", "ns/op", "fork and waitpid in a small C program"},
+		{"access through `Slice`, 64 KiB", "Access", "impl=go by=slice", "impl=heap by=slice", "ns/op", "a Go slice"},
+	},
+	"memory": {
+		{"private memory from 1 MiB to 1 GiB by doubling, all touched", "Grow", "impl=go", "impl=c", "ns/op", "C's realloc"},
+		{"the same", "Grow", "impl=go", "impl=append", "ns/op", "Go's append"},
+		{"`Resize` of a touched GiB that must move", "Move", "impl=go", "impl=c", "ns/op", "memcpy of a GiB"},
+		{"`MoveTo` of a touched GiB", "MoveTo", "impl=go", "impl=c", "ns/op", "memcpy of a GiB"},
+		{"shared memory from 1 MiB to 1 GiB by doubling, all touched", "GrowShared", "impl=go", "impl=copy", "ns/op", "a new mapping and a copy each time"},
+		{"fork's pause beside a touched private GiB, `HugeTransparent`", "ForkPause", "huge=transparent", "huge=none", "fork-ns/op", "pages of the usual size"},
+	},
+	"children": {
+		{"`Fork` and `Wait` beside 1 GiB of Go heap", "ForkHeap", "impl=go heap=1024Mi", "impl=c heap=1024Mi", "ns/op", "C with as much from malloc"},
+		{"the same, `Lean`", "ForkHeap", "impl=lean heap=1024Mi", "impl=lean heap=0Mi", "ns/op", "`Lean` without a heap"},
+		{"a call to a `Pool`'s child", "Call", "impl=pool", "impl=pingpong", "ns/op", "a futex passed there and back in C"},
+		{"the same", "Call", "impl=pool", "impl=exec", "ns/op", "os/exec of true"},
+		{"`Call`, `Lean`", "Call", "impl=lean", "impl=exec", "ns/op", "os/exec of true"},
+	},
+	"buffer": {
+		{"appending 64 MiB, 32 KiB at a time", "Buffer", "impl=shm size=64Mi", "impl=bytes.Buffer size=64Mi", "ns/op", "bytes.Buffer"},
+		{"appending 1 GiB", "Buffer", "impl=shm size=1024Mi", "impl=bytes.Buffer size=1024Mi", "ns/op", "bytes.Buffer"},
+		{"appending 1 GiB", "Buffer", "impl=shm size=1024Mi", "impl=append size=1024Mi", "ns/op", "append"},
+	},
+	"live": {
+		{"pause of `live.Go`, a small heap", "Fork", "impl=live heap=0Mi", "impl=c heap=0Mi", "pause-ns/op", "C's fork"},
+		{"pause of `live.Go`, 64 MiB of heap", "Fork", "impl=live heap=64Mi", "impl=c heap=64Mi", "pause-ns/op", "C's fork, as much from malloc"},
+		{"pause of `live.Go`, 1 GiB of heap", "Fork", "impl=live heap=1024Mi", "impl=c heap=1024Mi", "pause-ns/op", "C's fork, as much from malloc"},
+		{"the same after `CollapseHeap`", "Fork", "impl=live,huge heap=1024Mi", "impl=c heap=1024Mi", "pause-ns/op", "C's fork, as much from malloc"},
+		{"pause of `live.Go`, 1 GiB of heap", "Fork", "impl=live heap=1024Mi", "impl=python heap=1024Mi", "pause-ns/op", "Python's os.fork"},
+		{"to the child's first goroutine, a small heap", "Fork", "impl=live heap=0Mi", "impl=exec heap=0Mi", "first-ns/op", "os/exec of the same program"},
+	},
+}
+
+// The tables of the README, as indices into tables.
+var readmeRows = []struct {
+	table string
+	row   int
+}{{"core", 4}, {"memory", 2}, {"children", 1}, {"live", 3}}
+
+// line is a row with its figures.
+type line struct {
+	row
+	Ours, Theirs, Ratio string
+}
+
+// figures returns the lines of a table that the measurements have.
+func figures(rows []*measure.Row, table []row) []line {
+	var lines []line
+	for _, r := range table {
+		ours := measure.Find(rows, r.bench, strings.Fields(r.ours)...)
+		theirs := measure.Find(rows, r.bench, strings.Fields(r.theirs)...)
+		if ours == nil || theirs == nil || len(ours.Values[r.unit]) == 0 || len(theirs.Values[r.unit]) == 0 {
+			continue
+		}
+		ratio, ok := measure.Ratio(ours.Values[r.unit], theirs.Values[r.unit])
+		if !ok {
+			continue
+		}
+		lines = append(lines, line{r, measure.Nanoseconds(measure.Of(ours.Values[r.unit]).Median),
+			measure.Nanoseconds(measure.Of(theirs.Values[r.unit]).Median),
+			fmt.Sprintf("%s (%s to %s)", measure.Times(ratio.Median), measure.Times(ratio.Low), measure.Times(ratio.High))})
+	}
+	return lines
+}
+
+//go:embed measurements.md.tmpl
+var text string
+
+const folder = "docs/measurements"
+
+// generate returns the files that the measurements make.
+func generate(root string) (map[string][]byte, error) {
+	read := func(name string) ([]*measure.Row, error) {
+		b, err := os.ReadFile(filepath.Join(root, folder, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+		return measure.Read(bytes.NewReader(b), name)
+	}
+	bench, err := read("bench.txt")
+	if err != nil {
+		return nil, err
+	}
+	live, err := read("live.txt")
+	if err != nil {
+		return nil, err
+	}
+	costRows, err := read("costs.txt")
+	if err != nil {
+		return nil, err
+	}
+	all := costs.Of(costRows)
+	data, err := readData(filepath.Join(root, folder, "data.json"))
+	if err != nil {
+		return nil, err
+	}
+	lines := map[string][]line{}
+	for name, table := range tables {
+		rows := bench
+		if name == "live" {
+			rows = live
+		}
+		lines[name] = figures(rows, table)
+	}
+	files := map[string][]byte{}
+	if err := document(files, lines, all, data); err != nil {
+		return nil, err
+	}
+	return files, readme(files, root, lines)
+}
+
+// data is what data.json tells of a comparison, beside its costs.
+type data struct {
+	Date    string
+	Machine struct{ CPU, Kernel, Go, CC, LoadBefore, LoadAfter string }
+	Advice  []string
+	Peers   []struct {
+		Name, Grow, Crash string
+		Steps             map[string]measure.Figure
+	}
+}
+
+func readData(path string) (*data, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return new(data), nil
+	} else if err != nil {
+		return nil, err
+	}
+	d := new(data)
+	return d, json.Unmarshal(b, d)
+}
+
+// document makes MEASUREMENTS.md and its pictures.
+func document(files map[string][]byte, lines map[string][]line, all costs.All, d *data) error {
+	var pictures []string
+	for i, svg := range all.Curves() {
+		name := "cost-" + costs.Steps[i].Name + ".svg"
+		files[filepath.Join(folder, name)] = []byte(svg + "\n")
+		pictures = append(pictures, "measurements/"+name)
+	}
+	t, err := template.New("").Funcs(template.FuncMap{
+		"ns":    measure.Nanoseconds,
+		"bytes": measure.Bytes,
+		"title": func(t string) string { return costs.Titles[t] },
+		"ratio": func(c *costs.Cost) string {
+			if c == nil || c.Ratio == nil {
+				return ""
+			}
+			return fmt.Sprintf("%s, %s (%s to %s)", measure.Nanoseconds(c.Ours.Median), measure.Times(c.Ratio.Median), measure.Times(c.Ratio.Low), measure.Times(c.Ratio.High))
+		},
+		"cost": all.Find,
+	}).Parse(text)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	err = t.Execute(&b, map[string]any{"Lines": lines, "Data": d, "Pictures": pictures, "Sizes": all.Sizes(),
+		"Steps": costs.Steps, "Sharings": costs.Sharings, "Techniques": costs.Techniques,
+		"PeerSteps": []string{"map", "touch", "fork", "child", "grow", "unmap"}})
+	files["docs/MEASUREMENTS.md"] = b.Bytes()
+	return err
+}
+
+const (
+	begin = "<!-- measured: made by make report -->\n"
+	end   = "<!-- end -->\n"
+)
+
+// readme puts the README's figures between its marks, if it has them.
+func readme(files map[string][]byte, root string, lines map[string][]line) error {
+	old, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		return err
+	}
+	before, rest, found := bytes.Cut(old, []byte(begin))
+	_, after, ended := bytes.Cut(rest, []byte(end))
+	if !found || !ended {
+		return nil
+	}
+	b := bytes.NewBuffer(slices.Clone(before))
+	b.WriteString(begin + "| what | ours | held against | ratio |\n|---|---|---|---|\n")
+	for _, r := range readmeRows {
+		want := tables[r.table][r.row]
+		for _, l := range lines[r.table] {
+			if l.row == want {
+				fmt.Fprintf(b, "| %s | %s | %s, %s | %s |\n", l.What, l.Ours, l.Theirs, l.Beside, l.Ratio)
+			}
+		}
+	}
+	b.WriteString(end)
+	b.Write(after)
+	files["README.md"] = b.Bytes()
+	return nil
+}
