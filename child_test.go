@@ -238,8 +238,8 @@ func TestLeanChildLacksTheGoHeapAlone(t *testing.T) {
 	heap := new([1 << 20]byte)
 	where := must(shm.At[uintptr](m, 0))
 	*where = uintptr(unsafe.Pointer(heap))
-	assert.True(t, must(shm.GoHeap(*where)))
-	assert.False(t, must(shm.GoHeap(uintptr(m.Addr()))))
+	assert.True(t, shm.GoHeap(*where))
+	assert.False(t, shm.GoHeap(uintptr(m.Addr())))
 	assert.NoError(t, wait(t, forkedWith(t, m, ctest.TouchGo, nil)))
 	var exit *shm.ExitError
 	require.ErrorAs(t, wait(t, forkedWith(t, m, ctest.TouchGo, &shm.ForkConfig{Lean: true})), &exit)

@@ -19,14 +19,13 @@ func ReportsInUse() int {
 }
 
 // GoHeap says whether an address is in what Lean leaves out.
-func GoHeap(addr uintptr) (bool, error) {
-	ranges, err := goHeap()
-	for _, r := range ranges {
+func GoHeap(addr uintptr) bool {
+	for _, r := range goHeap() {
 		if r.addr <= addr && addr < r.addr+r.length {
-			return true, err
+			return true
 		}
 	}
-	return false, err
+	return false
 }
 
 // MoveBack moves a plain mapping to where it was.

@@ -203,10 +203,7 @@ func startChild(mem *memory, child ChildFunc, addr unsafe.Pointer, length int, c
 	}
 	var lean []memoryRange
 	if cfg != nil && cfg.Lean {
-		if lean, err = goHeap(); err != nil {
-			order.report.release()
-			return nil, fmt.Errorf("where the Go heap is: %w", err)
-		}
+		lean = goHeap()
 	}
 	// The lock keeps the pipe by which os/exec learns of its child's exec out of ours, as far as
 	// it goes: os/exec lets go of it shortly before it closes its own writing end.

@@ -23,11 +23,7 @@ func CollapseHeap() (huge int, err error) {
 	if hook.GoHeap == nil {
 		return 0, errNoCgo
 	}
-	ranges, err := hook.GoHeap()
-	if err != nil {
-		return 0, fmt.Errorf("live: where the Go heap is: %w", err)
-	}
-	for _, r := range ranges {
+	for _, r := range hook.GoHeap() {
 		// One at a time: an address of the heap at which there is no memory ends a call.
 		for addr := r[0]; addr < r[1]; addr += hugePage {
 			switch err := collapse(addr); err {

@@ -20,5 +20,5 @@ var Forked = func() {}
 // Locks are those of package shm that are the whole program's.
 var Locks []*sync.Mutex
 
-// GoHeap returns where the Go heap is, in addresses from each first one up to the second.
-var GoHeap func() ([][2]uintptr, error)
+// GoHeap returns where the Go heap is, in addresses from each first one up to the second. It is nil without cgo.
+var GoHeap func() [][2]uintptr
