@@ -1,12 +1,10 @@
 package shm
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"math"
 	"os"
-	"runtime"
 	"unsafe"
 )
 
@@ -34,8 +32,8 @@ func (*noCopy) Lock()   {}
 func (*noCopy) Unlock() {}
 
 const (
-	bufferFirst = 64 << 10 // the least that is mapped; pages are had when they are written
-	bufferRead  = 1 << 20  // the most that ReadFrom asks for at once: a reader may write all of it and return little
+	bufferFirst = 64 << 10  // the least that is mapped; pages are had when they are written
+	pieceSize   = 128 << 10 // the most that another's Read or Write gets at once
 )
 
 // Bytes returns what was written. The slice is valid until the next call that writes, reads into,
@@ -96,8 +94,9 @@ func (b *Buffer) resize(length int) (err error) {
 
 // Write appends p, which may be a part of the buffer itself. On an error, the n bytes that it
 // returns were appended.
-func (b *Buffer) Write(p []byte) (n int, err error) {
-	const op = "write"
+func (b *Buffer) Write(p []byte) (n int, err error) { return b.write("write", p) }
+
+func (b *Buffer) write(op string, p []byte) (n int, err error) {
 	if b.closed {
 		return 0, &Error{op, len(p), ErrClosed}
 	}
@@ -129,64 +128,97 @@ func (b *Buffer) WriteByte(c byte) error {
 	return err
 }
 
-// ReadFrom appends what r has, until io.EOF: r reads right into the buffer's memory. If r faults
-// there, what it had read by then is not appended.
-//
-// While r runs, a fault in other memory, which would end the program, is a panic instead. See
-// [runtime/debug.SetPanicOnFault].
+// ReadFrom appends what r has, until io.EOF. r reads into other memory, at most
+// 128 KiB at once, which is then appended: r meets no memory that fails.
 func (b *Buffer) ReadFrom(r io.Reader) (n int64, err error) {
 	const op = "read into"
+	if b.closed {
+		return 0, &Error{op, 0, ErrClosed}
+	}
+	piece := make([]byte, pieceSize/32)
 	for {
-		if err := b.Grow(bytes.MinRead); err != nil {
+		got, readErr := readPiece(r, piece)
+		wrote, err := b.write(op, piece[:got])
+		n += int64(wrote)
+		switch {
+		case err != nil:
 			return n, err
+		case readErr == io.EOF:
+			return n, nil
+		case readErr != nil:
+			return n, b.errorOf(op, len(piece), readErr)
 		}
-		most := min(b.Cap(), b.length+bufferRead)
-		room := b.memory()[b.length:most:most]
-		got, err := callMapped(room, r.Read)
-		if got < 0 || got > len(room) || got > b.Cap()-b.length {
-			return n, &Error{op, len(room), fmt.Errorf("the reader returned a count of %d", got)}
-		}
-		b.length += got
-		n += int64(got)
-		switch err := err.(type) {
-		case nil:
-		case *FaultError:
-			return n, &Error{op, len(room), err}
-		default:
-			if err == io.EOF {
-				return n, nil
-			}
-			return n, err
+		if got == len(piece) && got < pieceSize {
+			piece = make([]byte, pieceSize)
 		}
 	}
 }
 
-// WriteTo writes all that the buffer holds to w, by one call. The buffer keeps it. If w faults
-// on the buffer's memory, what it had written by then is not known, and n is 0. Of a fault
-// elsewhere, ReadFrom's rule holds.
+// WriteTo writes all that the buffer holds to w, in pieces of at most 128 KiB.
+// The buffer keeps it. Each piece is copied first, and w gets the copy: w meets
+// no memory that fails. If the buffer's memory fails, all bytes before that
+// were written.
 func (b *Buffer) WriteTo(w io.Writer) (n int64, err error) {
 	const op = "write out"
-	switch {
-	case b.closed:
+	length := int64(b.length)
+	if b.closed {
 		return 0, &Error{op, 0, ErrClosed}
-	case b.length == 0:
+	}
+	piece := make([]byte, min(length, pieceSize))
+	for n < min(length, int64(b.length)) { // w may have changed the buffer
+		got, readErr := copyMapped(piece[:min(int64(len(piece)), length-n)], b.Bytes()[n:])
+		wrote, err := writePiece(w, piece[:got])
+		n += int64(wrote)
+		if err != nil {
+			return n, b.errorOf(op, int(length), err)
+		}
+		if readErr != nil {
+			return n, &Error{op, int(length), readErr}
+		}
+	}
+	return n, nil
+}
+
+// errorOf returns what the error of another's Read or Write is reported as.
+func (b *Buffer) errorOf(op string, length int, err error) error {
+	if _, ok := err.(*countError); ok {
+		return &Error{op, length, err}
+	}
+	return err
+}
+
+// countError is for a Read or Write that breaks the rules of [io.Reader] and [io.Writer].
+type countError struct {
+	who   string
+	count int
+}
+
+func (e *countError) Error() string {
+	return fmt.Sprintf("the %s returned a count of %d", e.who, e.count)
+}
+
+// readPiece calls another's Read, and looks at what it returns.
+func readPiece(r io.Reader, p []byte) (n int, err error) {
+	n, err = r.Read(p)
+	if n < 0 || n > len(p) {
+		return 0, &countError{"reader", n}
+	}
+	return n, err
+}
+
+// writePiece calls another's Write, if there is anything to write, and looks at what it returns.
+func writePiece(w io.Writer, p []byte) (n int, err error) {
+	if len(p) == 0 {
 		return 0, nil
 	}
-	p := b.Bytes()
-	wrote, err := callMapped(p, w.Write)
-	runtime.KeepAlive(b)
-	if wrote < 0 || wrote > len(p) {
-		return 0, &Error{op, len(p), fmt.Errorf("the writer returned a count of %d", wrote)}
+	n, err = w.Write(p)
+	switch {
+	case n < 0 || n > len(p):
+		return 0, &countError{"writer", n}
+	case err == nil && n < len(p):
+		return n, io.ErrShortWrite
 	}
-	switch f := err.(type) {
-	case nil:
-		if wrote < len(p) {
-			err = io.ErrShortWrite
-		}
-	case *FaultError:
-		err = &Error{op, len(p), f}
-	}
-	return int64(wrote), err
+	return n, err
 }
 
 // Truncate drops all but the first n bytes. The memory behind them is kept for what is written

@@ -263,66 +263,70 @@ func (m *Mapping) Huge() HugePages {
 	return m.mem.huge
 }
 
-// WriteTo writes all of the mapping to w by one call, straight from its memory: a file or a socket gets it
-// without a copy on the Go heap. Until it returns, Resize, MoveTo and Close wait. If w faults on the
-// mapping's memory that is a [FaultError]: what it had written by then is not known, and n is 0. While w
-// runs, a fault in other memory, which would end the program, is a panic instead. See
-// [runtime/debug.SetPanicOnFault].
-func (m *Mapping) WriteTo(w io.Writer) (int64, error) {
+// WriteTo writes all of the mapping to w, in pieces of at most 128 KiB. Each piece is copied first, and w gets the
+// copy: no lock is held while w runs, and w meets no memory that fails. So w may use the mapping, and so may other
+// goroutines. If Resize shrinks the mapping meanwhile, the rest is not written. If Close or MoveTo closes it, the error
+// is ErrClosed. Memory that fails is a [FaultError]: all bytes before it were written.
+func (m *Mapping) WriteTo(w io.Writer) (n int64, err error) {
 	const op = "write out"
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.mem == nil {
-		return 0, &Error{op, 0, ErrClosed}
+	length := int64(m.Len())
+	piece := make([]byte, min(length, pieceSize))
+	for {
+		got, readErr := m.readAt(op, piece[:min(int64(len(piece)), length-n)], n)
+		wrote, err := writePiece(w, piece[:got])
+		n += int64(wrote)
+		switch {
+		case err != nil:
+			return n, &Error{op, int(length), err}
+		case readErr == io.EOF || readErr == nil && n == length:
+			return n, nil
+		case readErr != nil:
+			return n, readErr
+		}
 	}
-	p := unsafe.Slice((*byte)(m.mem.addr), m.mem.length)
-	n, err := callMapped(p, w.Write)
-	if n < 0 || n > len(p) {
-		n, err = 0, fmt.Errorf("the writer returned a count of %d", n)
-	}
-	if err == nil && n < len(p) {
-		err = io.ErrShortWrite
-	}
-	if err != nil {
-		return int64(n), &Error{op, len(p), err}
-	}
-	return int64(n), nil
 }
 
-// ReadFrom reads from r until its end, straight into the mapping from its first byte on. Bytes
-// beyond what r had stay as they are. If r has more than the mapping can hold the error is ErrRange,
-// the mapping is full, and one byte of r is lost. Until it returns, Resize, MoveTo and Close wait. Of
-// faults WriteTo's rule holds; what r had read before the call that faulted is counted.
-func (m *Mapping) ReadFrom(r io.Reader) (int64, error) {
+// ReadFrom reads from r until its end, into the mapping from its first byte on. Bytes beyond what r had stay as they
+// are. r reads into other memory, at most 128 KiB at once, which is then copied: no lock is held while r runs, and r
+// meets no memory that fails. So r may use the mapping, and so may other goroutines.
+//
+// If r has more than the mapping can hold the error is ErrRange, the mapping is full, and one byte of r is lost, or
+// what was read at once if Resize shrinks the mapping meanwhile. If Close or MoveTo closes the mapping meanwhile, the
+// error is ErrClosed. Memory that fails is a [FaultError]: the first n bytes were read.
+func (m *Mapping) ReadFrom(r io.Reader) (n int64, err error) {
 	const op = "read in"
+	length, err := m.openLen(op)
+	if err != nil {
+		return 0, err
+	}
+	piece := make([]byte, min(length, pieceSize))
+	for {
+		room := piece[:max(min(int64(len(piece)), int64(length)-n), 1)] // once it is full, there may be more
+		got, readErr := readPiece(r, room)
+		if n == int64(length) && got > 0 {
+			return n, &Error{op, length, fmt.Errorf("the source has more: %w", ErrRange)}
+		}
+		wrote, err := m.writeAt(op, room[:got], n)
+		n += int64(wrote)
+		switch {
+		case err != nil:
+			return n, err
+		case readErr == io.EOF:
+			return n, nil
+		case readErr != nil:
+			return n, &Error{op, length, readErr}
+		}
+	}
+}
+
+// openLen returns the length of a mapping that must not be closed.
+func (m *Mapping) openLen(op string) (int, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.mem == nil {
 		return 0, &Error{op, 0, ErrClosed}
 	}
-	p := unsafe.Slice((*byte)(m.mem.addr), m.mem.length)
-	for n := 0; ; {
-		room := p[n:]
-		read := func() (int, error) { return callMapped(room, r.Read) }
-		if len(room) == 0 { // there may be more
-			room = make([]byte, 1)
-			read = func() (int, error) { return r.Read(room) }
-		}
-		got, err := read()
-		if got < 0 || got > len(room) {
-			return int64(n), &Error{op, len(p), fmt.Errorf("the reader returned a count of %d", got)}
-		}
-		if n == len(p) && got > 0 {
-			return int64(n), &Error{op, len(p), fmt.Errorf("the source has more: %w", ErrRange)}
-		}
-		n += got
-		if err == io.EOF {
-			return int64(n), nil
-		}
-		if err != nil {
-			return int64(n), &Error{op, len(p), err}
-		}
-	}
+	return m.mem.length, nil
 }
 
 // Stats is what a mapping takes of the machine, in bytes, as this process sees it. See proc(5), smaps.

@@ -106,7 +106,7 @@ func ExampleBuffer() {
 	var b shm.Buffer // ready to use
 	defer b.Close()
 
-	if _, err := b.ReadFrom(strings.NewReader("read right into it, ")); err != nil {
+	if _, err := b.ReadFrom(strings.NewReader("read from anywhere, ")); err != nil {
 		log.Fatal(err)
 	}
 	for b.Len() < 100<<20 { // no byte is copied again, nothing is left to collect
@@ -115,7 +115,7 @@ func ExampleBuffer() {
 		}
 	}
 	fmt.Printf("%s\n", b.Bytes()[:42]) // valid until the next write
-	// Output: read right into it, grown by moving pages,
+	// Output: read from anywhere, grown by moving pages,
 }
 
 func ExampleFaultError() {

@@ -31,14 +31,20 @@ type fault interface {
 }
 
 // copyMapped is copy, and a *FaultError if memory on either side fails. Then the first n bytes are
-// as they should be, and of those behind them some may have been written.
+// as they should be, and of those behind them some may have been written. If the sides overlap, n is 0
+// then, and nothing is certain.
 func copyMapped(dst, src []byte) (n int, err error) {
+	total := min(len(dst), len(src))
+	dst, src = dst[:total], src[:total]
+	if ahead := addrOf(dst) - addrOf(src); ahead != 0 && ahead < uintptr(total) {
+		return copyBackward(dst, src)
+	}
 	n, err = tryCopy(dst, src)
-	if err == nil || overlap(dst, src) { // half a copy may have changed its own source: of that, nothing is certain
+	if err == nil || overlap(dst, src) { // half a copy may have changed its own source
 		return n, err
 	}
-	// In which order copy goes is its own affair. What can be copied is found out page by page.
-	for total := min(len(dst), len(src)); n < total; {
+	// The order in which copy copies is not defined. So what can be copied is found out page by page.
+	for n < total {
 		size := min(total-n, toPageEnd(dst[n:]), toPageEnd(src[n:]))
 		if _, err := tryCopy(dst[n:n+size], src[n:]); err != nil {
 			return n, err
@@ -48,6 +54,27 @@ func copyMapped(dst, src []byte) (n int, err error) {
 	return n, nil
 }
 
+// copyBackward copies to a place that begins within the source. It goes from the last bytes to the first, so that
+// none is overwritten before it is copied, and each piece goes by way of other memory. The built-in copy would set
+// the processor's direction flag for that (on amd64 without AVX, and on 386). A fault would leave the flag set, and
+// what the runtime copies and clears later would go the wrong way.
+func copyBackward(dst, src []byte) (n int, err error) {
+	var aside [4096]byte
+	for end := len(dst); end > 0; {
+		start := max(end-len(aside), 0)
+		size, err := tryCopy(aside[:], src[start:end])
+		if err != nil {
+			return 0, err
+		}
+		if _, err := tryCopy(dst[start:end], aside[:size]); err != nil {
+			return 0, err
+		}
+		end = start
+	}
+	return len(dst), nil
+}
+
+// tryCopy is copy, of what does not overlap or has dst below src, and a *FaultError if memory fails.
 func tryCopy(dst, src []byte) (n int, err error) {
 	before, done := debug.SetPanicOnFault(true), false // of this goroutine alone
 	defer func() {
@@ -65,36 +92,6 @@ func tryCopy(dst, src []byte) (n int, err error) {
 	n = copy(dst, src)
 	done = true
 	return n, nil
-}
-
-// callMapped calls another's code with memory that may fault. Only a fault in that memory becomes
-// an error: call's panics and runtime.Goexit go their way. Of a fault elsewhere, which would have
-// been the end of the program, it makes a panic.
-func callMapped(p []byte, call func(p []byte) (int, error)) (int, error) {
-	n, err, returned := tryCall(p, call)
-	if !returned { // from panic(nil) of a program under GODEBUG=panicnil=1: recover stops it, and tells nobody
-		var none any
-		panic(none)
-	}
-	return n, err
-}
-
-func tryCall(p []byte, call func(p []byte) (int, error)) (n int, err error, returned bool) {
-	before := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(before)
-		if returned {
-			return
-		}
-		e := recover()
-		if f, ok := e.(fault); ok && f.Addr()-addrOf(p) < uintptr(len(p)) {
-			n, err, returned = 0, &FaultError{f.Addr()}, true
-		} else if e != nil {
-			panic(e)
-		}
-	}()
-	n, err = call(p)
-	return n, err, true
 }
 
 func addrOf(p []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(p))) }

@@ -284,3 +284,68 @@ func TestFaultElsewhereStillCrashes(t *testing.T) {
 	assert.Error(t, err)
 	assert.Contains(t, string(out), "fatal error: fault")
 }
+
+// A copy that faults on its way backward would leave the direction flag of the processor set, and every later copy
+// and clearing in the runtime would go the wrong way. Without AVX that is how overlapping memory is copied.
+func TestOverlappingCopyThatFaultsLeavesTheRuntimeSound(t *testing.T) {
+	if os.Getenv("SHM_TEST_FAULT") != "" {
+		for range 100 {
+			faultBackward(t)
+		}
+		return
+	}
+	for _, setting := range []string{"", "cpu.avx=off", "cpu.avx=off,cpu.erms=off"} {
+		cmd := exec.Command(must(os.Executable()), "-test.run=^TestOverlappingCopyThatFaultsLeavesTheRuntimeSound$")
+		cmd.Env = append(os.Environ(), "SHM_TEST_FAULT=1", "SHM_TEST_PROCESS=none", "GODEBUG="+setting)
+		out, err := cmd.CombinedOutput()
+		assert.NoError(t, err, "GODEBUG=%s: %s", setting, out)
+	}
+}
+
+func faultBackward(t *testing.T) {
+	for _, bad := range []int{0, 1, 2, 3} { // the page that may not be written
+		m := newMapping(t, shm.Private, 4*page, nil)
+		require.NoError(t, unix.Mprotect(m.Bytes()[bad*page:][:page], unix.PROT_READ))
+		n, err := m.WriteAt(m.Bytes()[:3*page], 100)
+		require.ErrorIs(t, err, shm.ErrFault)
+		require.Zero(t, n)
+		checkRuntime(t)
+
+		var b shm.Buffer
+		must(b.Write(make([]byte, 3*page)))
+		p := unsafe.Slice(unsafe.SliceData(b.Bytes()), b.Cap())
+		require.NoError(t, unix.Mprotect(p[3*page:][:page], unix.PROT_READ))
+		_, err = b.Write(p[page+1:][:3*page]) // its first bytes, and those that it appends to
+		require.ErrorIs(t, err, shm.ErrFault)
+		require.NoError(t, b.Close())
+		checkRuntime(t)
+	}
+}
+
+// checkRuntime has the runtime clear and copy memory.
+func checkRuntime(t *testing.T) {
+	var s []int
+	for i := range 3000 {
+		s = append(s, i)
+	}
+	for i, v := range s {
+		require.Equal(t, i, v)
+	}
+	big := make([]byte, 1<<20)
+	require.Equal(t, -1, bytes.IndexFunc(big, func(r rune) bool { return r != 0 }))
+}
+
+// Overlapping copies are right, whichever way they go.
+func TestOverlappingCopies(t *testing.T) {
+	m := newMapping(t, shm.Private, 8*page, nil)
+	for _, size := range []int{1, 300, 4095, 4096, 4097, 3*4096 + 5} {
+		for _, by := range []int{-5000, -4096, -300, -1, 0, 1, 2, 300, 4095, 4096, 4097, 5000} {
+			want := pattern(m)
+			copy(want[6000+by:], want[6000:][:size])
+			n, err := m.WriteAt(m.Bytes()[6000:][:size], int64(6000+by))
+			require.NoError(t, err)
+			require.Equal(t, size, n)
+			require.True(t, bytes.Equal(want, m.Bytes()), "%d bytes by %d", size, by)
+		}
+	}
+}

@@ -264,8 +264,9 @@ func (m *Mapping) Technique() Technique { return m.technique }
 // ReadAt copies from the mapping, as [io.ReaderAt] has it: at the end it returns what there is
 // and io.EOF. A negative offset is ErrRange. Memory that fails, the mapping's or p's own, is a
 // [FaultError] and not a crash: n bytes were read, and of p behind them some may be written.
-func (m *Mapping) ReadAt(p []byte, off int64) (int, error) {
-	const op = "read"
+func (m *Mapping) ReadAt(p []byte, off int64) (int, error) { return m.readAt("read", p, off) }
+
+func (m *Mapping) readAt(op string, p []byte, off int64) (int, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	switch {
@@ -290,8 +291,9 @@ func (m *Mapping) ReadAt(p []byte, off int64) (int, error) {
 // ErrRange. Memory that fails, the mapping's or p's own, is a [FaultError] and not a crash: n bytes
 // were written, and of the mapping behind them some may be. Where p lies in the same bytes, n is 0
 // then, and any of them may be written.
-func (m *Mapping) WriteAt(p []byte, off int64) (int, error) {
-	const op = "write"
+func (m *Mapping) WriteAt(p []byte, off int64) (int, error) { return m.writeAt("write", p, off) }
+
+func (m *Mapping) writeAt(op string, p []byte, off int64) (int, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	switch {
