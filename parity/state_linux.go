@@ -203,3 +203,5 @@ func number(s string) uint64 {
 	n, _ := strconv.ParseUint(s, 0, 64)
 	return n
 }
+
+func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }

@@ -117,8 +117,6 @@ func processes(calls []strace.Call) (of, pids map[string]string) {
 	return of, pids
 }
 
-func isNumber(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
-
 // relate keeps the calls that count, with names for what differs from run to
 // run, and sorts them by process.
 func (o *options) relate(calls []strace.Call) []string {
