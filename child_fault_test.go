@@ -177,6 +177,7 @@ func TestForkWithoutProcessesInAnyWay(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return
 	}
+	needSetuid(t)
 	leavesNothing(t)
 	const user = 54322
 	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
@@ -281,6 +282,7 @@ func TestCallWhoseChildMayNotBeKilled(t *testing.T) {
 	if !inOwnProcess(t, nil) || os.Getuid() != 0 { // others may kill all that they fork
 		return
 	}
+	needSetuid(t)
 	m := newMapping(t, shm.Shared, page, nil)
 	ctx, cancel := context.WithCancel(background)
 	called := make(chan error)

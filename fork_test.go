@@ -263,6 +263,7 @@ func TestForkWithoutProcesses(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return
 	}
+	needSetuid(t)
 	const user = 54321 // no one; root is not limited
 	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
 	setInt(m, 1)

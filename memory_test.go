@@ -338,6 +338,7 @@ func TestLockedMemoryGrowsLockedOrNotAtAll(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return
 	}
+	needSetuid(t)
 	limit := unix.Rlimit{Cur: 16 * page, Max: 16 * page}
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit))
 	if os.Getuid() == 0 { // whom no limit holds

@@ -31,6 +31,7 @@ package shm
 #cgo noescape shm_waitpidfd
 #cgo nocallback shm_waitpidfd
 
+#include "csrc/stack.c"
 #include "csrc/identity.c"
 #include "csrc/go_guard.c"
 #include "csrc/shm.c"

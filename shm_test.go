@@ -165,6 +165,16 @@ func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr) bool {
 	return false
 }
 
+// needSetuid skips a test that gives up what root may. musl's setuid(2) has every thread run a signal
+// handler on the stack that it is on, which may be a goroutine's, too small for that: the program
+// crashes later.
+func needSetuid(t *testing.T) {
+	t.Helper()
+	if !ctest.IsGlibc() && os.Getuid() == 0 {
+		t.Skip("Go cannot set its user safely where the C library is musl")
+	}
+}
+
 const page = 4096
 
 // tooLarge is more than an address space has, as far as an int can say that.

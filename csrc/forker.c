@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <sys/resource.h>
 
 static struct {
 	uint64_t process; /* the token of the process that has the thread */
@@ -41,18 +40,6 @@ static void *keep_forking(void *unused)
 	return NULL;
 }
 
-/* musl gives a thread 128 KiB, too little for a child's function. */
-static void set_stack_size(pthread_attr_t *attr)
-{
-	struct rlimit limit;
-	size_t size, usual = 8 << 20;
-
-	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < usual)
-		usual = (size_t)limit.rlim_cur;
-	if (pthread_attr_getstacksize(attr, &size) == 0 && size < usual)
-		pthread_attr_setstacksize(attr, usual); /* refused, it stays as it is */
-}
-
 static int create_detached(void *(*run)(void *))
 {
 	pthread_attr_t attr;
@@ -61,7 +48,6 @@ static int create_detached(void *(*run)(void *))
 
 	if (err != 0)
 		return err;
-	set_stack_size(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	err = pthread_create(&thread, &attr, run, NULL);
 	pthread_attr_destroy(&attr);

@@ -20,7 +20,8 @@
  * What it costs a program that never needs it: one parked thread, about 40
  * microseconds at the start, and about 40 KiB with the kernel's part of it.
  *
- * Its stack has the usual size, as the child's function runs on the copy of it.
+ * Its stack has the size that stack.h gives every thread, as the child's
+ * function runs on the copy of it.
  * All signals are blocked but those that libc keeps for itself: setuid(2) of
  * the whole process reaches this thread too.
  */

@@ -3,6 +3,7 @@
 #endif
 #include "children.h"
 
+#include <alloca.h>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -242,6 +243,18 @@ static void run_over(void)
 		*(volatile char *)__builtin_alloca(4096) = 1;
 }
 
+/* What the compiler traps by is a breakpoint, SIGTRAP, on some processors. */
+static inline void run_nothing(void)
+{
+#if defined(__aarch64__)
+	__asm__ volatile(".inst 0");
+#elif defined(__riscv)
+	__asm__ volatile(".half 0");
+#else
+	__builtin_trap();
+#endif
+}
+
 int child_crash(void *unused, size_t how)
 {
 	char name[] = "/tmp/shm-child-XXXXXX";
@@ -255,7 +268,7 @@ int child_crash(void *unused, size_t how)
 	case 2:
 		return 100 / zero;
 	case 3:
-		__builtin_trap();
+		run_nothing();
 		break;
 	case 4:
 		run_over();
@@ -428,4 +441,23 @@ int child_netns(void *addr, size_t length)
 		return 1;
 	((char *)addr)[n] = '\0';
 	return 0;
+}
+
+int child_stack(void *unused, size_t bytes)
+{
+	/* cppcheck-suppress allocaCalled */
+	volatile char *array = alloca(bytes);
+
+	(void)unused;
+	array[0] = 1;
+	return array[0] - 1;
+}
+
+int is_glibc(void)
+{
+#ifdef __GLIBC__
+	return 1;
+#else
+	return 0;
+#endif
 }

@@ -39,6 +39,8 @@ int child_grief(void *unused, size_t n);      /* forks one that crashes, and sen
 int child_traced(void *addr, size_t length);  /* forks one that traces it, and writes the tracer's process id, or -errno; stays */
 int child_family(void *addr, size_t status);  /* forks one that stays, writes its process id, and exits with status; stays too if that is more than 255 */
 int child_netns(void *addr, size_t length);   /* writes the name of its network namespace, as a string */
+int child_stack(void *unused, size_t bytes);  /* has an array of so many bytes on its stack, and writes to its far end */
+int is_glibc(void);
 
 int crash_here(volatile int *p); /* reads it */
 

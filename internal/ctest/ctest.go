@@ -57,7 +57,11 @@ var (
 	Netns     = shm.ChildFunc(C.child_netns)
 	Traced    = shm.ChildFunc(C.child_traced)
 	Family    = shm.ChildFunc(C.child_family)
+	Stack     = shm.ChildFunc(C.child_stack)
 )
+
+// IsGlibc says whether the C library is glibc.
+func IsGlibc() bool { return C.is_glibc() != 0 }
 
 // MapLoop maps, touches and unmaps length bytes n times, as the library does, in C.
 func MapLoop(n int, devZero bool, sharing shm.Sharing, length int) error {

@@ -109,11 +109,20 @@ int nice(int increment)
 	return REAL(nice)(increment);
 }
 
+/* The shim is compiled for 64-bit offsets. glibc has another function for these. */
+#ifdef __GLIBC__
 int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
 {
 	step();
 	return REAL(setrlimit64)(resource, limit);
 }
+#else
+int setrlimit(int resource, const struct rlimit *limit)
+{
+	step();
+	return REAL(setrlimit)(resource, limit);
+}
+#endif
 
 long syscall(long number, ...)
 {

@@ -1,0 +1,61 @@
+# What the scripts of this folder share. They are run by platforms.mk, in the module's root.
+#
+# A platform is a row of docs/PLATFORMS.md, a suite of tests a column. A cell's
+# outcome is a line of out/platforms/results/PLATFORM.tsv.
+
+set -euo pipefail
+
+OUT=$PWD/out/platforms # caches too: a second run downloads nothing
+GO=${GO:-go}
+mkdir -p "$OUT/results"
+
+# is PLATFORM TEXT: begins the results of a platform. The text says what it is.
+is() {
+	printf 'is\t%s\n' "$2" >"$OUT/results/$1.tsv"
+}
+
+# record PLATFORM SUITE VERDICT NOTE: VERDICT is pass, fail or unsupported.
+record() {
+	printf 'cell\t%s\t%s\t%s\n' "$2" "$3" "$4" >>"$OUT/results/$1.tsv"
+	printf '%s: %s: %s%s\n' "$1" "$2" "$3" "${4:+ ($4)}"
+}
+
+# tally LOG: how many tests the verbose log of a test binary has.
+tally() {
+	awk '/^--- PASS/ { passed++ } /^--- SKIP/ { skipped++ } /^--- FAIL/ { failed++ }
+		END { printf "%d tests passed", passed; if (skipped) printf ", %d skipped", skipped; if (failed) printf ", %d failed", failed }' "$1"
+}
+
+# run_suite PLATFORM SUITE SECONDS FOLDER COMMAND...: runs a test binary in a package's folder, and records it.
+run_suite() {
+	local platform=$1 suite=$2 limit=$3 folder=$4 log=$OUT/logs/$1/$2.log rc=0
+	shift 4
+	mkdir -p "${log%/*}"
+	(cd "$folder" && timeout --kill-after=10 "$limit" "$@" </dev/null) >"$log" 2>&1 || rc=$?
+	case $rc in
+	0) record "$platform" "$suite" pass "$(tally "$log")" ;;
+	124 | 137) record "$platform" "$suite" fail "not done after $limit seconds" ;;
+	*)
+		record "$platform" "$suite" fail "$(tally "$log")"
+		grep -A 12 -e '^ *--- FAIL' -e '^panic' -e '^fatal' "$log" | head -80 || tail -20 "$log"
+		;;
+	esac
+}
+
+# need PROGRAM PACKAGE...: has Debian's packages if the program is missing.
+need() {
+	local program=$1
+	shift
+	command -v "$program" >/dev/null && return
+	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+		echo "$program is missing: on Debian, apt-get install $*" >&2
+		exit 1
+	fi
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+}
+
+# done_with PLATFORM: whether a cell of it failed.
+done_with() {
+	! grep -q $'^cell\t[^\t]*\tfail' "$OUT/results/$1.tsv"
+}

@@ -1,0 +1,44 @@
+# Packages of any Debian release and processor, from the mirror that apt is set up with. They are
+# unpacked under out/platforms; this system's own packages and lists stay as they are.
+
+# in_release RELEASE ARCH APT-COMMAND...: runs a command of apt for a release and a processor.
+in_release() {
+	local release=$1 arch=$2 program=$3 dir=$OUT/debian/$1-$2 mirror
+	shift 3
+	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
+	: >"$dir/status"
+	if [ ! -s "$dir/sources.list" ]; then
+		mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" { print $2; exit }')
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >"$dir/sources.list"
+	fi
+	"$program" -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o Acquire::Languages=none \
+		-o Dir::State::Lists="$dir/lists" -o Dir::State::Status="$dir/status" -o Dir::Cache="$dir/cache" \
+		-o Dir::Etc::SourceList="$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+		-o APT::Sandbox::User=root "$@"
+}
+
+# unpack RELEASE ARCH PACKAGE: downloads a package, and unpacks it to out/platforms/debian/RELEASE-ARCH/root.
+unpack() {
+	local dir=$OUT/debian/$1-$2
+	[ -e "$dir/unpacked-$3" ] && return
+	mkdir -p "$dir/root"
+	[ -n "$(ls "$dir"/lists/*Packages* 2>/dev/null)" ] || in_release "$1" "$2" apt-get update -qq
+	(cd "$dir" && rm -f "$3"_*.deb && in_release "$1" "$2" apt-get download -qq "$3" && dpkg-deb -x "$3"_*.deb root && rm "$3"_*.deb)
+	touch "$dir/unpacked-$3"
+}
+
+# kernel RELEASE ARCH PACKAGE: has the kernel that a package stands for, and prints its file. The package may
+# depend on the one that has the kernel.
+kernel() {
+	local dir=$OUT/debian/$1-$2 package=$3 next
+	if [ ! -s "$dir/kernel-$3" ]; then
+		unpack "$1" "$2" "$package"
+		while next=$(in_release "$1" "$2" apt-cache depends "$package" | sed -n -E 's/^ *Depends: (linux-(image|binary)-[^ ]*)$/\1/p' | head -1) && [ -n "$next" ]; do
+			package=$next
+			unpack "$1" "$2" "$package"
+		done
+		echo "$dir/root/boot/vmlinuz-${package#linux-*-}" >"$dir/kernel-$3"
+		rm -rf "$dir/root/lib/modules" "$dir/root/usr/lib/modules" # nothing is loaded
+	fi
+	cat "$dir/kernel-$3"
+}
