@@ -15,7 +15,7 @@ ASAN ?= Buffer|Fault|ReadAt|WriteAt|WriteTo|Swap|Detach|Split
 
 IN_BUILDS = for tags in "" devzero; do
 PACKAGES = ./...
-C_FILES = csrc/identity.c csrc/go_guard.c csrc/shm.c csrc/forker.c csrc/set_up.c csrc/child.c csrc/stack.c csrc/pool.c csrc/anon_mmap.c internal/ctest/children.c internal/ctest/object.c internal/ctest/loops.c internal/ctest/callgo/callgo.c internal/ctest/testdata/twin.c internal/ctest/testdata/forkwait.c internal/ctest/testdata/interpose.c examples/parser/parser.c
+C_FILES = csrc/identity.c csrc/go_guard.c csrc/shm.c csrc/forker.c csrc/set_up.c csrc/control.c csrc/report.c csrc/child.c csrc/stack.c csrc/pool.c csrc/anon_mmap.c internal/ctest/children.c internal/ctest/object.c internal/ctest/loops.c internal/ctest/callgo/callgo.c internal/ctest/testdata/twin.c internal/ctest/testdata/forkwait.c internal/ctest/testdata/interpose.c examples/parser/parser.c
 C_WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 CROSS = linux/arm64 linux/386 darwin/arm64 windows/amd64 freebsd/amd64
 BENCHSTAT = $(GO) -C tools tool benchstat

@@ -38,7 +38,7 @@ func leavesNothing(t *testing.T) {
 	signal.Stop(signals)
 	runtime.GC() // and what earlier tests forgot is gone
 	require.True(t, eventually(func() bool { return shm.ReadCounters().Live == 0 }))
-	goroutines, descriptors, mapped, reports := runtime.NumGoroutine(), openDescriptors(), mappings(), shm.ReportsInUse()
+	goroutines, descriptors, mapped, pages := runtime.NumGoroutine(), openDescriptors(), mappings(), shm.ControlPages()
 	t.Cleanup(func() {
 		_, _, err := shm.Waitpid(-1, unix.WNOHANG)
 		assert.Equal(t, unix.ECHILD, err, "no child, dead or alive")
@@ -46,7 +46,7 @@ func leavesNothing(t *testing.T) {
 		assert.True(t, eventually(func() bool { return runtime.NumGoroutine() <= goroutines }), "%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
 		assert.True(t, eventually(func() bool { return openDescriptors() <= descriptors }), "%d descriptors, %d before", openDescriptors(), descriptors)
 		assert.True(t, eventually(func() bool { runtime.GC(); return mappings() <= mapped }), "%d mappings, %d before", mappings(), mapped)
-		assert.Equal(t, reports, shm.ReportsInUse(), "reports")
+		assert.Equal(t, pages, shm.ControlPages(), "control pages")
 		assert.NotContains(t, string(must(os.ReadFile("/proc/self/smaps"))), " dc ", "memory that fork leaves out")
 	})
 }
@@ -148,7 +148,7 @@ func TestForkWithoutMemory(t *testing.T) {
 	assert.Equal(t, len(setUps), getInt(m), "no other child ran")
 }
 
-// The memory for the reports cannot be had.
+// The memory for the control page cannot be had.
 func TestForkWithoutAddressSpace(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return
@@ -156,6 +156,7 @@ func TestForkWithoutAddressSpace(t *testing.T) {
 	leavesNothing(t)
 	testenv.SpareThreads()
 	m := newMapping(t, shm.Shared, page, nil)
+	require.NoError(t, shm.Call(background, ctest.Fresh, m, &shm.ForkConfig{Lean: true, NoCrashReport: true})) // which looks for the heap once
 	var before unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_AS, &before))
 	for name, cfg := range setUps {
@@ -216,7 +217,7 @@ func TestForkWithFullDescriptorTableInAnyWay(t *testing.T) {
 	}
 	assert.Equal(t, 1, getInt(m), "no other child ran")
 	_, err := shm.NewPool(m, 1, nil)
-	assert.EqualError(t, err, "shm: fork 4096 bytes: eventfd: too many open files")
+	assert.EqualError(t, err, "shm: fork 4096 bytes: socketpair: too many open files")
 }
 
 // The last descriptor goes between the fork and the pidfd: the child, which no one could watch, is not kept.

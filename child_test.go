@@ -172,7 +172,7 @@ func TestCrashInWhatTheChildLoaded(t *testing.T) {
 		require.NotNil(t, exit.Crash, "%v", exit)
 		assert.Equal(t, uintptr(32), exit.Crash.Addr)
 		assert.Equal(t, plugin, exit.Crash.Module)
-		assert.Equal(t, "fall", exit.Crash.Symbol)
+		assert.Empty(t, exit.Crash.Symbol, "this process does not open a file because a child names it")
 		assert.Less(t, exit.Crash.Offset, uintptr(page*4))
 		t.Log(exit)
 	}

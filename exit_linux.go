@@ -1,15 +1,16 @@
 package shm
 
 import (
-	"cmp"
-	"debug/elf"
 	"fmt"
 	"os"
-	"slices"
+	"strconv"
+	"strings"
 	"sync"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/elfsym"
+	"forkshm.example/shm/internal/procmaps"
 )
 
 // ExitError says how a child ended that did not exit with status 0.
@@ -23,15 +24,16 @@ type ExitError struct {
 	CalledGo bool
 }
 
-// Crash says where a child was when it died of SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGABRT.
+// Crash says where a child was when it died of SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGABRT. The child itself recorded
+// this: a child that was taken over can lie about all of it.
 type Crash struct {
 	Code int32   // si_code, see sigaction(2): 0 or less where a process sent the signal, itself included
 	Addr uintptr // of a fault, the address that faulted; 0 where the processor does not tell, and where the signal was sent
 	PC   uintptr // the instruction; 0 if the architecture is not known
 
-	Module string  // the file that this is from, as the child had it; empty if from none
+	Module string  // the file that this is from, as the child had it, quoted if it is not printable; empty if from none
 	Offset uintptr // of PC, from where the module begins in memory, in bytes
-	Symbol string  // the function that it is in, if the module exports it or has a symbol table
+	Symbol string  // the function that it is in, if this process has the module, too, and that has a symbol table
 	Within uintptr // of PC, from the symbol, in bytes
 }
 
@@ -74,80 +76,30 @@ func (c *Crash) String() string {
 	return fmt.Sprintf("%s+%#x (%s+%#x)", c.Symbol, c.Within, c.Module, c.Offset)
 }
 
-// report is what a child tells its parent in memory that they share (csrc/child.h).
-type report struct {
-	setup uint32
-	err   int32
-	call  [20]byte
-
-	crashed   uint32
-	sig, code int32
-	addr, pc  uint64
-
-	calledGo uint32
-
-	located uint32
-	base    uint64
-	module  [232]byte
-}
-
-// reports are handed out from mappings that stay: a mapping for each child would cost more than
-// the rest of what Fork does in the parent.
-var reports struct {
-	sync.Mutex
-	process uint64 // that has them, by its token: a live fork's child must not hand out its parent's
-	free    []*report
-	chunks  int
-}
-
-func newReport() (*report, error) {
-	reports.Lock()
-	defer reports.Unlock()
-	if process := processToken(); reports.process != process {
-		reports.process, reports.free = process, nil
-	}
-	if len(reports.free) == 0 {
-		const size = 1 << 16
-		addr, err := Mmap(nil, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS, -1, 0)
-		if err != nil {
-			return nil, os.NewSyscallError("mmap", err)
-		}
-		chunk := unsafe.Slice((*report)(addr), size/unsafe.Sizeof(report{}))
-		for i := range chunk {
-			reports.free = append(reports.free, &chunk[len(chunk)-1-i])
-		}
-		reports.chunks++
-	}
-	last := len(reports.free) - 1
-	r := reports.free[last]
-	reports.free = reports.free[:last]
-	*r = report{}
-	return r, nil
-}
-
-// release gives the report of a child that is gone back; r may be nil.
-func (r *report) release() {
-	if r == nil {
-		return
-	}
-	reports.Lock()
-	defer reports.Unlock()
-	reports.free = append(reports.free, r)
-}
-
-// hasCalledGo says whether the child reported that it called Go.
-func (r *report) hasCalledGo(status unix.WaitStatus) bool {
-	return r != nil && r.calledGo == 1 && status.Exited() && status.ExitStatus() == calledGoStatus
-}
-
 // calledGoStatus is SHM_CALLED_GO of csrc/go_guard.h.
 const calledGoStatus = 2
 
-// crash returns what the child reported of the signal that it died of.
-func (r *report) crash(status unix.WaitStatus) *Crash {
-	if r == nil || r.crashed != 1 || !status.Signaled() || status.Signal() != unix.Signal(r.sig) {
+// crash returns what the child recorded of the signal that it died of. A child can lie about all but the signal.
+func (c *control) crash(status unix.WaitStatus) *Crash {
+	if !c.isHere() || !status.Signaled() {
 		return nil
 	}
+	r := c.crashRecord()
+	if !r.isOf(status.Signal()) {
+		return nil
+	}
+	return r.crash(moduleAt(uintptr(r.pc)))
+}
+
+// isOf reports whether the record is of that signal.
+func (r *crashRecord) isOf(sig unix.Signal) bool {
+	return (r.state == crashRecorded || r.state == crashLocated) && unix.Signal(r.sig) == sig
+}
+
+// crash returns the record's crash, known being what this process itself has mapped where the instruction is. The
+// function is looked for only if the child names that same module at that same address: a module that the child
+// loaded is named, but its file is not opened.
+func (r *crashRecord) crash(known module) *Crash {
 	c := &Crash{Code: r.code, PC: uintptr(r.pc)}
 	if r.code > 0 {
 		c.Addr = uintptr(r.addr)
@@ -155,68 +107,95 @@ func (r *report) crash(status unix.WaitStatus) *Crash {
 	if c.PC == 0 {
 		return c
 	}
-	module, base := unix.ByteSliceToString(r.module[:]), uintptr(r.base)
-	if r.located == 0 { // it could not look: then what the parent has there
-		module, base = locate(c.PC)
+	m := known
+	if r.state == crashLocated { // else the child could not look
+		m = module{unix.ByteSliceToString(r.module[:]), uintptr(r.base)}
 	}
-	if module == "" {
+	if m.name == "" {
 		return c
 	}
-	file := module
-	if _, own := locate(uintptr(serve)); base == own { // its path may be another program's by now
-		module, _ = os.Executable()
-		file = "/proc/self/exe"
+	c.Module, c.Offset = printable(m.name), c.PC-m.base
+	if m != known {
+		return c
 	}
-	c.Module, c.Offset = module, c.PC-base
-	if symbol, start := tableOf(file).find(c.PC, base); symbol != "" {
-		c.Symbol, c.Within = symbol, c.PC-start
+	table, name := symbolsOf(m.name)
+	c.Module = printable(name)
+	if symbol, start := table.Find(uint64(c.PC), uint64(m.base)); symbol != "" {
+		c.Symbol, c.Within = printable(symbol), c.PC-uintptr(start)
 	}
 	return c
 }
 
-// symbols is a module's symbol table: its functions, by address.
-type symbols struct {
-	once      sync.Once
-	relocated bool // addresses are relative to where the module begins in memory
-	functions []elf.Symbol
-}
-
-// tables are those of the modules that children crashed in, as reading one takes milliseconds.
-var tables sync.Map
-
-func tableOf(module string) *symbols {
-	t, _ := tables.LoadOrStore(module, new(symbols))
-	table := t.(*symbols)
-	table.once.Do(func() { table.read(module) })
-	return table
-}
-
-// read leaves the table empty where there is none.
-func (t *symbols) read(module string) {
-	f, err := elf.Open(module)
-	if err != nil {
-		return
+// printable quotes a name that has anything but printable characters in it.
+func printable(name string) string {
+	if quoted := strconv.Quote(name); quoted[1:len(quoted)-1] != name {
+		return quoted
 	}
-	defer f.Close()
-	t.relocated = f.Type == elf.ET_DYN
-	all, _ := f.Symbols()
-	exported, _ := f.DynamicSymbols() // all that is left of a stripped module's
-	for _, s := range append(all, exported...) {
-		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Size > 0 && s.Section != elf.SHN_UNDEF {
-			t.functions = append(t.functions, elf.Symbol{Name: s.Name, Value: s.Value, Size: s.Size})
+	return name
+}
+
+// module is a file in memory.
+type module struct {
+	name string  // as /proc/self/maps has it
+	base uintptr // where it begins
+}
+
+// moduleAt returns the module that this process has at an address, if any.
+func moduleAt(pc uintptr) module {
+	var begins module // the file last seen to begin
+	var inode uint64
+	for vma, err := range procmaps.All(0) {
+		if err != nil {
+			break
+		}
+		if vma.Offset == 0 && vma.Inode != 0 && vma.Inode != inode {
+			begins, inode = module{vma.Name, vma.Start}, vma.Inode
+		}
+		if pc < vma.Start || pc >= vma.End {
+			continue
+		}
+		switch {
+		case vma.Inode == 0 || !strings.HasPrefix(vma.Name, "/"):
+			return module{}
+		case vma.Inode == inode:
+			return begins
+		}
+		return module{vma.Name, vma.Start - uintptr(vma.Offset)}
+	}
+	return module{}
+}
+
+// symbolTables are those of modules of this process that children crashed in, as to read one takes milliseconds.
+var symbolTables struct {
+	sync.Mutex
+	byModule map[string]*elfsym.Table
+}
+
+const maxSymbolTables = 64
+
+// symbolsOf returns the symbols of a module that this process has mapped, and the module's path. The program's own
+// path may be another program's by now.
+func symbolsOf(name string) (table *elfsym.Table, path string) {
+	read := func() (*elfsym.Table, error) { return elfsym.Open(name) }
+	path = name
+	if exe, err := os.Readlink("/proc/self/exe"); err == nil && exe == name {
+		read = elfsym.Self
+		if executable, err := os.Executable(); err == nil {
+			path = executable
 		}
 	}
-	slices.SortFunc(t.functions, func(a, b elf.Symbol) int { return cmp.Compare(a.Value, b.Value) })
-}
-
-func (t *symbols) find(pc, base uintptr) (name string, start uintptr) {
-	if !t.relocated {
-		base = 0
+	symbolTables.Lock()
+	table, found := symbolTables.byModule[name]
+	symbolTables.Unlock()
+	if found {
+		return table, path
 	}
-	at := uint64(pc - base)
-	i, _ := slices.BinarySearchFunc(t.functions, at+1, func(s elf.Symbol, at uint64) int { return cmp.Compare(s.Value, at) })
-	if i == 0 || at >= t.functions[i-1].Value+t.functions[i-1].Size {
-		return "", 0
+	table, _ = read() // nil where there is none
+	symbolTables.Lock()
+	defer symbolTables.Unlock()
+	if symbolTables.byModule == nil || len(symbolTables.byModule) >= maxSymbolTables {
+		symbolTables.byModule = map[string]*elfsym.Table{}
 	}
-	return t.functions[i-1].Name, uintptr(t.functions[i-1].Value) + base
+	symbolTables.byModule[name] = table
+	return table, path
 }

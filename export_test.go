@@ -4,19 +4,11 @@ package shm
 
 import "unsafe"
 
-// ReportMappings returns how many mappings hold the children's reports: they stay.
-func ReportMappings() int {
-	reports.Lock()
-	defer reports.Unlock()
-	return reports.chunks
-}
+// ControlPages returns how many children's control pages are mapped.
+func ControlPages() int { return int(controlPages.Load()) }
 
-// ReportsInUse returns how many reports are not given back.
-func ReportsInUse() int {
-	reports.Lock()
-	defer reports.Unlock()
-	return reports.chunks*((1<<16)/int(unsafe.Sizeof(report{}))) - len(reports.free)
-}
+// VMAsOfControlPage is how many lines of /proc/PID/maps a control page has, with its guards.
+const VMAsOfControlPage = 3
 
 // GoHeap says whether an address is in what Lean leaves out.
 func GoHeap(addr uintptr) bool {

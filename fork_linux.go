@@ -66,14 +66,14 @@ type forkOrder struct {
 	child  ChildFunc
 	addr   unsafe.Pointer
 	length uintptr
-	report *report
 
-	flags, nice, limitsCount, _ int32
-	limits                      [maxLimits]forkLimit
+	flags, nice, limitsCount, wakeFD int32
+	limits                           [maxLimits]forkLimit
 
-	call unsafe.Pointer
-	pid  int32
-	held int64
+	control *controlPage
+	call    unsafe.Pointer
+	pid     int32
+	held    int64
 }
 
 type forkLimit struct {
@@ -88,18 +88,19 @@ const (
 	reportCrash
 	closeFDs
 	processGroup
+	awaitSetUp
+	serve
 )
 
 const maxLimits = 16
 
-// order returns what the C shim is to do for a child, and the descriptors to keep; cfg may be nil.
-func (cfg *ForkConfig) order() (o forkOrder, keep []int32, err error) {
-	o.flags = reportCrash
+// addTo adds to an order how the child is to be set up, and returns the descriptors to keep; cfg may be nil.
+func (cfg *ForkConfig) addTo(o *forkOrder) (keep []int32, err error) {
 	if cfg == nil {
-		return o, nil, nil
+		cfg = new(ForkConfig)
 	}
-	if cfg.NoCrashReport {
-		o.flags = 0
+	if !cfg.NoCrashReport {
+		o.flags |= reportCrash
 	}
 	if cfg.KillWithParent {
 		o.flags |= killWithParent
@@ -111,25 +112,27 @@ func (cfg *ForkConfig) order() (o forkOrder, keep []int32, err error) {
 		o.flags |= closeFDs
 		for _, fd := range cfg.KeepFDs {
 			if fd < 0 || fd > math.MaxInt32 {
-				return o, nil, fmt.Errorf("ForkConfig.KeepFDs has %d: %w", fd, unix.EBADF)
+				return nil, fmt.Errorf("ForkConfig.KeepFDs has %d: %w", fd, unix.EBADF)
 			}
 			keep = append(keep, int32(fd))
 		}
 		slices.Sort(keep)
 	}
 	if len(cfg.Limits) > maxLimits {
-		return o, nil, fmt.Errorf("ForkConfig.Limits has %d, more than there are resources: %w", len(cfg.Limits), unix.EINVAL)
+		return nil, fmt.Errorf("ForkConfig.Limits has %d, more than there are resources: %w", len(cfg.Limits), unix.EINVAL)
 	}
 	for i, l := range cfg.Limits {
 		o.limits[i] = forkLimit{int64(l.Resource), uint64(l.Rlimit.Cur), uint64(l.Rlimit.Max)}
 	}
 	o.limitsCount = int32(len(cfg.Limits))
 	o.nice = int32(cfg.Nice)
-	return o, keep, nil
+	return keep, nil
 }
 
-// canFail says whether the child reports how its start went.
-func (o *forkOrder) canFail() bool { return o.flags&closeFDs != 0 || o.nice != 0 || o.limitsCount > 0 }
+// canFail says whether the child reports how its set-up went.
+func (o *forkOrder) canFail() bool {
+	return o.flags&(closeFDs|processGroup) != 0 || o.nice != 0 || o.limitsCount > 0
+}
 
 // Process is a child that [Mapping.Fork] made. Wait for it, as for any child: until then it stays,
 // ended, as a zombie. One that becomes unreachable is reaped when it ends. It is reaped by nothing
@@ -144,7 +147,7 @@ type process struct {
 	parent   uint64 // the token of the process that forked it: a live fork's child has a copy of all this
 	pidfd    *os.File
 	forkTime time.Duration
-	report   *report // nil if there is none
+	control  *control // nil if there is none
 
 	group *group // nil unless the child leads one
 
@@ -159,7 +162,7 @@ type process struct {
 }
 
 // Fork forks a child that runs child(addr, length) on its view of the mapping, and ends in
-// _exit(2) with what that returns. A shared mapping is seen by both; of a private one the child
+// _exit(2) with the low 8 bits of what that returns, or with 255 where these are 0 and the rest is not. A shared mapping is seen by both; of a private one the child
 // has a copy. The child's view is its own: Resize, MoveTo and Close on either side leave the other
 // as it is. A nil cfg means all defaults.
 //
@@ -181,25 +184,22 @@ func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 	if child == nil {
 		return nil, &Error{op, length, fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)}
 	}
-	p, err := startChild(m.mem, child, m.mem.addr, length, cfg)
+	p, err := startChild(m.mem, forkOrder{child: child, addr: m.mem.addr, length: uintptr(length)}, cfg)
 	if err != nil {
 		return nil, &Error{op, length, err}
 	}
 	return p, nil
 }
 
-// startChild forks a child of a mapping that runs child(addr, length).
-func startChild(mem *memory, child ChildFunc, addr unsafe.Pointer, length int, cfg *ForkConfig) (p *Process, err error) {
+// startChild forks a child of a mapping that does what the order says, set up as cfg has it.
+func startChild(mem *memory, order forkOrder, cfg *ForkConfig) (p *Process, err error) {
 	defer func() { counters.count(p, err) }()
-	order, keep, err := cfg.order()
+	keep, err := cfg.addTo(&order)
 	if err != nil {
 		return nil, err
 	}
-	order.child, order.addr, order.length = child, addr, uintptr(length)
-	if order.flags&reportCrash != 0 || order.canFail() {
-		if order.report, err = newReport(); err != nil {
-			return nil, err
-		}
+	if order.canFail() {
+		order.flags |= awaitSetUp
 	}
 	var lean []memoryRange
 	if cfg != nil && cfg.Lean {
@@ -207,20 +207,27 @@ func startChild(mem *memory, child ChildFunc, addr unsafe.Pointer, length int, c
 	}
 	// The lock keeps the pipe by which os/exec learns of its child's exec out of ours, as far as
 	// it goes: os/exec lets go of it shortly before it closes its own writing end.
-	p, err = newProcess(order.report, func() (pid int, held time.Duration, err error) {
+	p, err = newProcess(func() (pid int, held time.Duration, err error) {
 		syscall.ForkLock.Lock()
 		defer syscall.ForkLock.Unlock()
 		err = order.fork(keep, lean)
 		return int(order.pid), time.Duration(order.held), err
 	})
-	if err != nil {
-		order.report.release()
-		return nil, err
+	control := newControl(order.control)
+	if err != nil || p.pidfd == nil {
+		control.release()
+		return p, err
 	}
-	if order.flags&processGroup != 0 && p.pidfd != nil {
+	p.control = control
+	if order.flags&processGroup != 0 {
 		p.group = &group{leader: p.pid}
 	}
-	if mem.live != nil && p.pidfd != nil { // else it is gone already
+	if order.flags&awaitSetUp != 0 {
+		if err := p.awaitSetUp(); err != nil {
+			return nil, err
+		}
+	}
+	if mem.live != nil {
 		mem.live.Add(1)
 		p.live = mem.live // which does not keep the Mapping reachable
 	}
@@ -228,16 +235,16 @@ func startChild(mem *memory, child ChildFunc, addr unsafe.Pointer, length int, c
 }
 
 func init() {
-	hook.Locks = append(hook.Locks, &counters.Mutex, &reports.Mutex, &moving, &telling)
+	hook.Locks = append(hook.Locks, &counters.Mutex, &symbolTables.Mutex, &moving, &telling)
 	hook.NewProcess = func(fork func() (int, time.Duration, error)) (any, error) {
-		p, err := newProcess(nil, fork)
+		p, err := newProcess(fork)
 		counters.count(p, err)
 		return p, err
 	}
 }
 
 // newProcess returns the child that fork makes, whatever kind of fork it is.
-func newProcess(r *report, fork func() (pid int, held time.Duration, err error)) (*Process, error) {
+func newProcess(fork func() (pid int, held time.Duration, err error)) (*Process, error) {
 	// Once there is a child its pidfd must be had. What would prevent it is found out now.
 	if fd, err := openPidfd(os.Getpid()); err != nil {
 		return nil, err
@@ -248,10 +255,10 @@ func newProcess(r *report, fork func() (pid int, held time.Duration, err error))
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{&process{pid: pid, parent: processToken(), forkTime: held, report: r}}
-	fd, err := openPidfd(pid)
+	p := &Process{&process{pid: pid, parent: processToken(), forkTime: held}}
+	fd, err := openChild(pid)
 	switch {
-	case errors.Is(err, unix.ESRCH): // it has ended, and someone else has reaped it
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // it has ended, and someone else has reaped it
 		p.reap.Do(func() { p.finish(p.gone(err)) })
 		return p, nil
 	case err != nil:
@@ -318,6 +325,47 @@ func (p *Process) end(cause error) (err error, ended bool) {
 	return fmt.Errorf("child %d is killed: %w", p.pid, cause), false
 }
 
+// awaitSetUp waits until the child is set up. A child that could not be set up is reaped.
+func (p *process) awaitSetUp() (err error) {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	_ = conn.Control(func(fd uintptr) {
+		report := p.control.awaitSetUp(fd)
+		if report.state != setUpFailed {
+			return // a child that was killed meanwhile is Wait's to tell
+		}
+		err = os.NewSyscallError(report.callName(), unix.Errno(report.err))
+		_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // it is ending anyway, unless it is stopped
+		for reaped := error(unix.EINTR); reaped == unix.EINTR; {
+			_, _, reaped = Waitpid(p.pid, 0) // not by the pidfd, which does not wait (PIDFD_NONBLOCK)
+		}
+	})
+	if err != nil {
+		p.reap.Do(func() {
+			p.err = err
+			p.control.release()
+			_ = p.pidfd.Close()
+		})
+	}
+	return err
+}
+
+// openChild is openPidfd of a child of this process. If another has reaped the child already, its pid may be another
+// process's by now: then the error is ESRCH or ECHILD.
+func openChild(pid int) (int, error) {
+	fd, err := openPidfd(pid)
+	if err != nil {
+		return -1, err
+	}
+	if _, _, err := waitPidfd(uintptr(fd), unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("waitid", err)
+	}
+	return fd, nil
+}
+
 func openPidfd(pid int) (int, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err == unix.EINVAL {
@@ -370,15 +418,13 @@ func (p *process) wait() {
 		p.finish(nil)
 		return
 	}
-	p.finish(&ExitError{p.pid, status, p.report.crash(status), p.report.hasCalledGo(status)})
+	p.finish(&ExitError{p.pid, status, p.control.crash(status), p.control.hasCalledGo(status)})
 }
 
 // finish sets what Wait returns. The child is gone.
 func (p *process) finish(err error) {
 	p.err = err
-	if p.parent == processToken() {
-		p.report.release()
-	}
+	p.control.release()
 	counters.ended(err)
 }
 

@@ -4,6 +4,7 @@ package shm_test
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"strconv"
 	"sync"
@@ -200,7 +201,16 @@ func TestPoolRefuses(t *testing.T) {
 	assert.ErrorIs(t, err, unix.EINVAL)
 	require.NoError(t, m.Close())
 	_, err = p.Call(background, ctest.Increment, 0, 4)
-	assert.ErrorIs(t, err, shm.ErrRange)
+	assert.EqualError(t, err, "shm: call: mapping is closed")
+	require.NoError(t, p.Close())
+	_, err = p.Call(background, ctest.Increment, 0, 4)
+	assert.EqualError(t, err, "shm: call: pool is closed")
+	for _, n := range []int{-1, 1<<22 + 1, math.MaxInt} {
+		_, err := shm.NewPool(newMapping(t, shm.Shared, page, nil), n, nil)
+		assert.ErrorIs(t, err, unix.EINVAL, "%d children", n)
+	}
+	_, err = shm.NewPool(newMapping(t, shm.Shared, page, nil), 1, &shm.PoolConfig{InheritFDs: true, Fork: shm.ForkConfig{CloseFDs: true}})
+	assert.ErrorIs(t, err, unix.EINVAL)
 }
 
 // What cannot be replaced is said, and tried again.

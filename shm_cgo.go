@@ -20,12 +20,12 @@ package shm
 #cgo nocallback shm_fork_order
 #cgo noescape shm_start_forker
 #cgo nocallback shm_start_forker
-#cgo noescape shm_locate
-#cgo nocallback shm_locate
-#cgo noescape shm_ask
-#cgo nocallback shm_ask
-#cgo noescape shm_answered
-#cgo nocallback shm_answered
+#cgo noescape shm_control_free
+#cgo nocallback shm_control_free
+#cgo noescape shm_set_up_await
+#cgo nocallback shm_set_up_await
+#cgo noescape shm_pool_call
+#cgo nocallback shm_pool_call
 #cgo noescape shm_waitpid
 #cgo nocallback shm_waitpid
 #cgo noescape shm_waitpidfd
@@ -36,6 +36,8 @@ package shm
 #include "csrc/go_guard.c"
 #include "csrc/shm.c"
 #include "csrc/forker.c"
+#include "csrc/control.c"
+#include "csrc/report.c"
 #include "csrc/set_up.c"
 #include "csrc/child.c"
 #include "csrc/pool.c"
@@ -137,15 +139,6 @@ func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer
 	return addr, nil
 }
 
-// The Go faces of C's structs are as large as those.
-var (
-	_ = [1]struct{}{}[unsafe.Sizeof(forkOrder{})-C.sizeof_struct_shm_order]
-	_ = [1]struct{}{}[unsafe.Sizeof(report{})-C.sizeof_struct_shm_report]
-	_ = [1]struct{}{}[unsafe.Sizeof(forkLimit{})-C.sizeof_struct_shm_limit]
-	_ = [1]struct{}{}[unsafe.Sizeof(memoryRange{})-C.sizeof_struct_shm_range]
-	_ = [1]struct{}{}[unsafe.Sizeof(mailbox{})-C.sizeof_struct_shm_mailbox]
-)
-
 // Before the program's own code runs, on the main thread: see csrc/forker.h. Where it fails, the first child that
 // needs the thread tries again, and says why not.
 func init() {
@@ -164,14 +157,6 @@ func (o *forkOrder) fork(keep []int32, lean []memoryRange) error {
 	return os.NewSyscallError(C.GoString((*C.char)(o.call)), err)
 }
 
-// locate says what file an instruction is from, and where that begins in memory.
-func locate(pc uintptr) (module string, base uintptr) {
-	var m *C.char
-	var b C.uintptr_t
-	C.shm_locate(C.uintptr_t(pc), &m, &b)
-	return C.GoString(m), uintptr(b)
-}
-
 // waitPidfd is waitid(2) on a pidfd. With WNOHANG, and nothing to tell, wpid is 0.
 func waitPidfd(pidfd uintptr, options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	var p C.pid_t
@@ -180,16 +165,19 @@ func waitPidfd(pidfd uintptr, options int, usage *unix.Rusage) (wpid int, status
 	return int(p), unix.WaitStatus(s), err
 }
 
-// serve is the function of a pool's child.
-var serve = ChildFunc(C.shm_serve)
-
-func (b *mailbox) ask(child ChildFunc, off, length int, patience time.Duration) (answered bool) {
-	return C.shm_ask((*C.struct_shm_mailbox)(unsafe.Pointer(b)), C.shm_child(child), C.size_t(off), C.size_t(length), C.int64_t(patience)) != 0
+// awaitSetUp waits until the child behind the pidfd has told how its set-up went, or has ended.
+func (c *control) awaitSetUp(pidfd uintptr) (report setUpReport) {
+	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(c.page)), C.int(pidfd), (*C.struct_shm_set_up_report)(unsafe.Pointer(&report)))
+	return report
 }
 
-func (b *mailbox) isAnswered() bool {
-	return C.shm_answered((*C.struct_shm_mailbox)(unsafe.Pointer(b))) != 0
+// call asks the child for a call, and waits a little for the answer. It reports whether there is one.
+func (c *control) call(seq uint32, child ChildFunc, off, length int, patience time.Duration) bool {
+	return C.shm_pool_call((*C.struct_shm_control)(unsafe.Pointer(c.page)), C.uint32_t(seq),
+		C.shm_child(child), C.size_t(off), C.size_t(length), C.int64_t(patience)) != 0
 }
+
+func (p *controlPage) unmap() { C.shm_control_free((*C.struct_shm_control)(unsafe.Pointer(p))) }
 
 func errno(e C.int) error {
 	if e == 0 {

@@ -69,8 +69,8 @@ func leftOver(descriptors int) (code int) {
 	if n := mappings(); n != 0 {
 		complain("%d mappings", n)
 	}
-	if n := shm.ReportsInUse(); n != 0 {
-		complain("%d reports of children", n)
+	if n := shm.ControlPages(); n != 0 {
+		complain("%d control pages of children", n)
 	}
 	if n := shm.ReadCounters().Live; n != 0 {
 		complain("%d children in the counters", n)
@@ -83,7 +83,7 @@ func openDescriptors() int { return len(must(os.ReadDir("/proc/self/fd"))) - 1 }
 // mappings counts what can be told to be ours: shared anonymous memory, /dev/zero and memfds, which
 // have a name in the maps file.
 func mappings() int {
-	n := -shm.ReportMappings()
+	n := -shm.VMAsOfControlPage * shm.ControlPages()
 	for _, v := range must(procmaps.Read(0)) {
 		if strings.HasPrefix(v.Name, "/dev/zero") || strings.HasPrefix(v.Name, "/memfd:") {
 			n++

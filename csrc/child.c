@@ -1,223 +1,43 @@
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE /* dladdr */
+#define _GNU_SOURCE
 #endif
 #include "child.h"
 #include "forker.h"
-#include "futex.h"
 #include "go_guard.h"
-#include "identity.h"
+#include "pool.h"
+#include "report.h"
 #include "set_up.h"
 
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <ucontext.h>
 #include <unistd.h>
 
-static uintptr_t instruction(const ucontext_t *context)
+/* _exit(2) takes the low 8 bits of a result. One that is not 0 must not become 0, which is success. */
+static int exit_status(int result)
 {
-#if defined(__x86_64__)
-	return (uintptr_t)context->uc_mcontext.gregs[REG_RIP];
-#elif defined(__i386__)
-	return (uintptr_t)context->uc_mcontext.gregs[REG_EIP];
-#elif defined(__aarch64__)
-	return (uintptr_t)context->uc_mcontext.pc;
-#elif defined(__riscv)
-	return (uintptr_t)context->uc_mcontext.__gregs[REG_PC];
-#else
-	(void)context;
-	return 0;
-#endif
-}
-
-/* In the child: where to report to, and who it is, as a child of its own must not report. */
-static struct shm_report *report_to;
-static struct {
-	pid_t pid;      /* another where the child has a child that shares its memory */
-	uint64_t token; /* another where that has a copy of it */
-} report_of;
-
-/* A line of /proc/self/maps. */
-struct map_line {
-	uintptr_t start, end, offset, inode;
-	const char *name; /* empty if it has none */
-};
-
-static const char *parse_number(const char *s, unsigned base, uintptr_t *value)
-{
-	for (*value = 0;; s++) {
-		unsigned digit = *s >= '0' && *s <= '9' ? (unsigned)(*s - '0') : *s >= 'a' && *s <= 'f' ? (unsigned)(*s - 'a') + 10 : 16;
-
-		if (digit >= base)
-			return s;
-		*value = *value * base + digit;
-	}
-}
-
-static const char *next_field(const char *s)
-{
-	while (*s != ' ' && *s != '\0')
-		s++;
-	while (*s == ' ')
-		s++;
-	return s;
-}
-
-/* start-end permissions offset device inode name */
-static void parse_line(const char *s, struct map_line *line)
-{
-	s = parse_number(s, 16, &line->start);
-	if (*s == '-')
-		s++;
-	s = next_field(parse_number(s, 16, &line->end));
-	s = parse_number(next_field(s), 16, &line->offset);
-	s = parse_number(next_field(next_field(s)), 10, &line->inode);
-	line->name = next_field(s);
-}
-
-/* Returns whether that was the line looked for. */
-static int look_at(const char *s, struct shm_report *r)
-{
-	static uintptr_t begins, inode; /* of the file last seen to begin */
-	struct map_line line;
-
-	parse_line(s, &line);
-	if (line.offset == 0 && line.inode != 0 && line.inode != inode) {
-		begins = line.start;
-		inode = line.inode;
-	}
-	if (r->pc < line.start || r->pc >= line.end)
-		return 0;
-	r->base = line.inode != 0 && line.inode == inode ? begins : line.start - line.offset;
-	strncpy(r->module, line.name, sizeof(r->module) - 1);
-	return 1;
-}
-
-/*
- * What the child loaded itself its parent does not know, and may have something
- * else there. So the child looks for itself, by open and read alone.
- */
-static void report_module(struct shm_report *r)
-{
-	static char read_ahead[4096], line[512];
-	size_t length = 0;
-	ssize_t i, n;
-	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), found = 0;
-
-	if (fd == -1)
-		return;
-	while (!found && (n = read(fd, read_ahead, sizeof(read_ahead))) > 0) {
-		for (i = 0; i < n && !found; i++) {
-			if (read_ahead[i] == '\n') {
-				line[length] = '\0';
-				found = look_at(line, r);
-				length = 0;
-			} else if (length < sizeof(line) - 1) {
-				line[length++] = read_ahead[i];
-			}
-		}
-	}
-	close(fd);
-	if (found)
-		__atomic_store_n(&r->located, 1, __ATOMIC_RELEASE);
-}
-
-static int is_reporter(void)
-{
-	return getpid() == report_of.pid && shm_process_token() == report_of.token;
-}
-
-/*
- * Records the signal. The disposition is the default again by now, so that the
- * child dies of it: a fault comes back when the instruction is run again; what
- * was sent is sent once more.
- */
-static void report_crash(int sig, siginfo_t *info, void *context)
-{
-	struct shm_report *r = report_to;
-	uint32_t unwritten = 0;
-	int err = errno;
-
-	if (is_reporter() && __atomic_compare_exchange_n(&r->crashed, &unwritten, 2, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-		r->sig = sig;
-		r->code = info->si_code;
-		r->addr = (uintptr_t)info->si_addr;
-		r->pc = instruction(context);
-		__atomic_store_n(&r->crashed, 1, __ATOMIC_RELEASE);
-		report_module(r);
-	}
-	if (info->si_code <= 0)
-		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);
-	errno = err;
-}
-
-/* A stack that ran over leaves no room for a handler on it. Each child has its own copy. */
-static char report_stack[1 << 16];
-
-static void report_crashes(struct shm_report *report)
-{
-	static const int sigs[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	struct sigaction action = { .sa_sigaction = report_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND };
-	stack_t stack = { .ss_sp = report_stack, .ss_size = sizeof(report_stack) };
-	size_t i;
-
-	report_to = report;
-	report_of.pid = getpid();
-	report_of.token = shm_process_token();
-	sigaltstack(&stack, NULL);
-	for (i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
-		sigaction(sigs[i], &action, NULL);
+	return result != 0 && (result & 0xff) == 0 ? 255 : result;
 }
 
 static void start_order(void *arg)
 {
 	const struct shm_start *s = arg;
 	const struct shm_order *o = s->order;
-	const char *failed;
+	enum shm_set_up_call failed;
 
 	if (o->flags & SHM_REPORT_CRASH)
-		report_crashes(o->report);
-	if (o->report != NULL)
-		shm_refuse_go(&o->report->called_go);
+		shm_report_crashes(&o->control->crash);
+	if (o->control != NULL)
+		shm_refuse_go(&o->control->crash.called_go);
 	failed = shm_set_up(s);
-	if (failed != NULL) {
-		o->report->err = errno;
-		strncpy(o->report->call, failed, sizeof(o->report->call) - 1);
-	}
-	if (o->report != NULL) {
-		__atomic_store_n(&o->report->setup, failed == NULL ? 1 : 2, __ATOMIC_RELEASE);
-		shm_futex_wake(&o->report->setup);
-	}
-	_exit(failed == NULL ? o->child(o->addr, o->length) : 127);
-}
-
-/* Where a child cannot be set up it has ended, and is reaped here. Killed meanwhile, it is Wait's to tell. */
-static int await_set_up(struct shm_order *o)
-{
-	const int64_t glance = 10 * 1000 * 1000;
-	struct shm_report *r = o->report;
-
-	while (__atomic_load_n(&r->setup, __ATOMIC_ACQUIRE) == 0) {
-		siginfo_t info = { .si_pid = 0 };
-
-		shm_futex_wait(&r->setup, 0, glance);
-		if (waitid(P_PID, (id_t)o->pid, &info, WEXITED | WNOHANG | WNOWAIT) == -1 || info.si_pid != 0)
-			break;
-	}
-	if (__atomic_load_n(&r->setup, __ATOMIC_ACQUIRE) != 2)
-		return 0;
-	while (waitpid(o->pid, NULL, 0) == -1 && errno == EINTR)
-		;
-	o->call = r->call;
-	return r->err;
+	if (o->flags & SHM_AWAIT_SET_UP)
+		shm_set_up_tell(o->control, failed, errno);
+	if (failed != SHM_CALL_NONE)
+		_exit(127);
+	if (o->flags & SHM_SERVE)
+		shm_pool_child(o->control, o->addr, o->wake_fd);
+	_exit(exit_status(o->child(o->addr, o->length)));
 }
 
 static void advise(const struct shm_range *ranges, size_t count, int advice)
@@ -244,6 +64,28 @@ static int fork_lean(struct shm_start *start, struct shm_order *o, const struct 
 	return err;
 }
 
+static int fork_with_control(struct shm_start *start, struct shm_order *o, const struct shm_range *lean, size_t lean_count)
+{
+	int err;
+
+	o->control = NULL;
+	if (o->flags & (SHM_REPORT_CRASH | SHM_AWAIT_SET_UP | SHM_SERVE)) {
+		o->call = "mmap";
+		err = shm_control_make(&o->control);
+		if (err != 0)
+			return err;
+	}
+	err = fork_lean(start, o, lean, lean_count);
+	if (err != 0) {
+		shm_control_free(o->control);
+		o->control = NULL;
+		return err;
+	}
+	if (o->control != NULL)
+		shm_control_hide(o->control);
+	return 0;
+}
+
 int shm_fork_order(struct shm_order *order, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count)
 {
 	struct shm_order o = *order; /* the caller's may lie in what the child lacks */
@@ -260,22 +102,11 @@ int shm_fork_order(struct shm_order *order, const int *keep, size_t keep_count, 
 		memcpy(kept, keep, keep_count * sizeof(*kept));
 	}
 	start.keep = kept;
-	err = fork_lean(&start, &o, lean, lean_count);
-	if (err == 0 && (o.limits_count > 0 || o.nice != 0 || o.flags & SHM_CLOSE_FDS))
-		err = await_set_up(&o);
+	err = fork_with_control(&start, &o, lean, lean_count);
 	free(kept);
 	order->call = o.call;
 	order->pid = o.pid;
+	order->control = o.control;
 	order->held = o.held;
 	return err;
-}
-
-void shm_locate(uintptr_t pc, const char **module, uintptr_t *base)
-{
-	Dl_info info;
-
-	if (dladdr((void *)pc, &info) == 0)
-		return;
-	*module = info.dli_fname;
-	*base = (uintptr_t)info.dli_fbase;
 }

@@ -1,64 +1,69 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "pool.h"
 #include "futex.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-static void answer(struct shm_mailbox *box, uint32_t call, int32_t result)
+/*
+ * The order matters: the reply is there before the child looks how the parent
+ * waits, and the parent says how it waits before it looks for the reply.
+ */
+static void answer(struct shm_control *control, uint32_t seq, int32_t result, int wake_fd)
 {
-	const uint64_t one = 1;
-
-	box->result = result;
-	__atomic_store_n(&box->answered, call, __ATOMIC_SEQ_CST);
-	switch (__atomic_exchange_n(&box->asleep, 0, __ATOMIC_SEQ_CST)) {
-	case 1:
-		shm_futex_wake(&box->answered);
-		break;
-	case 2:
-		if (write(box->done_fd, &one, sizeof(one)) != sizeof(one))
-			_exit(SHM_POOL_LOST); /* its end tells the parent */
+	__atomic_store_n(&control->reply.result, result, __ATOMIC_RELAXED);
+	__atomic_store_n(&control->reply.seq, seq, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&control->request.waits, __ATOMIC_SEQ_CST) == SHM_WAITS_BY_FUTEX) {
+		shm_futex_wake(&control->reply.seq);
+		return;
 	}
+	if (send(wake_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == -1 && errno != EAGAIN && errno != EINTR)
+		_exit(SHM_POOL_LOST); /* its end tells the parent */
 }
 
-int shm_serve(void *addr, size_t length)
+void shm_pool_child(struct shm_control *control, char *base, int wake_fd)
 {
-	struct shm_mailbox *box = addr;
-	uint32_t last = 0, call;
+	const struct shm_request *request = &control->request;
+	uint32_t last = 0, seq;
 
-	(void)length;
 	for (;;) {
-		while ((call = __atomic_load_n(&box->asked, __ATOMIC_ACQUIRE)) == last)
-			shm_futex_wait(&box->asked, last, -1);
-		last = call;
-		__atomic_store_n(&box->begun, call, __ATOMIC_RELAXED);
-		answer(box, call, box->child((char *)box->base + box->offset, box->length));
+		while ((seq = __atomic_load_n(&request->seq, __ATOMIC_ACQUIRE)) == last)
+			shm_futex_wait(&control->request.seq, last, -1);
+		last = seq;
+		__atomic_store_n(&control->reply.started_seq, seq, __ATOMIC_RELAXED);
+		answer(control, seq, request->child(base + request->offset, request->length), wake_fd);
 	}
 }
 
-static int is_answered(const struct shm_mailbox *box)
+static void ask(struct shm_control *control, uint32_t seq, shm_child child, size_t offset, size_t length)
 {
-	return __atomic_load_n(&box->answered, __ATOMIC_SEQ_CST) == box->asked;
+	struct shm_request *request = &control->request;
+
+	request->child = child;
+	request->offset = offset;
+	request->length = length;
+	__atomic_store_n(&request->waits, SHM_WAITS_BY_FUTEX, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&request->seq, seq, __ATOMIC_SEQ_CST);
+	shm_futex_wake(&request->seq);
 }
 
-int shm_ask(struct shm_mailbox *box, shm_child child, size_t offset, size_t length, int64_t patience)
+int shm_pool_call(struct shm_control *control, uint32_t seq, shm_child child, size_t offset, size_t length, int64_t patience)
 {
-	box->child = child;
-	box->offset = offset;
-	box->length = length;
-	__atomic_store_n(&box->asleep, 1, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&box->asked, box->asked + 1, __ATOMIC_SEQ_CST);
-	shm_futex_wake(&box->asked);
-	while (!is_answered(box)) {
-		uint32_t seen = box->asked - 1;
+	uint32_t *answered = &control->reply.seq;
+	int looks;
 
-		if (shm_futex_wait(&box->answered, seen, patience) == -1 && errno == ETIMEDOUT)
-			return is_answered(box);
+	ask(control, seq, child, offset, length);
+	/* FUTEX_WAIT returns at once where the word has changed: a child that changes it all the time costs these looks. */
+	for (looks = 0; looks < 4; looks++) {
+		uint32_t seen = __atomic_load_n(answered, __ATOMIC_SEQ_CST);
+
+		if (seen == seq)
+			return 1;
+		if (shm_futex_wait(answered, seen, patience) == -1 && errno == ETIMEDOUT)
+			break;
 	}
-	return 1;
-}
-
-int shm_answered(struct shm_mailbox *box)
-{
-	__atomic_store_n(&box->asleep, 2, __ATOMIC_SEQ_CST);
-	return is_answered(box);
+	return __atomic_load_n(answered, __ATOMIC_SEQ_CST) == seq;
 }

@@ -56,22 +56,22 @@ static int end_with(pid_t parent)
 	return 0;
 }
 
-const char *shm_set_up(const struct shm_start *s)
+enum shm_set_up_call shm_set_up(const struct shm_start *s)
 {
 	const struct shm_order *o = s->order;
 
 	if (o->flags & SHM_PROCESS_GROUP && setpgid(0, 0) == -1)
-		return "setpgid";
+		return SHM_CALL_SETPGID;
 	if (o->flags & SHM_KILL_WITH_PARENT && end_with(s->parent) == -1)
-		return "prctl";
+		return SHM_CALL_PRCTL;
 	if (o->flags & SHM_CLOSE_FDS && close_fds(s->keep, s->keep_count) == -1)
-		return "close_range";
+		return SHM_CALL_CLOSE_RANGE;
 	if (o->nice != 0) {
 		errno = 0;
 		if (nice(o->nice) == -1 && errno != 0)
-			return "nice";
+			return SHM_CALL_NICE;
 	}
 	if (set_limits(o->limits, o->limits_count) == -1)
-		return "setrlimit";
-	return NULL;
+		return SHM_CALL_SETRLIMIT;
+	return SHM_CALL_NONE;
 }

@@ -12,7 +12,7 @@ struct shm_start {
 	pid_t parent;
 };
 
-/* Returns the name of the call that failed, errno set, or NULL. Async-signal-safe. */
-const char *shm_set_up(const struct shm_start *s);
+/* Returns the call that failed, errno set, or SHM_CALL_NONE. Async-signal-safe. */
+enum shm_set_up_call shm_set_up(const struct shm_start *s);
 
 #endif

@@ -1,0 +1,82 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "control.h"
+#include "futex.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static size_t page_size(void)
+{
+	return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static struct shm_set_up_report *set_up_report(struct shm_control *control)
+{
+	return (struct shm_set_up_report *)((char *)control - page_size());
+}
+
+static char *first_page(struct shm_control *control)
+{
+	return (char *)control - 2 * page_size();
+}
+
+int shm_control_make(struct shm_control **control)
+{
+	size_t page = page_size();
+	char *all = mmap(NULL, 4 * page, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (all == MAP_FAILED)
+		return errno;
+	if (mprotect(all + page, 2 * page, PROT_READ | PROT_WRITE) == -1) {
+		int err = errno;
+
+		munmap(all, 4 * page);
+		return err;
+	}
+	*control = (struct shm_control *)(void *)(all + 2 * page);
+	return 0;
+}
+
+void shm_control_hide(struct shm_control *control)
+{
+	madvise(first_page(control), 4 * page_size(), MADV_DONTFORK);
+}
+
+void shm_control_free(struct shm_control *control)
+{
+	if (control != NULL)
+		munmap(first_page(control), 4 * page_size());
+}
+
+void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, int err)
+{
+	struct shm_set_up_report *r = set_up_report(control);
+
+	r->call = (int32_t)failed;
+	r->err = err;
+	__atomic_store_n(&r->state, failed == SHM_CALL_NONE ? SHM_SET_UP_DONE : SHM_SET_UP_FAILED, __ATOMIC_RELEASE);
+	shm_futex_wake(&r->state);
+	if (munmap(r, page_size()) == -1)
+		_exit(127); /* its function could forge the report */
+}
+
+/* The kernel tells no futex of the child's end, so it is looked for now and then. */
+void shm_set_up_await(struct shm_control *control, int pidfd, struct shm_set_up_report *report)
+{
+	const int64_t glance = 10 * 1000 * 1000; /* nanoseconds */
+	struct shm_set_up_report *r = set_up_report(control);
+	struct pollfd end = { .fd = pidfd, .events = POLLIN };
+
+	while (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == SHM_SET_UP_PENDING) {
+		shm_futex_wait(&r->state, SHM_SET_UP_PENDING, glance);
+		if (poll(&end, 1, 0) > 0)
+			break;
+	}
+	report->state = __atomic_load_n(&r->state, __ATOMIC_ACQUIRE);
+	report->call = r->call;
+	report->err = r->err;
+}

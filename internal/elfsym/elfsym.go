@@ -1,0 +1,136 @@
+//go:build linux
+
+// Package elfsym finds the function that an instruction is in, by the symbol
+// tables of the ELF file that the instruction is from. See elf(5).
+package elfsym
+
+import (
+	"cmp"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// MaxRead is how many bytes of a file are read at most. A file whose tables are larger has no table here.
+const MaxRead = 128 << 20
+
+var errTooLarge = errors.New("the file's tables are too large")
+
+// Table is the functions of an ELF file. A nil Table has none.
+type Table struct {
+	relocated bool // addresses are relative to where the file begins in memory
+	functions []function
+}
+
+type function struct {
+	name        string
+	start, size uint64
+}
+
+// Open reads the table of a file, which must be a regular file and no symbolic link. Open never waits, as it
+// would for the writer of a FIFO.
+func Open(path string) (*Table, error) { return open(path, unix.O_NOFOLLOW) }
+
+// Self reads the table of the running program, even if its file was replaced meanwhile.
+func Self() (*Table, error) { return open("/proc/self/exe", 0) }
+
+func open(path string, flags int) (*Table, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|flags, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %v, not a regular file", path, info.Mode().Type())
+	}
+	return Read(f)
+}
+
+// Read reads the table of an ELF file.
+func Read(r io.ReaderAt) (*Table, error) {
+	f, err := elf.NewFile(&limitedReader{r, MaxRead})
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSizes(f.Sections); err != nil {
+		return nil, err
+	}
+	t := &Table{relocated: f.Type == elf.ET_DYN}
+	all, err := f.Symbols()
+	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
+		return nil, err
+	}
+	t.add(all)
+	exported, err := f.DynamicSymbols() // all that is left of a stripped file's
+	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
+		return nil, err
+	}
+	t.add(exported)
+	slices.SortFunc(t.functions, func(a, b function) int { return cmp.Compare(a.start, b.start) })
+	return t, nil
+}
+
+// checkSizes refuses tables that are too large before any of them is read.
+func checkSizes(sections []*elf.Section) error {
+	left := uint64(MaxRead)
+	for _, s := range sections {
+		if s.Type != elf.SHT_SYMTAB && s.Type != elf.SHT_DYNSYM && s.Type != elf.SHT_STRTAB {
+			continue
+		}
+		if s.Size > left {
+			return errTooLarge
+		}
+		left -= s.Size
+	}
+	return nil
+}
+
+func (t *Table) add(symbols []elf.Symbol) {
+	for _, s := range symbols {
+		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Size > 0 && s.Section != elf.SHN_UNDEF {
+			t.functions = append(t.functions, function{s.Name, s.Value, s.Size})
+		}
+	}
+}
+
+// Find returns the function that the instruction at pc is in, and where that begins, given where the file begins
+// in memory. The name is empty if there is none.
+func (t *Table) Find(pc, base uint64) (name string, start uint64) {
+	if t == nil {
+		return "", 0
+	}
+	if !t.relocated {
+		base = 0
+	}
+	at := pc - base
+	i, found := slices.BinarySearchFunc(t.functions, at, func(f function, at uint64) int { return cmp.Compare(f.start, at) })
+	if !found {
+		i--
+	}
+	if i < 0 || at-t.functions[i].start >= t.functions[i].size {
+		return "", 0
+	}
+	return t.functions[i].name, t.functions[i].start + base
+}
+
+// limitedReader fails once that many bytes were read.
+type limitedReader struct {
+	r    io.ReaderAt
+	left int64
+}
+
+func (l *limitedReader) ReadAt(p []byte, off int64) (int, error) {
+	if l.left -= int64(len(p)); l.left < 0 {
+		return 0, errTooLarge
+	}
+	return l.r.ReadAt(p, off)
+}

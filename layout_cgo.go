@@ -1,0 +1,78 @@
+//go:build linux && cgo
+
+package shm
+
+/*
+#include "csrc/child.h"
+
+enum {
+	offset_reply = offsetof(struct shm_control, reply),
+	offset_crash = offsetof(struct shm_control, crash),
+	offset_request_waits = offsetof(struct shm_request, waits),
+	offset_request_length = offsetof(struct shm_request, length),
+	offset_reply_seq = offsetof(struct shm_reply, seq),
+	offset_reply_result = offsetof(struct shm_reply, result),
+	offset_crash_code = offsetof(struct shm_crash, code),
+	offset_crash_addr = offsetof(struct shm_crash, addr),
+	offset_crash_pc = offsetof(struct shm_crash, pc),
+	offset_crash_base = offsetof(struct shm_crash, base),
+	offset_crash_module = offsetof(struct shm_crash, module),
+	offset_set_up_call = offsetof(struct shm_set_up_report, call),
+	offset_set_up_err = offsetof(struct shm_set_up_report, err),
+	offset_order_flags = offsetof(struct shm_order, flags),
+	offset_order_limits = offsetof(struct shm_order, limits),
+	offset_order_control = offsetof(struct shm_order, control),
+	offset_order_held = offsetof(struct shm_order, held),
+};
+*/
+import "C"
+
+import "unsafe"
+
+// An index that is not 0 does not compile: each line says that two numbers are equal.
+var (
+	_ = [1]struct{}{}[unsafe.Sizeof(controlPage{})-C.sizeof_struct_shm_control]
+	_ = [1]struct{}{}[unsafe.Sizeof(request{})-C.sizeof_struct_shm_request]
+	_ = [1]struct{}{}[unsafe.Sizeof(reply{})-C.sizeof_struct_shm_reply]
+	_ = [1]struct{}{}[unsafe.Sizeof(crashRecord{})-C.sizeof_struct_shm_crash]
+	_ = [1]struct{}{}[unsafe.Sizeof(setUpReport{})-C.sizeof_struct_shm_set_up_report]
+	_ = [1]struct{}{}[unsafe.Sizeof(forkOrder{})-C.sizeof_struct_shm_order]
+	_ = [1]struct{}{}[unsafe.Sizeof(forkLimit{})-C.sizeof_struct_shm_limit]
+	_ = [1]struct{}{}[unsafe.Sizeof(memoryRange{})-C.sizeof_struct_shm_range]
+
+	_ = [1]struct{}{}[unsafe.Offsetof(controlPage{}.reply)-C.offset_reply]
+	_ = [1]struct{}{}[unsafe.Offsetof(controlPage{}.crash)-C.offset_crash]
+	_ = [1]struct{}{}[unsafe.Offsetof(request{}.waits)-C.offset_request_waits]
+	_ = [1]struct{}{}[unsafe.Offsetof(request{}.length)-C.offset_request_length]
+	_ = [1]struct{}{}[unsafe.Offsetof(reply{}.seq)-C.offset_reply_seq]
+	_ = [1]struct{}{}[unsafe.Offsetof(reply{}.result)-C.offset_reply_result]
+	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.code)-C.offset_crash_code]
+	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.addr)-C.offset_crash_addr]
+	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.pc)-C.offset_crash_pc]
+	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.base)-C.offset_crash_base]
+	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.module)-C.offset_crash_module]
+	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.call)-C.offset_set_up_call]
+	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.err)-C.offset_set_up_err]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkOrder{}.flags)-C.offset_order_flags]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkOrder{}.limits)-C.offset_order_limits]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkOrder{}.control)-C.offset_order_control]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkOrder{}.held)-C.offset_order_held]
+)
+
+// The states and calls have the same numbers.
+var (
+	_ = [1]struct{}{}[waitsBySocket-C.SHM_WAITS_BY_SOCKET]
+	_ = [1]struct{}{}[crashClaimed-C.SHM_CRASH_CLAIMED]
+	_ = [1]struct{}{}[crashRecorded-C.SHM_CRASH_RECORDED]
+	_ = [1]struct{}{}[crashLocated-C.SHM_CRASH_LOCATED]
+	_ = [1]struct{}{}[setUpDone-C.SHM_SET_UP_DONE]
+	_ = [1]struct{}{}[setUpFailed-C.SHM_SET_UP_FAILED]
+	_ = [1]struct{}{}[len(setUpCalls)-C.SHM_CALLS]
+
+	_ = [1]struct{}{}[killWithParent-C.SHM_KILL_WITH_PARENT]
+	_ = [1]struct{}{}[reportCrash-C.SHM_REPORT_CRASH]
+	_ = [1]struct{}{}[closeFDs-C.SHM_CLOSE_FDS]
+	_ = [1]struct{}{}[awaitSetUp-C.SHM_AWAIT_SET_UP]
+	_ = [1]struct{}{}[processGroup-C.SHM_PROCESS_GROUP]
+	_ = [1]struct{}{}[serve-C.SHM_SERVE]
+)
