@@ -1,4 +1,4 @@
-# A target a command. go build and go test work without make.
+# A target a command. go build and go test work without make. make help lists the targets.
 
 SHELL = /bin/bash
 .SHELLFLAGS = -e -o pipefail -c
@@ -14,63 +14,78 @@ BENCHCOUNT ?= 6
 ASAN ?= Buffer|Fault|ReadAt|WriteAt|WriteTo|Swap|Detach|Split
 
 IN_BUILDS = for tags in "" devzero; do
-PACKAGES = ./...
-C_FILES = csrc/identity.c csrc/go_guard.c csrc/shm.c csrc/forker.c csrc/set_up.c csrc/control.c csrc/report.c csrc/child.c csrc/stack.c csrc/pool.c csrc/anon_mmap.c internal/ctest/children.c internal/ctest/object.c internal/ctest/loops.c internal/ctest/callgo/callgo.c internal/ctest/testdata/twin.c internal/ctest/testdata/forkwait.c internal/ctest/testdata/interpose.c examples/parser/parser.c
+# What builds, traces and compares other programs takes long, and is for make check. The rest is for make test.
+SLOW = ./cmd/livego ./tests/...
+LIST_PACKAGES = packages=$$($(GO) list ./... | grep -v -e '/cmd/livego$$' -e /tests/);
+TEST = $(GO) test -count=$(COUNT) -timeout $(TIMEOUT)
+C_FILES = $(wildcard csrc/*.c internal/ctest/*.c internal/ctest/*/*.c examples/*/*.c)
 C_WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 CROSS = linux/arm64 linux/386 darwin/arm64 windows/amd64 freebsd/amd64
 BENCHSTAT = $(GO) -C tools tool benchstat
 
-.PHONY: all run test live live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare fuzz lint cross clean
+.PHONY: help all check run test slow stress live live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare fuzz lint cross clean
 
-all: lint test race
+all: check
 
-run:
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
+
+# The gate (.ci/run) runs this, and make stress for 5 minutes.
+check: lint run test slow bench-once race ## everything that is tested in some minutes
+
+run: ## the book's program: a child changes a shared int
 	$(GO) run ./cmd/anon_mmap
 
-# Both builds, what is left without cgo, and live forks.
-test:
-	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -tags "$$tags" $(PACKAGES)); done
-	CGO_ENABLED=0 $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) .
+test: ## the tests, in both builds, without cgo, and those of live forks: 2 minutes
+	@$(LIST_PACKAGES) $(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $$packages); done
+	CGO_ENABLED=0 $(TEST) .
 	@$(MAKE) --no-print-directory live
+
+slow: ## what builds other programs, and holds this one against C and strace
+	@$(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $(SLOW)); done
+
+# Some tests at a time, in random order, on a machine that it keeps busy, with GOMAXPROCS=1, 2 and 8, nice,
+# and half a core.
+STRESSTIME ?= 10m
+stress: ## the tests beside busy loops, in many settings, for STRESSTIME
+	$(GO) run ./internal/stress -time $(STRESSTIME)
 
 # Live forks need livego's runtime. live is for every change, live-proof forks FORKS times on each Go version.
 FORKS ?= 10000
-LIVE_FORKS ?= 150
+LIVE_FORKS ?= 50
 LIVE_VERSIONS = go1.24.9 go1.25.3 local go1.27.4
-live:
+live: ## the tests of live forks
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego test -tags livego -count=$(COUNT) -timeout $(TIMEOUT) ./live -args -forks $(LIVE_FORKS)
 	out/livego test -count=$(COUNT) -timeout $(TIMEOUT) ./examples/kv
 
 # A server saves itself while it is written to: what its clients see meanwhile.
 KEYS ?= 10000000
-live-demo:
+live-demo: ## a server that saves itself while it is written to
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego run ./examples/kv -demo -keys $(KEYS)
 
-live-proof:
+live-proof: ## live forks, FORKS times on each Go version
 	$(GO) build -o out/livego ./cmd/livego
 	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v out/livego test -tags livego -count=1 -v -timeout 24h ./live -args -forks $(FORKS)); done
 
-# What builds, traces or compares other programs has nothing for the race detector, and takes long.
-RACE_SKIP = Livego|EditsOfC|Vendoring|ReadmeProgram|ReportedByName|ManyForks|Listing
-race:
-	@$(IN_BUILDS) (set -x; $(GO) test -race -count=$(COUNT) -timeout $(TIMEOUT) -skip '$(RACE_SKIP)' -tags "$$tags" $(PACKAGES)); done
+race: ## the tests of both builds under the race detector
+	@$(LIST_PACKAGES) $(IN_BUILDS) (set -x; $(TEST) -race -short -tags "$$tags" $$packages); done
 
 # Under AddressSanitizer: what reads and writes memory for its callers.
-asan:
+asan: ## memory access under AddressSanitizer
 	@$(IN_BUILDS) (set -x; $(GO) test -asan -count=$(COUNT) -timeout $(TIMEOUT) -run '$(ASAN)' -tags "$$tags" .); done
 
 # The same under MemorySanitizer, which clang alone has, and under the compiler's checks of unsafe pointers.
-msan:
+msan: ## the same under MemorySanitizer, with clang
 	CC=clang $(GO) test -msan -count=$(COUNT) -timeout $(TIMEOUT) -run '$(ASAN)' .
 
-checkptr:
+checkptr: ## the tests under the compiler's checks of unsafe pointers
 	$(GO) test -gcflags=all=-d=checkptr -count=$(COUNT) -timeout $(TIMEOUT) .
 
 # Live forks under what changes the runtime's ways.
 MODE_FORKS ?= 100
-live-modes:
+live-modes: ## live forks with settings of GODEBUG, GOMAXPROCS, -race, -cover, a profile
 	mkdir -p out
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego test -tags livego -c -o out/live.test ./live
@@ -86,62 +101,62 @@ live-modes:
 
 # The standard library's own tests inside a child of a busy process: with the same failures as without?
 STD ?= runtime sync time context net net/http os os/exec os/signal encoding/json compress/gzip compress/flate compress/bzip2 compress/lzw compress/zlib database/sql
-live-std:
+live-std: ## the standard library's tests inside a child of a live fork
 	$(GO) build -o out/livego ./cmd/livego
 	LIVEGO=$(CURDIR)/out/livego live/instd.sh -short $(STD)
 
 # Live forks against C's, Python's, and starting the program anew.
-live-bench:
+live-bench: ## what a live fork costs
 	mkdir -p out
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego test -tags livego -run '^$$' -bench . -benchtime 20x -count $(BENCHCOUNT) ./live | tee out/live-bench.txt
 	$(BENCHSTAT) -col /impl ../out/live-bench.txt
 
 # What is held against C: each call, and the book's program.
-parity:
+parity: ## what is held against C: each call, and the book's program
 	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -tags "$$tags" ./tests/parity ./examples/malloc); done
 
 # Random scripts, in C and in Go: SCRIPTS of them for each sharing and technique. SHM_SEED=n repeats a run.
-conformance:
+conformance: ## SCRIPTS random scripts, in C and in Go
 	SHM_SCRIPTS=$(SCRIPTS) $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -run 'DoAsInC' -v ./tests/parity | grep -v '^ *--- PASS\|^=== '
 
 # Ours against C and Go's own, in one run.
-bench:
+bench: ## ours against C and Go's own
 	mkdir -p out
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count=$(BENCHCOUNT) . | tee out/bench.txt
 	$(BENCHSTAT) -col /impl ../out/bench.txt
 
-bench-once:
+bench-once: ## each benchmark once
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x .
 
 # The techniques compared on one page, with both builds in one run: what their memory does and
 # costs, beside C and others. QUICK=1 takes less than 40 seconds, FULL=1 measures more often.
-compare:
+compare: ## technique against technique
 	$(GO) -C tools run ./compare $(if $(QUICK),-quick) $(if $(FULL),-full) -out $(CURDIR)/out/compare
 
 # All that children can go through, at random and at once.
-soak:
+soak: ## all that children go through, at random and at once, for SOAKTIME
 	$(GO) run ./internal/soak -time $(SOAKTIME)
 
-fuzz:
+fuzz: ## the fuzz tests, each for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzAccess -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzSequence -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzBuffer -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzVMA -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 	$(GO) test -run '^$$' -fuzz FuzzFiles -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 
-lint: cross
+lint: cross ## gofmt, go vet, C warnings, builds for other systems
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	@for tags in "" devzero livego; do (set -x; $(GO) vet -tags "$$tags" ./...); done
 	@for c in $(C_FILES); do for def in -DUSE_MAP_ANON -UUSE_MAP_ANON; do (set -x; $(CC) -fsyntax-only $(C_WARNINGS) $$def $$c); done; done
 	@if command -v cppcheck >/dev/null; then (set -x; cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr $(C_FILES)); fi
 
 # The package builds where its shim does not.
-cross:
+cross: ## the builds for other systems alone
 	CGO_ENABLED=0 $(GO) vet ./...
 	@for to in $(CROSS); do (set -x; CGO_ENABLED=0 GOOS=$${to%/*} GOARCH=$${to#*/} $(GO) vet .); done
 	@if echo '#include <stdio.h>' | $(CC) -m32 -fsyntax-only -xc - 2>/dev/null; then (set -x; CGO_ENABLED=1 GOARCH=386 $(GO) vet .); fi
 
-clean:
+clean: ## removes what was built
 	rm -rf out
 	$(GO) clean -testcache

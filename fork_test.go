@@ -645,6 +645,9 @@ var manyForked atomic.Bool
 // 20 000 forks, by both ways of waiting, leave no process, descriptor, mapping or goroutine.
 func TestManyForksLeaveNothing(t *testing.T) {
 	forks := 2_000
+	if testing.Short() {
+		forks = 200
+	}
 	if n := os.Getenv("SHM_FORKS"); n != "" && !manyForked.Swap(true) { // once is enough for -count
 		forks = must(strconv.Atoi(n))
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"forkshm.example/shm/internal/testenv"
 )
 
 // The tests run livego as its users do, on a module of its own that forks.
@@ -31,6 +34,10 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		livego = filepath.Join(dir, "livego")
+		flag.Parse()
+		if testing.Short() { // no test is to use it
+			return m.Run()
+		}
 		if out, err := exec.Command("go", "build", "-o", livego, ".").CombinedOutput(); err != nil {
 			panic(string(out))
 		}
@@ -87,6 +94,7 @@ func TestForks(t *testing.T) {
 
 // module makes one that uses package live from its folder.
 func module(t *testing.T) string {
+	testenv.NeedTime(t)
 	dir := t.TempDir()
 	gomod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	require.NoError(t, err)
@@ -303,6 +311,7 @@ func lines(out string) string {
 }
 
 func TestLivegoHelp(t *testing.T) {
+	testenv.NeedTime(t)
 	var out bytes.Buffer
 	for _, word := range []string{"help", "-h", "--help"} {
 		out.Reset()

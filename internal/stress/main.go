@@ -1,0 +1,250 @@
+//go:build linux
+
+// Command stress runs the tests of this module for a given time on a machine that is kept busy: some tests
+// of a suite at a time, in random order, in each of several settings. It prints the output of each run that
+// fails, and a command that repeats it.
+//
+// It ends within the time given and a minute. It starts the load itself, and leaves no process and no file.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+// A run that is under way when the time is over may take so long to end.
+const rest = time.Minute
+
+func main() {
+	log.SetFlags(0)
+	limit := flag.Duration("time", 10*time.Minute, "how long to run tests, builds included")
+	load := flag.Int("load", 4, "how many busy loops there are beside them")
+	atOnce := flag.Int("at-once", 2, "how many suites run at once")
+	busy := flag.Bool("busy", false, "be a busy loop, until the standard input ends")
+	flag.Parse()
+	if *busy {
+		go func() {
+			_, _ = os.Stdin.Read(make([]byte, 1))
+			os.Exit(0)
+		}()
+		for {
+		}
+	}
+	interrupted, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	failed, err := stress(interrupted, *limit, *load, *atOnce)
+	if err != nil {
+		log.Print(err)
+	}
+	if failed > 0 || err != nil {
+		os.Exit(1)
+	}
+}
+
+func stress(interrupted context.Context, limit time.Duration, load, atOnce int) (failed int, err error) {
+	over := time.Now().Add(limit)
+	scratch, err := os.MkdirTemp("", "shm-stress-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(scratch)
+	suites, err := build(interrupted, scratch)
+	if err != nil {
+		return 0, err
+	}
+	settings, remove := settings()
+	defer remove()
+	unload, err := keepBusy(load)
+	if err != nil {
+		return 0, err
+	}
+	defer unload()
+
+	s := &session{scratch: scratch, suites: suites, settings: settings, results: map[key]*result{}}
+	s.run(interrupted, over, atOnce)
+	failed = s.summary()
+	return failed, interrupted.Err()
+}
+
+// keepBusy starts busy loops. Each ends when unload is called, and when this process ends in any other way.
+func keepBusy(n int) (unload func(), err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	var loops []*exec.Cmd
+	unload = func() {
+		w.Close()
+		for _, loop := range loops {
+			_ = loop.Wait()
+		}
+	}
+	for range n {
+		loop := exec.Command("/proc/self/exe", "-busy")
+		loop.Stdin = r
+		loop.Env = append(os.Environ(), "GOMAXPROCS=2") // one loops, one waits for the end
+		if err := loop.Start(); err != nil {
+			unload()
+			return nil, err
+		}
+		loops = append(loops, loop)
+	}
+	return unload, nil
+}
+
+type key struct{ suite, setting string }
+
+type result struct{ passed, failed, unfinished int }
+
+// session is what all runs have in common.
+type session struct {
+	scratch  string
+	suites   []*suite
+	settings []setting
+
+	mu      sync.Mutex
+	runs    int
+	results map[key]*result
+}
+
+// run has so many runs at once until the time is over.
+func (s *session) run(interrupted context.Context, over time.Time, atOnce int) {
+	ctx, cancel := context.WithDeadline(interrupted, over.Add(rest))
+	defer cancel()
+	var all sync.WaitGroup
+	for range atOnce {
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			for ctx.Err() == nil && time.Now().Before(over) {
+				s.one(ctx)
+			}
+		}()
+	}
+	all.Wait()
+}
+
+// one runs the next tests of the next suite. Each suite comes with each setting in turn.
+func (s *session) one(ctx context.Context) {
+	s.mu.Lock()
+	n := s.runs
+	s.runs++
+	suite := s.suites[n%len(s.suites)]
+	setting := s.settings[(n/len(s.suites)+n)%len(s.settings)]
+	tests := suite.next()
+	s.mu.Unlock()
+
+	seed := rand.Int64N(1 << 31)
+	began := time.Now()
+	output, err := s.test(ctx, n, suite, setting, tests, seed)
+	took := time.Since(began).Round(100 * time.Millisecond)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := key{suite.name, setting.name}
+	if s.results[k] == nil {
+		s.results[k] = new(result)
+	}
+	switch {
+	case err == nil:
+		s.results[k].passed++
+		fmt.Printf("ok    %-14s %-14s %8v\n", suite.name, setting.name, took)
+	case ctx.Err() != nil:
+		s.results[k].unfinished++
+		fmt.Printf("ended %-14s %-14s %8v, as the time is over: %s\n", suite.name, setting.name, took, tests)
+	default:
+		s.results[k].failed++
+		fmt.Printf("FAIL  %-14s %-14s %8v: %v\n%s\n\nto repeat it, beside a load: %s\n\n",
+			suite.name, setting.name, took, err, output, suite.repeat(setting, tests, seed))
+	}
+}
+
+// test runs some tests of a suite, and looks for what they leave behind.
+func (s *session) test(ctx context.Context, n int, suite *suite, setting setting, tests string, seed int64) (output []byte, err error) {
+	tmp := filepath.Join(s.scratch, fmt.Sprint("run", n))
+	if err := os.Mkdir(tmp, 0o755); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	args := append([]string{suite.program, "-test.run=" + tests, "-test.count=1", "-test.timeout=10m",
+		fmt.Sprint("-test.shuffle=", seed)}, setting.args...)
+	args = append(append(setting.by[:len(setting.by):len(setting.by)], args...), suite.args...)
+	mark := fmt.Sprintf("SHM_STRESS_RUN=%d.%d", os.Getpid(), n)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Dir = suite.dir
+	cmd.Env = append(append(os.Environ(), setting.env...), "TMPDIR="+tmp, mark)
+	cmd.WaitDelay = rest
+	output, err = cmd.CombinedOutput()
+
+	left := leftProcesses(mark, err != nil)
+	if files, _ := os.ReadDir(tmp); err == nil && len(files) > 0 {
+		err = fmt.Errorf("it left files in TMPDIR: %v", files)
+	}
+	if err == nil && left != "" {
+		err = fmt.Errorf("it left processes: %s", left)
+	}
+	return output, err
+}
+
+// leftProcesses kills the processes whose environment has the mark, and returns their names. Unless it is to do so at
+// once, it waits for them to end by themselves.
+func leftProcesses(mark string, atOnce bool) string {
+	patience := time.Now().Add(rest / 2)
+	for {
+		var names []string
+		all, _ := filepath.Glob("/proc/[0-9]*/environ")
+		kill := atOnce || time.Now().After(patience)
+		for _, file := range all {
+			if environ, _ := os.ReadFile(file); !strings.Contains(string(environ)+"\x00", mark+"\x00") {
+				continue
+			}
+			var pid int
+			_, _ = fmt.Sscanf(file, "/proc/%d/", &pid)
+			cmdline, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+			names = append(names, fmt.Sprintf("%d %q", pid, cmdline))
+			if kill {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		if len(names) == 0 || kill {
+			return strings.Join(names, ", ")
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// summary prints how often each suite passed and failed in each setting, and returns how many runs failed.
+func (s *session) summary() (failed int) {
+	passed, unfinished := 0, 0
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "\nsuite\tsetting\truns\tpassed\tfailed")
+	for _, suite := range s.suites {
+		for _, setting := range s.settings {
+			if r := s.results[key{suite.name, setting.name}]; r != nil {
+				fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\n", suite.name, setting.name, r.passed+r.failed, r.passed, r.failed)
+				passed += r.passed
+				failed += r.failed
+				unfinished += r.unfinished
+			}
+		}
+	}
+	_ = table.Flush()
+	if unfinished > 0 {
+		fmt.Printf("%d runs had not ended when the time was over\n", unfinished)
+	}
+	fmt.Printf("%d passed, %d failed\n", passed, failed)
+	return failed
+}
