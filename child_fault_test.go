@@ -68,6 +68,7 @@ var interposer = compileOnce("interpose.so", "-shared", "-fPIC", "internal/ctest
 // interposed is inOwnProcess, with testdata/interpose.c between the shim and libc.
 func interposed(t *testing.T) bool {
 	t.Helper()
+	testenv.NeedDynamic(t)
 	if os.Getenv("SHM_TEST_PROCESS") != t.Name() {
 		t.Setenv("LD_PRELOAD", interposer(t))
 	}
@@ -256,6 +257,7 @@ func TestKillWithParentThatIsKilledAtOnce(t *testing.T) {
 		require.NoError(t, err)
 		select {}
 	}
+	testenv.NeedDynamic(t)
 	for range 3 {
 		r, w, err := os.Pipe() // all that lives of it holds the writing end
 		require.NoError(t, err)

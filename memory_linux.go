@@ -386,6 +386,9 @@ func (mem *memory) shrinkObject(length int, live int64, evenLive bool) error {
 	if err := unix.Ftruncate(mem.fd, int64(length)); err != nil {
 		return os.NewSyscallError("ftruncate", err)
 	}
+	if page := os.Getpagesize(); mem.locked && pages(length) < pages(mem.length) { // the room stays mapped
+		_ = mem.lock(pages(length)*page, (pages(mem.length)-pages(length))*page, false)
+	}
 	mem.length = length
 	return nil
 }

@@ -423,6 +423,18 @@ func TestLockedMemfdLeavesItsReserve(t *testing.T) {
 	assert.Equal(t, 64*page, *must(shm.At[int](m, 0)))
 }
 
+// What Lock locked Unlock unlocks, also where the mapping was longer meanwhile.
+func TestUnlockOfWhatShrankUnlocksAll(t *testing.T) {
+	m := newMapping(t, shm.Shared, 8*page, &shm.Config{Technique: shm.Memfd})
+	if err := m.Lock(); err != nil {
+		t.Skip(err) // RLIMIT_MEMLOCK
+	}
+	require.NoError(t, m.Resize(page, shm.InPlace))
+	require.NoError(t, m.Unlock())
+	require.NoError(t, m.Resize(8*page, shm.InPlace))
+	assert.NoError(t, m.Advise(0, 8*page, unix.MADV_REMOVE), "what is locked is not removed")
+}
+
 // What is locked and without access grows too, as it does by mremap alone.
 func TestLockedMemoryWithoutAccessGrows(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {

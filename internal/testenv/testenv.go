@@ -2,6 +2,7 @@
 package testenv
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -46,6 +47,37 @@ func NeedStrace(t testing.TB) string {
 	return strace
 }
 
+// NeedCC skips a test that compiles C where there is no compiler, as on a machine that only runs the tests.
+func NeedCC(t testing.TB) {
+	t.Helper()
+	if _, err := exec.LookPath(CC()); err != nil {
+		t.Skipf("%s is not installed: other programs are not built", CC())
+	}
+}
+
+// NeedDynamic skips a test that has another library loaded where the program is linked statically.
+func NeedDynamic(t testing.TB) {
+	t.Helper()
+	if IsStatic() {
+		t.Skip("this program is linked statically: it loads no library")
+	}
+}
+
+// IsStatic says whether this program is linked statically, with its C library in it.
+func IsStatic() bool {
+	f, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for _, part := range f.Progs {
+		if part.Type == elf.PT_INTERP {
+			return false
+		}
+	}
+	return true
+}
+
 // NeedTime skips a test that builds or traces other programs where go test has -short.
 func NeedTime(t testing.TB) {
 	t.Helper()
@@ -67,7 +99,7 @@ func Go(dir string, args ...string) error {
 // GoBuildOnce returns a function that builds a Go program of this module and returns its path. It
 // builds when it is first called.
 func GoBuildOnce(pkg, tags string) func(testing.TB) string {
-	return once(filepath.Base(pkg)+"-go-"+tags, func(program string) error {
+	return once(filepath.Base(pkg)+"-go-"+tags, "go", func(program string) error {
 		readSources(filepath.Join(Root(), pkg))
 		return Go(Root(), "build", "-tags", tags, "-o", program, pkg)
 	})
@@ -76,7 +108,7 @@ func GoBuildOnce(pkg, tags string) func(testing.TB) string {
 // CompileOnce returns a function that compiles a C program and returns its path. It compiles when
 // it is first called. Arguments that end in .c are files of this module.
 func CompileOnce(name string, args ...string) func(testing.TB) string {
-	return once(name, func(program string) error {
+	return once(name, CC(), func(program string) error {
 		all := []string{"-std=gnu11", "-O2", "-o", program}
 		for _, arg := range args {
 			if strings.HasSuffix(arg, ".c") {
@@ -92,7 +124,9 @@ func CompileOnce(name string, args ...string) func(testing.TB) string {
 	})
 }
 
-func once(name string, build func(program string) error) func(testing.TB) string {
+// once returns a function that builds a program by a compiler. Where that is missing, as on a machine
+// that only runs the tests, it skips the test.
+func once(name, compiler string, build func(program string) error) func(testing.TB) string {
 	built := sync.OnceValues(func() (string, error) {
 		dir, err := scratch()
 		if err != nil {
@@ -103,6 +137,9 @@ func once(name string, build func(program string) error) func(testing.TB) string
 	})
 	return func(t testing.TB) string {
 		t.Helper()
+		if _, err := exec.LookPath(compiler); err != nil {
+			t.Skipf("%s is not installed: other programs are not built", compiler)
+		}
 		program, err := built()
 		if err != nil {
 			t.Fatal(err)
