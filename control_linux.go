@@ -215,7 +215,7 @@ func (mem *memory) mapObject() (err error) {
 	if _, err := Mmap(mem.addr, room, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED, mem.fd, 0); err != nil {
 		return os.NewSyscallError("mmap", err)
 	}
-	return mem.writeHeader()
+	return mem.listObject()
 }
 
 // Seal has the kernel refuse, to every process and from now on, what seals names: unix.F_SEAL_SHRINK

@@ -46,7 +46,7 @@ type ForkConfig struct {
 
 	Limits   []Limit // setrlimit(2) in the child before its function runs
 	Nice     int     // added to the child's nice value: nice(2)
-	CloseFDs bool    // close all descriptors above 2 in the child, but for KeepFDs: close_range(2)
+	CloseFDs bool    // close all descriptors above 2 in the child, but for KeepFDs, and the one for shm_object_length: close_range(2)
 	KeepFDs  []int   // what CloseFDs leaves open
 
 	// NoCrashReport: leave SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT at their default in the child. Else a
@@ -197,6 +197,9 @@ func startChild(mem *memory, order forkOrder, cfg *ForkConfig) (p *Process, err 
 	keep, err := cfg.addTo(&order)
 	if err != nil {
 		return nil, err
+	}
+	if order.flags&closeFDs != 0 {
+		keep = mem.keepForStat(keep)
 	}
 	if order.canFail() {
 		order.flags |= awaitSetUp

@@ -18,6 +18,8 @@ func waitPidfd(uintptr, int, *unix.Rusage) (wpid int, status unix.WaitStatus, er
 
 func goHeap() []memoryRange { return nil }
 
+var firstObjects = new(objectTable)
+
 // processToken: without the C shim nothing here forks.
 func processToken() uint64 { return 1 }
 

@@ -4,6 +4,7 @@ package shm
 
 /*
 #include "csrc/child.h"
+#include "csrc/shm_child.h"
 
 enum {
 	offset_reply = offsetof(struct shm_control, reply),
@@ -23,6 +24,10 @@ enum {
 	offset_order_limits = offsetof(struct shm_order, limits),
 	offset_order_control = offsetof(struct shm_order, control),
 	offset_order_held = offsetof(struct shm_order, held),
+	offset_object_end = offsetof(struct shm_object, end),
+	offset_object_fd = offsetof(struct shm_object, fd),
+	offset_object_ino = offsetof(struct shm_object, ino),
+	offset_objects_object = offsetof(struct shm_objects, object),
 };
 */
 import "C"
@@ -39,6 +44,8 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(forkOrder{})-C.sizeof_struct_shm_order]
 	_ = [1]struct{}{}[unsafe.Sizeof(forkLimit{})-C.sizeof_struct_shm_limit]
 	_ = [1]struct{}{}[unsafe.Sizeof(memoryRange{})-C.sizeof_struct_shm_range]
+	_ = [1]struct{}{}[unsafe.Sizeof(objectEntry{})-C.sizeof_struct_shm_object]
+	_ = [1]struct{}{}[unsafe.Sizeof(objectTable{})-C.sizeof_struct_shm_objects]
 
 	_ = [1]struct{}{}[unsafe.Offsetof(controlPage{}.reply)-C.offset_reply]
 	_ = [1]struct{}{}[unsafe.Offsetof(controlPage{}.crash)-C.offset_crash]
@@ -75,4 +82,8 @@ var (
 	_ = [1]struct{}{}[awaitSetUp-C.SHM_AWAIT_SET_UP]
 	_ = [1]struct{}{}[processGroup-C.SHM_PROCESS_GROUP]
 	_ = [1]struct{}{}[serve-C.SHM_SERVE]
+	_ = [1]struct{}{}[unsafe.Offsetof(objectEntry{}.end)-C.offset_object_end]
+	_ = [1]struct{}{}[unsafe.Offsetof(objectEntry{}.fd)-C.offset_object_fd]
+	_ = [1]struct{}{}[unsafe.Offsetof(objectEntry{}.ino)-C.offset_object_ino]
+	_ = [1]struct{}{}[unsafe.Offsetof(objectTable{}.entries)-C.offset_objects_object]
 )

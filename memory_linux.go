@@ -12,16 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A header stands two pages below a shared memfd, so that a child's C finds the descriptor.
-// struct shm_header in csrc/shm_child.h is the same.
-type header struct {
-	magic    uint64
-	fd       int64
-	dev, ino uint64
-}
-
-const headerMagic = 0x66647368_6d656d31
-
 // Up to alignedMove bytes a move page by page costs less than the calls that find an aligned place.
 const alignedMove = 4 << 20
 
@@ -101,9 +91,6 @@ func (mem *memory) enclose(room int) error {
 	if mem.guard {
 		below, above = page, page
 	}
-	if mem.live != nil { // a shared memfd
-		below = 2 * page
-	}
 	if mem.huge != HugeNone {
 		align = hugePage
 	}
@@ -173,7 +160,7 @@ func (mem *memory) fill(technique Technique, sharing Sharing, cfg *Config) error
 		}
 	}
 	if mem.sized {
-		return mem.writeHeader()
+		return mem.listObject()
 	}
 	return mem.protect(0, mem.length, mem.prot)
 }
@@ -236,24 +223,9 @@ func (mem *memory) fillHuge(technique Technique, flags, room int, name string) (
 		return err
 	}
 	if mem.live != nil {
-		return mem.writeHeader()
+		return mem.listObject()
 	}
 	return nil
-}
-
-// writeHeader writes the header of a shared memfd into its frame.
-func (mem *memory) writeHeader() error {
-	page := os.Getpagesize()
-	at := unsafe.Add(mem.addr, -2*page)
-	var st unix.Stat_t
-	if err := unix.Fstat(mem.fd, &st); err != nil {
-		return os.NewSyscallError("fstat", err)
-	}
-	if err := mprotect(at, page, ReadWrite); err != nil {
-		return err
-	}
-	*(*header)(at) = header{headerMagic, int64(mem.fd), uint64(st.Dev), st.Ino}
-	return mprotect(at, page, ReadOnly)
 }
 
 // growObject makes the object behind a memfd larger; reserved, by memory that is really there.
@@ -282,6 +254,7 @@ func (mem *memory) objectLen() (int, error) {
 }
 
 func (mem *memory) closeObject() {
+	mem.unlistObject()
 	if mem.fd >= 0 {
 		_ = unix.Close(mem.fd)
 		mem.fd = -1
@@ -515,12 +488,6 @@ func (m *Mapping) leaveFrame(room int, move Move) error {
 	}
 	next := *mem
 	mem.addr, mem.frame = old.addr, old.frame
-	if next.sized {
-		if err := next.writeHeader(); err != nil {
-			_ = next.frame.unmapAround(next.addr, 0)
-			return err
-		}
-	}
 	var err error
 	if split {
 		err = moveGrown(old.addr, used, next.addr, room)
@@ -541,7 +508,7 @@ func (m *Mapping) leaveFrame(room int, move Move) error {
 // settle takes back the access to what mremap gave beyond what was in use: the frame's rule.
 func (m *Mapping) settle(used, room int) error {
 	if m.mem.sized {
-		return nil
+		return m.mem.listObject()
 	}
 	return m.mem.protect(used, room-used, NoAccess)
 }

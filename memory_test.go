@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -614,6 +615,103 @@ func TestWriteToAndReadFromOfMemoryThatFails(t *testing.T) {
 	n, err = m.ReadFrom(io.MultiReader(bytes.NewReader(make([]byte, page)), iotest.ErrReader(boom)))
 	assert.ErrorIs(t, err, boom)
 	assert.EqualValues(t, page, n)
+}
+
+// A child's C knows the object's length at every address of the mapping, whatever became of the mapping and whatever
+// the child was told to close.
+func TestObjectLenInChildren(t *testing.T) {
+	closing := &shm.ForkConfig{CloseFDs: true}
+	mapped := func(length, reserve int) *shm.Mapping {
+		return newMapping(t, shm.Shared, length, &shm.Config{Technique: shm.Memfd, Reserve: reserve})
+	}
+	check := func(m *shm.Mapping, want int) {
+		t.Helper()
+		for _, cfg := range []*shm.ForkConfig{nil, closing, {Lean: true, CloseFDs: true, KeepFDs: []int{0, 900}}} {
+			pool := must(shm.NewPool(m, 1, &shm.PoolConfig{Fork: cfgOf(cfg)}))
+			for _, off := range []int{0, 8, page, m.Len() - 8} {
+				result, err := pool.Call(t.Context(), ctest.Object, off, 8)
+				require.NoError(t, err)
+				require.Zero(t, result)
+				assert.EqualValues(t, want, *must(shm.At[uint64](m, off)), "at %d", off)
+			}
+			require.NoError(t, pool.Close())
+			assert.NoError(t, wait(t, forkedWith(t, m, ctest.Object, cfg)))
+			assert.EqualValues(t, want, *must(shm.At[uint64](m, 0)))
+		}
+	}
+	m := mapped(2*page, 8*page)
+	check(m, 2*page)
+	require.NoError(t, m.Resize(5*page, shm.InPlace))
+	check(m, 5*page)
+	require.NoError(t, m.Resize(64*page, shm.MayMove))
+	check(m, 64*page)
+	require.NoError(t, m.Truncate(3*page+8))
+	check(m, 3*page+8)
+	require.NoError(t, m.MoveTo(newMapping(t, shm.Private, 9*page, nil)))
+	check(m, 3*page+8)
+
+	// A pool's child that was there before the object grew, whoever grew it.
+	m = mapped(2*page, 8*page)
+	pool := must(shm.NewPool(m, 1, &shm.PoolConfig{Fork: *closing}))
+	defer pool.Close()
+	for _, length := range []int{4 * page, 6 * page, 8 * page} {
+		if length == 6*page {
+			f := must(m.File())
+			require.NoError(t, f.Truncate(int64(length)))
+			require.NoError(t, f.Close())
+		} else {
+			require.NoError(t, m.Resize(length, shm.InPlace))
+		}
+		must(pool.Call(t.Context(), ctest.Object, page, 8))
+		assert.EqualValues(t, length, *must(shm.At[uint64](m, page)))
+	}
+	f := must(m.File())
+	defer f.Close()
+	same := must(shm.MapFile(f))
+	defer same.Close()
+	check(same, 8*page)
+
+	var many []*shm.Mapping // more than the first table has room for
+	for i := range 120 {
+		many = append(many, mapped((i+2)*page, 0))
+	}
+	for i, m := range many {
+		if i%40 == 0 || i == len(many)-1 {
+			check(m, (i+2)*page)
+		}
+		require.NoError(t, m.Close())
+	}
+	private := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
+	assert.NoError(t, wait(t, forked(t, private, ctest.Object)))
+	assert.Zero(t, private.Bytes()[0], "there is no object")
+}
+
+// What a child keeps to know the length by does not let it harm the object.
+func TestObjectLenDescriptorIsHarmless(t *testing.T) {
+	before := openDescriptors()
+	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Memfd})
+	var path []int
+	for _, e := range must(os.ReadDir("/proc/self/fd")) {
+		fd := must(strconv.Atoi(e.Name()))
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && flags&unix.O_PATH != 0 {
+			path = append(path, fd)
+		}
+	}
+	require.Len(t, path, 1)
+	assert.ErrorIs(t, unix.Ftruncate(path[0], 0), unix.EBADF)
+	_, err := unix.FcntlInt(uintptr(path[0]), unix.F_ADD_SEALS, unix.F_SEAL_GROW)
+	assert.ErrorIs(t, err, unix.EBADF)
+	_, err = unix.Pwrite(path[0], []byte{1}, 0)
+	assert.ErrorIs(t, err, unix.EBADF)
+	require.NoError(t, m.Close())
+	assert.Equal(t, before, openDescriptors())
+}
+
+func cfgOf(cfg *shm.ForkConfig) shm.ForkConfig {
+	if cfg == nil {
+		return shm.ForkConfig{}
+	}
+	return *cfg
 }
 
 // pipe returns the writing end of a pipe that is read from all the time.

@@ -194,6 +194,9 @@ func (m *Mapping) MoveTo(dst *Mapping) error {
 	}
 	m.mem.addr = addr
 	m.mem.settleAt(moved)
+	if m.mem.entry != nil {
+		_ = m.mem.listObject() // cannot fail: it has its entry
+	}
 
 	// What was moved over is m's now. Should the rest of dst not go, dst still holds it.
 	if dst.mem.frame != nil {

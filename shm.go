@@ -178,6 +178,7 @@ type memory struct {
 	fd     int           // of its memfd, or -1
 	object int           // of shared memory, the size that it was created with, in bytes
 	sized  bool          // a shared memfd, whose object is as long as the mapping
+	entry  *objectEntry  // of such a one, what tells its children of the object
 	live   *atomic.Int64 // of such a one, the children that Fork made and that are not reaped yet
 
 	prot   Protection
@@ -187,9 +188,9 @@ type memory struct {
 	eager  bool // Config.Populate
 }
 
-// A frame is the address space around a mapping that is kept for it. From base on there are: the
-// header of a shared memfd (csrc/shm_child.h), a page without access, the mapping, what it may grow
-// into, and a page without access again where there is to be a guard.
+// A frame is the address space around a mapping that is kept for it. From base on there are: a page
+// without access where there is to be a guard, the mapping, what it may grow into, and a page without
+// access again where there is to be a guard.
 type frame struct {
 	base unsafe.Pointer
 	span int // all that is kept, in bytes

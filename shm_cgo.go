@@ -41,6 +41,7 @@ package shm
 #include "csrc/set_up.c"
 #include "csrc/child.c"
 #include "csrc/pool.c"
+#include "csrc/object.c"
 */
 import "C"
 
@@ -170,6 +171,9 @@ func (c *control) awaitSetUp(pidfd uintptr) (report setUpReport) {
 	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(c.page)), C.int(pidfd), (*C.struct_shm_set_up_report)(unsafe.Pointer(&report)))
 	return report
 }
+
+// firstObjects is the table that a child's shm_object_length begins to look in.
+var firstObjects = (*objectTable)(unsafe.Pointer(&C.shm_objects))
 
 // call asks the child for a call, and waits a little for the answer. It reports whether there is one.
 func (c *control) call(seq uint32, child ChildFunc, off, length int, patience time.Duration) bool {

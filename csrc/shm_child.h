@@ -1,11 +1,6 @@
 /*
- * For the C of a child, to be included from a cgo file of your own:
- *
- *	#cgo CFLAGS: -I/path/to/the/module/csrc
- *	#include <shm_child.h>
- *
- * where `go list -m -f '{{.Dir}}' forkshm.example/shm` prints the module's path.
- * Nothing needs to be linked.
+ * For the C of a child, to be included from a cgo file of your own. The README
+ * says how the compiler finds it. Nothing needs to be linked.
  */
 #ifndef SHM_CHILD_H
 #define SHM_CHILD_H
@@ -15,35 +10,65 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SHM_HEADER_MAGIC UINT64_C(0x666473686d656d31)
+#ifdef __cplusplus
+extern "C" {
+#endif
 
-/* Stands two pages below a shared memfd mapping. memory_linux.go writes it. */
-struct shm_header {
-	uint64_t magic;
-	int64_t fd;
-	uint64_t dev, ino; /* what fd is, should the child have closed it and opened another */
+/* The object behind a shared Memfd mapping. object_linux.go has the same struct. */
+struct shm_object {
+	uintptr_t start, end; /* where it is mapped; 0 while the entry is free */
+	int64_t fd;           /* for fstat(2) */
+	uint64_t dev, ino;    /* what fd is, should the child have closed it and opened another */
 };
 
+enum { SHM_OBJECTS = 100 }; /* in a page of 4 KiB */
+
 /*
- * How many bytes there are now behind a shared Memfd mapping that begins at
- * addr: those may be used, as far as the child has them mapped, which is to the
+ * All that the program has mapped. The program alone writes it, and a child has
+ * its own copy, as of its fork. An entry is complete, or its start is 0.
+ */
+struct shm_objects {
+	struct shm_objects *next; /* more of them, or NULL */
+	struct shm_object object[SHM_OBJECTS];
+};
+
+/* In package shm. Weak, as cgo links each package for itself before the program. */
+extern struct shm_objects shm_objects __attribute__((weak));
+
+/*
+ * How many bytes there are now behind the shared Memfd mapping that addr lies
+ * in: those may be used, as far as the child has them mapped, which is to the
  * Reserve that Map was given (to the length at the fork, if that is more).
  * Async-signal-safe, and right whichever process grew or shrank the object.
  *
- * Returns 0 if the child has closed the object's descriptor. The address must be
- * that of a shared Memfd mapping as Map, MapFile or a Resize of it put it
- * there; MoveTo leaves the header behind.
+ * The address may be any one of the mapping. The length is known in children
+ * with CloseFDs too: they keep a descriptor by which fstat(2) works and nothing
+ * can be read, written or resized.
+ *
+ * Returns 0 if addr is not in a shared Memfd mapping of the program, or if the
+ * child closed that descriptor. A library that is loaded by dlopen(3) needs a
+ * program that is linked with -rdynamic.
  */
 static inline size_t shm_object_length(const void *addr)
 {
-	const struct shm_header *h = (const void *)((const char *)addr - 2 * sysconf(_SC_PAGESIZE));
+	const struct shm_objects *table;
+	const struct shm_object *o;
 	struct stat st;
 
-	if (h->magic != SHM_HEADER_MAGIC || fstat((int)h->fd, &st) == -1)
-		return 0;
-	if ((uint64_t)st.st_dev != h->dev || (uint64_t)st.st_ino != h->ino)
-		return 0;
-	return (size_t)st.st_size;
+	for (table = &shm_objects; table != NULL; table = table->next) {
+		for (o = table->object; o < table->object + SHM_OBJECTS; o++) {
+			if (o->start == 0 || (uintptr_t)addr < o->start || (uintptr_t)addr >= o->end)
+				continue;
+			if (fstat((int)o->fd, &st) == -1 || (uint64_t)st.st_dev != o->dev || (uint64_t)st.st_ino != o->ino)
+				return 0;
+			return (size_t)st.st_size;
+		}
+	}
+	return 0;
 }
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

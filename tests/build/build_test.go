@@ -4,6 +4,7 @@
 package build_test
 
 import (
+	"archive/zip"
 	"bytes"
 	"os"
 	"os/exec"
@@ -92,6 +93,61 @@ func TestVendoringCarriesTheC(t *testing.T) {
 	assert.FileExists(t, filepath.Join(dir, "vendor/forkshm.example/shm/csrc/shm.h"))
 	require.NoError(t, testenv.Go(dir, "build", "-mod=vendor", "-o", "program", "."))
 	assertReadmeProgramRuns(t, filepath.Join(dir, "program"))
+}
+
+// A program includes the header for children by the README's command, wherever the module is.
+func TestTheHeaderIsFoundInEveryLayout(t *testing.T) {
+	testenv.NeedTime(t)
+	command := regexp.MustCompile("(?s)<!-- header -->\n```sh\n(.*?)```").FindStringSubmatch(readme(t))
+	require.NotNil(t, command, "the README shows the command")
+	build := func(dir string, env ...string) {
+		cmd := exec.Command("sh", "-ec", command[1]+"env | grep ^CGO_CFLAGS=.*-O2\ngo build -o program .\n./program")
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		assert.Contains(t, string(out), "the object has 8192 bytes\n")
+	}
+	module := copyOfModule(t)
+	dir := outsideModule(t, module)
+	program := must(os.ReadFile("tests/build/testdata/header.go.txt"))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), program, 0o644))
+	build(dir)
+
+	require.NoError(t, testenv.Go(dir, "mod", "edit", "-dropreplace", "forkshm.example/shm", "-require", "forkshm.example/shm@v0.9.0"))
+	cache := strings.TrimSpace(string(must(exec.Command("go", "env", "GOMODCACHE").Output())))
+	cached := []string{"GOFLAGS=-mod=mod -modcacherw", "GOSUMDB=off", "GOMODCACHE=" + t.TempDir(),
+		"GOPROXY=file://" + moduleProxy(t, module) + ",file://" + cache + "/cache/download"}
+	build(dir, cached...)
+
+	vendor := exec.Command("go", "mod", "vendor")
+	vendor.Dir, vendor.Env = dir, append(os.Environ(), cached...)
+	out, err := vendor.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	build(dir, "GOFLAGS=-mod=vendor", "GOPROXY=off")
+}
+
+// moduleProxy makes a folder that the go command takes for a module proxy, with the module as version v0.9.0.
+func moduleProxy(t *testing.T, module string) string {
+	proxy := t.TempDir()
+	at := filepath.Join(proxy, "forkshm.example/shm/@v")
+	require.NoError(t, os.MkdirAll(at, 0o755))
+	gomod := must(os.ReadFile("go.mod"))
+	require.NoError(t, os.WriteFile(filepath.Join(at, "v0.9.0.mod"), gomod, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(at, "v0.9.0.info"), []byte(`{"Version": "v0.9.0"}`), 0o644))
+	file := must(os.Create(filepath.Join(at, "v0.9.0.zip")))
+	defer file.Close()
+	archive := zip.NewWriter(file)
+	const prefix = "forkshm.example/shm@v0.9.0/"
+	must(must(archive.Create(prefix + "go.mod")).Write(gomod))
+	require.NoError(t, filepath.WalkDir(module, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || entry.Name() == "go.mod" {
+			return err
+		}
+		must(must(archive.Create(prefix + must(filepath.Rel(module, path)))).Write(must(os.ReadFile(path))))
+		return nil
+	}))
+	require.NoError(t, archive.Close())
+	return proxy
 }
 
 func TestReadmeProgramRuns(t *testing.T) {

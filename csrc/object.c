@@ -1,0 +1,3 @@
+#include "shm_child.h"
+
+struct shm_objects shm_objects;
