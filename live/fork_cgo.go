@@ -89,7 +89,11 @@ var forkInC = C.live_fork_address()
 var errNoCgo error // there is cgo
 
 func duplicate(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	old, open := descriptor(f)
+	if !open {
+		return nil, os.ErrClosed
+	}
+	fd, err := unix.FcntlInt(uintptr(old), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return nil, err
 	}

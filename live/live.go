@@ -22,25 +22,42 @@
 //
 //   - A lock that another goroutine held at the fork stays held in the child: a sync.Mutex, those inside
 //     packages and inside values such as a [shm.Mapping]. Take what the child needs before forking, or see
-//     [AtFork] and [ResetLock]. The standard logger's lock and the environment's are looked after.
+//     [AtFork] and [ResetLock]. The locks of the environment, of every log.Logger, and of the handlers that log/slog
+//     has are free in the child. Loggers of other packages, such as zap and zerolog, have locks of their own where
+//     several goroutines write to one file (zapcore.Lock, zerolog.SyncWriter): the child makes a logger anew. So with
+//     a slog.Handler of the program's own.
 //   - A sync.Once whose function another goroutine was running at the fork begins anew in the child: its next Do
 //     there calls its own function, and what the first call had done by then stays done. The same holds for
 //     sync.OnceFunc, OnceValue and OnceValues. See pthread_once(3).
 //   - Unlocking, in the child, a lock that others wait for wakes one of them, there.
 //   - Timers and tickers of the parent do not fire in the child, until it resets them; but one with a channel
 //     that nobody was receiving from does, once the child receives from it. Deadlines of inherited connections
-//     do not expire, nor do those of inherited contexts.
+//     do not expire, nor do those of inherited contexts. A context that the child derives from an inherited one
+//     has that one's deadline, and expires. context.WithoutCancel is for one that is to end later.
 //   - Inherited sockets, pipes and listeners are shared with the parent, and the child's poller does not
 //     know them: a read that has to wait waits for ever. For one of its own the child takes a
-//     duplicate (dup(2)) into a new net.Conn by net.FileConn. Files share their offset. What keeps connections,
+//     duplicate (dup(2)) into a new net.Conn: the File of a connection, taken before the fork, by net.FileConn.
+//     Files share their offset, their locks by flock(2), and O_NONBLOCK: the Fd of an os.File may clear that, in the
+//     parent too, where SyscallConn does not.
+//   - What the parent closes stays open in the child: a peer sees no end, a port stays taken, a lock by flock(2)
+//     stays held. [Config] has DropFDs against that, and a [Snapshot] does the same. A Unix listener's file is the
+//     parent's: a child that closes an inherited one leaves the file, unless it calls SetUnlinkOnClose.
+//   - What keeps connections,
 //     such as an http.Transport or an sql.DB, is made anew by a child that needs one: a request by the parent's
 //     would be written to a connection that the parent uses, and closing it tell its peer. http.DefaultTransport
 //     is looked after: in the child it has none.
+//   - Not even anew may a child open a database of SQLite that its parent has open: SQLite notes its locks in the
+//     process's memory, which says in the child that they are held, so that no lock is taken and the child reads what
+//     the parent is just writing. Close the database before the fork, or have the child run a program (os/exec).
+//   - Memory that is mapped shared (mmap(2), MAP_SHARED) is not frozen: the child sees what the parent writes. A
+//     database that maps its file, such as bbolt, is read in the child by a transaction that was begun before the
+//     fork, and that the parent ends after the child.
 //   - A sync.Map and unique.Make have locks inside that nobody can take before a fork. A fork has goroutines that
 //     hold one leave first, but for 10 ms at most: where many write to one sync.Map all the time, the child is to
 //     leave that one alone, or may hang. So may a net.Resolver of the program's own that was looking the same name up.
 //   - os.Stdin, os.Stdout, os.Stderr and the file that the standard logger writes to are made anew in the child, as
-//     another goroutine may have been writing. What it had buffered itself, as in a bufio.Writer, is there twice.
+//     another goroutine may have been writing; not one that the program had closed. What it had buffered itself, as in
+//     a bufio.Writer, is there twice.
 //   - os/signal: no Notify of the parent's holds in the child; Ignore does. signal.Notify works.
 //   - Random generators that the program seeded go on alike in both processes. Those of the runtime
 //     (math/rand's and math/rand/v2's top-level functions, crypto/rand) do not.
@@ -51,6 +68,11 @@
 //   - A CPU profile of the parent's does not go on in the child, which may take its own. While an
 //     execution trace is taken, forks fail with [ErrTracing].
 //   - The race detector, coverage and the settings of GODEBUG work in the child.
+//   - Traces in the child have all goroutines, with ", inherited" in the state of those that it did not start, as in
+//     "goroutine 7 [chan receive, inherited]:". A leak checker is to leave them out, as by goleak.IgnoreCurrent at
+//     the child's beginning.
+//   - A test that fails in a child, as by t.Error, prints so to standard error, and the child exits with status 1
+//     whatever its function returns. The test fails in the parent where that asserts the child's status.
 //   - A fork waits for a garbage collection that is under way, then stops the world while fork(2)
 //     copies the page tables: see Process.ForkTime. It holds syscall.ForkLock meanwhile.
 //
@@ -59,9 +81,7 @@
 package live
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"os"
@@ -71,7 +91,6 @@ import (
 	"time"
 	"unsafe"
 
-	"forkshm.example/shm"
 	"forkshm.example/shm/internal/hook"
 )
 
@@ -109,6 +128,8 @@ var (
 
 	runtimeCollectorOff, runtimeCollectorOn func()
 
+	runtimePoller func() []int // the poller's descriptors
+
 	child atomic.Bool
 )
 
@@ -123,12 +144,13 @@ func Child() bool { return child.Load() }
 // return runs what the parent is to run, on the child's copy. [Go] does both. It fails with
 // [ErrNotPatched], [ErrTracing], [ErrSynctest], or an [os.SyscallError]. See fork(2).
 func Fork() (pid int, err error) {
-	pid, _, err = fork()
+	pid, _, err = fork(nil)
 	return pid, err
 }
 
-// fork is Fork, and says how long fork(2) took.
-func fork() (pid int, held time.Duration, err error) {
+// fork is Fork, and says how long fork(2) took. The child lets go of what d
+// says, nil for nothing, before functions of AtFork open anything.
+func fork(d *dropping) (pid int, held time.Duration, err error) {
 	switch {
 	case forkInC == nil:
 		return 0, 0, errNoCgo
@@ -152,6 +174,9 @@ func fork() (pid int, held time.Duration, err error) {
 		}
 		hook.Forked()
 		renewStandardFiles()
+		if d != nil {
+			d.inChild()
+		}
 		fns.child()
 		return 0, 0, nil
 	}
@@ -182,15 +207,18 @@ func warm() {
 
 var (
 	standard  = [...]*os.File{os.Stdin, os.Stdout, os.Stderr}
+	logFile   *os.File      // of the standard logger, in a child; nil if the logger writes elsewhere
 	inherited [][3]*os.File // kept: their finalizers would close the descriptors
 )
 
 // renewStandardFiles gives the child standard files, and a file for the standard logger, that no frozen goroutine
-// is writing to. Those that the program had put in the standard files' place are its own.
+// is writing to. Those that the program had put in the standard files' place are its own. One that is closed stays
+// so: its number may be another file's by now.
 func renewStandardFiles() {
 	inherited = append(inherited, standard)
+	logFile = nil
 	for i, file := range []**os.File{&os.Stdin, &os.Stdout, &os.Stderr} {
-		if *file == standard[i] {
+		if _, open := descriptor(standard[i]); open && *file == standard[i] {
 			old := standard[i]
 			*file = os.NewFile(uintptr(i), old.Name())
 			standard[i] = *file
@@ -202,85 +230,8 @@ func renewStandardFiles() {
 	// A duplicate, since the program may close its own.
 	if file, ok := log.Writer().(*os.File); ok && !slices.Contains(standard[:], file) {
 		if file, err := duplicate(file); err == nil {
+			logFile = file
 			log.SetOutput(file)
 		}
 	}
-}
-
-// Go forks a child that runs fn and exits with the status that it returns, by os.Exit. Deferred
-// calls of the caller's do not run in the child. If fn panics, the child prints the panic and exits with
-// status 2; so it does if fn calls [runtime.Goexit], as a test's FailNow does. The parent's end of the child is a [shm.Process]: wait for it. It fails with what
-// [Fork] fails with.
-func Go(fn func() int) (*shm.Process, error) {
-	if fn == nil {
-		return nil, errNilFunc
-	}
-	type result struct {
-		process any
-		err     error
-	}
-	results := make(chan result, 1)
-	// In a goroutine of its own nothing of the caller's is below fn.
-	go func() {
-		p, err := hook.NewProcess(func() (int, time.Duration, error) {
-			pid, held, err := fork()
-			if pid == 0 && err == nil {
-				defer func() { // a panic goes on; runtime.Goexit comes here alone
-					if e := recover(); e != nil {
-						panic(e)
-					}
-					fmt.Fprintln(os.Stderr, "live: the child's function called runtime.Goexit")
-					os.Exit(2)
-				}()
-				os.Exit(fn())
-			}
-			return pid, held, err
-		})
-		results <- result{p, err}
-	}()
-	r := <-results
-	if r.err != nil {
-		return nil, r.err
-	}
-	return r.process.(*shm.Process), nil
-}
-
-// GoWithin is [Go] with a watchdog: a child that has not begun fn once limit has passed is killed and
-// reaped, and the error wraps [ErrStuck]. The limit counts from the call, so it includes waiting for a garbage
-// collection that is under way and the fork. How long fn then takes is not its affair. It returns when fn begins.
-func GoWithin(limit time.Duration, fn func() int) (*shm.Process, error) {
-	if fn == nil {
-		return nil, errNilFunc
-	}
-	begun, tell, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer begun.Close()
-	defer tell.Close()
-	deadline := time.Now().Add(limit)
-	p, err := Go(func() int {
-		_, _ = tell.Write([]byte{1}) // there is room: it need not wait in the poller
-		_ = tell.Close()
-		_ = begun.Close()
-		return fn()
-	})
-	if err != nil {
-		return nil, err
-	}
-	// Its end is no news: another child may have the pipe too, and Wait tells.
-	_ = begun.SetReadDeadline(deadline)
-	if _, err := begun.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
-		_ = p.Kill()
-		if err := p.Wait(context.Background()); !isKilled(err) {
-			return p, nil // it has ended on its own, just so: for Wait to tell
-		}
-		return nil, fmt.Errorf("live: child %d is killed: %w within %v", p.Pid(), ErrStuck, limit)
-	}
-	return p, nil
-}
-
-func isKilled(err error) bool {
-	var exit *shm.ExitError
-	return errors.As(err, &exit) && exit.Status.Signal() == syscall.SIGKILL
 }

@@ -24,8 +24,8 @@ import (
 var ErrSaving = errors.New("a snapshot to this file is under way")
 
 // Snapshot forks a child that replaces the file at path by what encode writes, while this process goes
-// on: the file holds the memory as it was at the fork. It returns as soon as the child runs; the
-// [Saving] tells of its end. For Redis users: BGSAVE.
+// on: the file holds the memory as it was at the fork. It returns as soon as the child runs and has let go of
+// what it inherits; the [Saving] tells of its end. For Redis users: BGSAVE.
 //
 // The locks are taken, in order, before the fork, and released in this process right after it: what
 // they guard is whole in the child. Readers' locks do, as of sync.RWMutex's RLocker. Snapshot takes
@@ -35,7 +35,8 @@ var ErrSaving = errors.New("a snapshot to this file is under way")
 // encode runs in the child, where the rules of this package hold:
 //   - the locks stay held there. It needs none, as nothing else runs, and must not take them, which would hang,
 //     nor release them, which would let a goroutine that waits for one go on, in the child.
-//   - it writes to w, a [bufio.Writer]: not to what else this process has open.
+//   - it writes to w, a [bufio.Writer]: not to what else this process has open. The child lets go of sockets, pipes and
+//     the like, and can read files, as with [Config].DropFDs. So what this process closes after Snapshot is closed.
 //   - the garbage collector, which would copy and cost, does not run until encode has allocated a quarter of what
 //     the heap holds, at least 64 MiB. It may change that by [debug.SetGCPercent] and [debug.SetMemoryLimit].
 //   - SIGINT, SIGHUP and SIGXFSZ are ignored. The child ends when this process does, however that ends.
@@ -64,7 +65,7 @@ func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker)
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSaving(path, locks, func(b *board, parent int) error { return t.replace(parent, b, encode) })
+	s, err := newSaving(path, locks, t.dir, func(b *board, parent int) error { return t.replace(parent, b, encode) })
 	if err != nil {
 		t.close()
 		return nil, err
@@ -93,7 +94,7 @@ func SnapshotTo(w io.Writer, encode func(w io.Writer) error, locks ...sync.Locke
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSaving("", locks, func(b *board, parent int) error { return p.fill(parent, b, encode) })
+	s, err := newSaving("", locks, p.w, func(b *board, parent int) error { return p.fill(parent, b, encode) })
 	if err != nil {
 		p.close()
 		return nil, err
@@ -186,8 +187,13 @@ func (e *SnapshotError) Unwrap() []error {
 	return []error{e.Err, e.errno}
 }
 
-// newSaving forks a child that runs work.
-func newSaving(path string, locks []sync.Locker, work func(b *board, parent int) error) (*Saving, error) {
+// newSaving forks a child that runs work, and needs the descriptor fd for it.
+func newSaving(path string, locks []sync.Locker, fd int, work func(b *board, parent int) error) (*Saving, error) {
+	d, err := newDropping(fd)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
 	m, err := shm.Map(shm.Shared, int(unsafe.Sizeof(board{})), nil)
 	if err != nil {
 		return nil, err
@@ -204,11 +210,11 @@ func newSaving(path string, locks []sync.Locker, work func(b *board, parent int)
 					locks[i].Unlock()
 				}
 			}()
-			s.process, err = Go(func() int {
+			s.process, err = goChild(func() int {
 				debug.SetGCPercent(-1)
 				debug.SetMemoryLimit(limit)
 				return s.board.run(func() error { return work(s.board, parent) })
-			})
+			}, d)
 			return err
 		})
 	}
@@ -216,6 +222,7 @@ func newSaving(path string, locks []sync.Locker, work func(b *board, parent int)
 		_ = m.Close()
 		return nil, err
 	}
+	d.wait(s.process)
 	return s, nil
 }
 

@@ -374,7 +374,6 @@ func (p *pipe) fill(parent int, b *board, encode func(io.Writer) error) error {
 	if err := whileParentLives(parent, func() { os.Exit(1) }); err != nil {
 		return err
 	}
-	_ = unix.Close(p.r)
 	f := os.NewFile(uintptr(p.w), "pipe")
 	err := b.encode(f, encode)
 	b.copied.Store(privateDirty())

@@ -1,5 +1,5 @@
 // Livego is the go command for programs that fork with package live. It adds a few files to the
-// standard library's packages as they are compiled; GOROOT is left as it is, and the build cache
+// standard library's packages as they are compiled, and changes some of their lines; GOROOT is left as it is, and the build cache
 // keeps both kinds of build apart.
 //
 //	livego build|test|run|vet|install|list ...   as go does, with all of its flags
@@ -189,10 +189,8 @@ func addFiles(args []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(added) > 0 && livepatch.Renames(pkg) != "" {
-		if err := rename(pkg, dir, args); err != nil {
-			return nil, err
-		}
+	if err := editSources(pkg, dir, args); err != nil {
+		return nil, err
 	}
 	for _, file := range added {
 		path := filepath.Join(dir, file.Name)
@@ -204,32 +202,37 @@ func addFiles(args []string) ([]string, error) {
 	return args, nil
 }
 
-// rename puts, in place of the one file among a package's that has a declaration which an added file replaces, a copy
-// in which that is renamed. Its lines are still those of the original.
-func rename(pkg, dir string, args []string) error {
-	found := 0
+// editSources writes those files among a compiler's arguments that the patch changes to dir, changed, and has the
+// compiler read them there.
+func editSources(pkg, dir string, args []string) error {
+	missing := livepatch.EditsOf(pkg)
+	if len(missing) == 0 {
+		return nil
+	}
 	for i, arg := range args {
-		if filepath.Ext(arg) != ".go" {
+		name := livepatch.BaseName(arg)
+		if !missing[name] {
 			continue
 		}
-		text, err := os.ReadFile(arg)
+		delete(missing, name)
+		path, err := filepath.Abs(arg)
 		if err != nil {
 			return err
 		}
-		changed, ok := livepatch.Rename(pkg, text)
-		if !ok {
-			continue
-		}
-		found++
-		path := filepath.Join(dir, "z_live_renamed_"+filepath.Base(arg))
-		if err := os.WriteFile(path, append([]byte("//line "+arg+":1\n"), changed...), 0o666); err != nil {
+		text, err := os.ReadFile(path)
+		if err != nil {
 			return err
 		}
-		args[i] = path
+		if text, err = livepatch.Apply(pkg, path, text); err != nil {
+			return err
+		}
+		args[i] = filepath.Join(dir, "z_live_edited_"+name)
+		if err := os.WriteFile(args[i], text, 0o666); err != nil {
+			return err
+		}
 	}
-	if found != 1 {
-		return fmt.Errorf("package %s of this Go has %q %d times, in place of once: live forks need a Go that the patch was checked against",
-			pkg, livepatch.Renames(pkg), found)
+	for name := range missing {
+		return fmt.Errorf("package %s has no file %s: the patch was not checked against this version", pkg, name)
 	}
 	return nil
 }

@@ -11,11 +11,12 @@ import (
 	"go/build/constraint"
 	"go/version"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 )
 
-//go:embed *.go.txt livepatch.go
+//go:embed *.go.txt livepatch.go edits.go
 var files embed.FS
 
 // Versions are the Go versions whose runtime the patch has been checked against.
@@ -39,58 +40,55 @@ type File struct {
 }
 
 // packages has the packages that files are added to. The files of a package are named after it: runtime.go.txt
-// and runtime_*.go.txt.
-var packages = map[string]string{
-	"runtime":                   "runtime",
-	"sync":                      "sync",
-	"syscall":                   "syscall",
-	"os/signal":                 "signal",
-	"runtime/pprof":             "pprof",
-	"testing":                   "testing",
-	"internal/testlog":          "testlog",
-	"internal/runtime/exithook": "exithook",
-	"net":                       "net",
-	"net/http":                  "http",
-	"log":                       "log",
-	"forkshm.example/shm/live":  "live",
+// and runtime_*.go.txt. Several have mutex.go.txt.
+var packages = map[string][]string{
+	"runtime":                   {"runtime"},
+	"sync":                      {"sync"},
+	"syscall":                   {"syscall"},
+	"os/signal":                 {"signal"},
+	"runtime/pprof":             {"pprof"},
+	"testing":                   {"testing", "mutex"},
+	"internal/testlog":          {"testlog"},
+	"internal/runtime/exithook": {"exithook"},
+	"net":                       {"net"},
+	"net/http":                  {"http"},
+	"log":                       {"mutex"},
+	"log/slog":                  {"mutex"},
+	"context":                   {"context"},
+	"forkshm.example/shm/live":  {"live"},
 }
-
-// renamed has the declarations of the standard library in whose place an added file has its own. Theirs are renamed,
-// for that file to call.
-var renamed = map[string]struct{ from, to string }{
-	"sync": {"func (o *Once) doSlow(f func()) {", "func (o *Once) liveDoSlow(f func()) {"},
-}
-
-// Rename renames, in one of a package's own files, what an added file replaces; ok says that there is such here. All
-// of the package's files but one have none: see Renames.
-func Rename(pkg string, text []byte) (changed []byte, ok bool) {
-	r := renamed[pkg]
-	if r.from == "" || bytes.Count(text, []byte(r.from)) != 1 {
-		return nil, false
-	}
-	return bytes.Replace(text, []byte(r.from), []byte(r.to), 1), true
-}
-
-// Renames returns the declaration that Rename must find in a package, or the empty string.
-func Renames(pkg string) string { return renamed[pkg].from }
 
 // For returns the files that are added to a package under a Go version, with the race detector or without; none for
 // most packages. A file is left out where its build constraint does not hold: it may name Go versions, as in
 // go1.25 && !go1.27, and race.
 func For(pkg, goVersion string, race bool) ([]File, error) {
-	prefix, ok := packages[pkg]
-	if !ok {
+	if len(packages[pkg]) == 0 {
 		return nil, nil
 	}
 	minor, err := Known(goVersion)
 	if err != nil {
 		return nil, err
 	}
+	var added []File
+	for _, prefix := range packages[pkg] {
+		files, err := filesNamed(prefix, minor, race)
+		if err != nil {
+			return nil, err
+		}
+		added = append(added, files...)
+	}
+	for i, f := range added {
+		added[i].Text = bytes.Replace(f.Text, []byte("\npackage PACKAGE\n"), []byte("\npackage "+path.Base(pkg)+"\n"), 1)
+	}
+	return added, nil
+}
+
+// filesNamed returns prefix.go.txt and prefix_*.go.txt, those whose build constraints hold.
+func filesNamed(prefix, minor string, race bool) (added []File, err error) {
 	names, err := fs.Glob(files, prefix+"*.go.txt") // sorted
 	if err != nil {
 		return nil, err
 	}
-	var added []File
 	for _, name := range names {
 		if rest := strings.TrimPrefix(name, prefix); rest[0] != '.' && rest[0] != '_' {
 			continue // another package's

@@ -1,8 +1,13 @@
 package livepatch
 
 import (
+	"bytes"
+	"go/build"
 	"go/parser"
 	"go/token"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -20,14 +25,16 @@ func TestAnUnknownGoVersionIsRefusedByName(t *testing.T) {
 
 func TestEachKnownVersionHasItsFiles(t *testing.T) {
 	for _, version := range Versions {
-		for pkg, prefix := range packages {
+		for pkg, prefixes := range packages {
 			added, err := For(pkg, version+".3", false)
 			require.NoError(t, err)
 			race, err := For(pkg, version+".3", true)
 			require.NoError(t, err)
 			assert.Len(t, race, len(added), pkg)
 			for _, list := range [][]File{added, race} {
-				assert.Contains(t, names(list), "z_live_"+prefix+".go")
+				for _, prefix := range prefixes {
+					assert.Contains(t, names(list), "z_live_"+prefix+".go")
+				}
 			}
 			for _, file := range append(added, race...) {
 				_, err := parser.ParseFile(token.NewFileSet(), file.Name, file.Text, parser.AllErrors)
@@ -66,4 +73,30 @@ func names(added []File) (names []string) {
 		names = append(names, file.Name)
 	}
 	return names
+}
+
+// The source of this very Go version.
+func TestEachEditAppliesOnce(t *testing.T) {
+	for pkg, list := range edits {
+		assert.Contains(t, packages, pkg, "what is edited calls what is added")
+		for _, e := range list {
+			path := filepath.Join(build.Default.GOROOT, "src", filepath.FromSlash(pkg), e.File)
+			text, err := os.ReadFile(path)
+			require.NoError(t, err)
+			edited, err := Apply(pkg, path, text)
+			require.NoError(t, err)
+			assert.Contains(t, string(edited), e.New)
+			assert.Equal(t, "//line "+path+":1\n", string(edited[:len(path)+len("//line :1\n")]))
+			assert.Equal(t, bytes.Count(text, []byte("\n"))+1, bytes.Count(edited, []byte("\n")), "lines keep their numbers")
+
+			covered, err := Apply(pkg, "x/"+strings.TrimSuffix(e.File, ".go")+".cover.go", append([]byte("//line y.go:1\n"), text...))
+			require.NoError(t, err)
+			assert.Contains(t, string(covered), e.New)
+			assert.NotContains(t, string(covered), "//line x")
+
+			_, err = Apply(pkg, path, bytes.ReplaceAll(text, []byte(e.Old), nil))
+			assert.ErrorContains(t, err, "0 times, not once: the patch was not checked against this version")
+		}
+	}
+	assert.Empty(t, EditsOf("os"))
 }

@@ -1,0 +1,196 @@
+package live
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm"
+)
+
+// dropping is how a child lets go of the descriptors that it inherited: those
+// of dropFDs' rule, except keep.
+type dropping struct {
+	inert int // of a file that can be neither read nor written
+	done  *sign
+	keep  []int
+}
+
+// dropLimit bounds what a parent waits for its child to let go: a child that
+// hangs must not keep its parent from killing it.
+const dropLimit = 10 * time.Second
+
+// newDropping is called before the fork, so that the child needs no free
+// descriptor. Its caller closes it.
+func newDropping(keep ...int) (*dropping, error) {
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("open", err)
+	}
+	done, err := newSign()
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return &dropping{fd, done, append(keep, fd, done.fd)}, nil
+}
+
+func (d *dropping) close() {
+	_ = unix.Close(d.inert)
+	d.done.close()
+}
+
+// wait waits until the child has let go, or has ended.
+func (d *dropping) wait(child *shm.Process) {
+	_, _ = d.done.orEndOf(child.Pid(), time.Now().Add(dropLimit))
+}
+
+// inChild lets go. A descriptor's number stays taken, so that no other file
+// gets a number that an object of the parent's still uses and may close.
+func (d *dropping) inChild() {
+	keep := append(runtimePoller(), d.keep...)
+	for i, f := range standard {
+		if fd, ok := descriptor(f); ok && fd == i {
+			keep = append(keep, fd)
+		}
+	}
+	if fd, ok := descriptor(logFile); ok {
+		keep = append(keep, fd)
+	}
+	var files []int
+	for _, fd := range openFDs() {
+		switch {
+		case slices.Contains(keep, fd):
+		case isFile(fd):
+			files = append(files, fd)
+		default:
+			d.drop(fd)
+		}
+	}
+	for _, fd := range files { // these are slower, and peers wait for the end of those above
+		d.reopen(fd)
+	}
+	_ = unix.Close(d.inert)
+	d.done.give()
+}
+
+// drop has operations on fd fail with EBADF from here on.
+func (d *dropping) drop(fd int) { _ = unix.Dup3(d.inert, fd, unix.O_CLOEXEC) }
+
+// isFile reports whether fd is of what reads and writes disturb nobody but by
+// its offset and its locks: a regular file, a folder, a disk, or a device of
+// memory, as /dev/null is.
+func isFile(fd int) bool {
+	const memory = 1 // the major number of such devices
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFBLK, unix.S_IFLNK:
+		return true
+	case unix.S_IFCHR:
+		return unix.Major(uint64(st.Rdev)) == memory
+	}
+	return false
+}
+
+// reopen gives the child an open file of its own at fd, for reading. A lock by
+// flock(2), an offset, and a denial to execute the file (ETXTBSY) belong to the
+// open file, which the child would share with its parent.
+func (d *dropping) reopen(fd int) {
+	const same = unix.O_DIRECT | unix.O_NOATIME | unix.O_NONBLOCK | unix.O_DIRECTORY
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil || unix.Fstat(fd, &st) != nil {
+		return
+	}
+	switch {
+	case flags&(unix.O_PATH|unix.O_APPEND) != 0, st.Nlink == 0, st.Mode&unix.S_IFMT == unix.S_IFCHR:
+		return // O_PATH holds nothing. Without a name it may be memory, as of memfd_create(2).
+	case flags&unix.O_ACCMODE == unix.O_WRONLY:
+		d.drop(fd)
+		return
+	}
+	own, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC|flags&same, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(own)
+	if offset, err := unix.Seek(fd, 0, unix.SEEK_CUR); err == nil {
+		_, _ = unix.Seek(own, offset, unix.SEEK_SET)
+	}
+	onExec := 0
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC != 0 {
+		onExec = unix.O_CLOEXEC
+	}
+	_ = unix.Dup3(own, fd, onExec)
+}
+
+// openFDs returns this process's open descriptors.
+func openFDs() []int {
+	if fds := listFDs(); fds != nil {
+		return fds
+	}
+	// Without /proc there is no list. The limit may have been lowered since, or be infinite.
+	const most = 1 << 20 // as fs.nr_open has it by default
+	limit := unix.Rlimit{Max: most}
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
+	var fds []int
+	for fd := range int(min(limit.Max, most)) {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
+}
+
+// listFDs returns what /proc lists, nil where that is not to be had.
+func listFDs() (fds []int) {
+	dir, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(dir)
+	buf := make([]byte, 8<<10)
+	var names []string
+	for {
+		n, err := unix.ReadDirent(dir, buf)
+		if err != nil {
+			return nil
+		}
+		if n == 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+	listed := false // another file system may be mounted at /proc
+	for _, name := range names {
+		switch fd, err := strconv.Atoi(name); {
+		case err != nil:
+		case fd == dir:
+			listed = true
+		default:
+			fds = append(fds, fd)
+		}
+	}
+	if !listed {
+		return nil
+	}
+	return fds
+}
+
+// descriptor returns an open file's descriptor; none of a closed one's. Fd
+// would make the open file blocking, and the parent has the same.
+func descriptor(f syscall.Conn) (fd int, ok bool) {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	err = conn.Control(func(n uintptr) { fd = int(n) })
+	return fd, err == nil
+}

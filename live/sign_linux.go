@@ -1,0 +1,52 @@
+package live
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sign is what a child gives its parent once. The end of a pipe would not do:
+// children that are forked meanwhile have the writing end too.
+type sign struct{ fd int }
+
+func newSign() (*sign, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	return &sign{fd}, os.NewSyscallError("eventfd2", err)
+}
+
+func (s *sign) close() { _ = unix.Close(s.fd) }
+
+// give is the child's part. It does not wait.
+func (s *sign) give() {
+	_, _ = unix.Write(s.fd, []byte{1, 1, 1, 1, 1, 1, 1, 1})
+	s.close()
+}
+
+// orEndOf waits for the sign or for the end of the child that is to give it,
+// which it does not reap. It reports false once the deadline has passed.
+func (s *sign) orEndOf(pid int, deadline time.Time) (bool, error) {
+	child, err := unix.PidfdOpen(pid, 0)
+	if err == unix.ESRCH { // it has ended, and is reaped by another
+		return true, nil
+	}
+	if err != nil {
+		return false, os.NewSyscallError("pidfd_open", err)
+	}
+	defer unix.Close(child)
+	for {
+		left := max(0, time.Until(deadline))
+		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(child), Events: unix.POLLIN}}
+		timeout := unix.NsecToTimespec(left.Nanoseconds())
+		switch n, err := unix.Ppoll(fds, &timeout, nil); {
+		case err == unix.EINTR:
+		case err != nil:
+			return false, os.NewSyscallError("ppoll", err)
+		case n > 0:
+			return true, nil
+		case left == 0:
+			return false, nil
+		}
+	}
+}
