@@ -129,15 +129,15 @@ func (m *Mapping) setLocked(op string, locked bool) error {
 // grew or shrank it. In C, a child's too, it is shm_object_length of csrc/shm_child.h. For other
 // mappings the error wraps [errors.ErrUnsupported]. See fstat(2).
 func (m *Mapping) ObjectLen() (int, error) {
-	const op = "measure"
+	const op = "object length"
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if err := m.needObject(); err != nil {
-		return 0, &Error{op, 0, err}
+		return 0, &Error{op, noLength, err}
 	}
 	n, err := m.mem.objectLen()
 	if err != nil {
-		return 0, &Error{op, m.mem.length, err}
+		return 0, &Error{op, noLength, err}
 	}
 	return n, nil
 }
@@ -147,7 +147,7 @@ func (m *Mapping) needObject() error {
 	case m.mem == nil:
 		return ErrClosed
 	case m.technique != Memfd || m.sharing != Shared:
-		return fmt.Errorf("%v, %v has no object, only Shared, Memfd: %w", m.sharing, m.technique, errors.ErrUnsupported)
+		return fmt.Errorf("a %v mapping of %v has no object, must be MAP_SHARED and memfd: %w", m.sharing, m.technique, errors.ErrUnsupported)
 	}
 	return nil
 }
@@ -160,7 +160,7 @@ func (m *Mapping) File() (*os.File, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if err := m.needObject(); err != nil {
-		return nil, &Error{op, 0, err}
+		return nil, &Error{op, noLength, err}
 	}
 	fd, err := unix.FcntlInt(uintptr(m.mem.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -179,7 +179,7 @@ func MapFile(f *os.File) (*Mapping, error) {
 	defer runtime.KeepAlive(f)
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, &Error{op, 0, os.NewSyscallError("fcntl", err)}
+		return nil, &Error{op, noLength, os.NewSyscallError("fcntl", err)}
 	}
 	mem := &memory{fd: fd, prot: ReadWrite, sized: true, eager: true, live: new(atomic.Int64)}
 	if err := mem.mapObject(); err != nil {
@@ -188,7 +188,7 @@ func MapFile(f *os.File) (*Mapping, error) {
 		} else {
 			mem.closeObject()
 		}
-		return nil, &Error{op, mem.length, err}
+		return nil, &Error{op, noLength, fmt.Errorf("%s: %w", f.Name(), err)}
 	}
 	return newMappingOf(Shared, Memfd, mem), nil
 }
@@ -226,7 +226,7 @@ func (m *Mapping) Seal(seals int) error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if err := m.needObject(); err != nil {
-		return &Error{op, 0, err}
+		return &Error{op, noLength, err}
 	}
 	if _, err := unix.FcntlInt(uintptr(m.mem.fd), unix.F_ADD_SEALS, seals); err != nil {
 		return &Error{op, m.mem.length, os.NewSyscallError("fcntl", err)}
@@ -355,11 +355,11 @@ func (m *Mapping) Stats() (Stats, error) {
 	telling.Lock()
 	defer telling.Unlock()
 	from := uintptr(m.mem.addr)
-	span := pages(m.mem.length) * os.Getpagesize()
+	span := uintptr(pages(m.mem.length)) * uintptr(os.Getpagesize())
 	if m.mem.huge == HugeExplicit {
-		span = m.mem.frame.room
+		span = uintptr(m.mem.frame.room)
 	}
-	stats, joined, err := readStats(from, from+uintptr(span))
+	stats, joined, err := readStats(from, from+span)
 	if err == nil && len(joined) > 0 {
 		// The kernel has joined it with neighbours that are like it. So it is made unlike, for a moment.
 		var done []part
@@ -370,7 +370,7 @@ func (m *Mapping) Stats() (Stats, error) {
 			done = append(done, j)
 		}
 		if err == nil {
-			stats, joined, err = readStats(from, from+uintptr(span))
+			stats, joined, err = readStats(from, from+span)
 		}
 		for _, j := range done {
 			_ = m.mem.advise(int(j.low-from), int(j.high-j.low), j.like())
@@ -382,7 +382,7 @@ func (m *Mapping) Stats() (Stats, error) {
 	if err != nil {
 		return Stats{}, &Error{op, m.mem.length, err}
 	}
-	stats.Mapped = span
+	stats.Mapped = clampInt(uint64(span))
 	return stats, nil
 }
 

@@ -10,12 +10,12 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hugepage"
 )
 
 // Up to alignedMove bytes a move page by page costs less than the calls that find an aligned place.
 const alignedMove = 4 << 20
-
-const hugePage = 2 << 20 // what a huge page is taken to be, in bytes: true of x86-64, and of arm64 with 4 KiB pages
 
 // newMemory maps what Map is asked for.
 func newMemory(technique Technique, sharing Sharing, length int, cfg *Config) (*memory, error) {
@@ -91,8 +91,11 @@ func (mem *memory) enclose(room int) error {
 	if mem.guard {
 		below, above = page, page
 	}
-	if mem.huge != HugeNone {
-		align = hugePage
+	switch mem.huge {
+	case HugeTransparent:
+		align = hugepage.Transparent()
+	case HugeExplicit:
+		align = hugepage.Explicit()
 	}
 	span := below + room + above
 	base, err := Mmap(nil, span+align-page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
@@ -141,7 +144,7 @@ func (mem *memory) fill(technique Technique, sharing Sharing, cfg *Config) error
 	case technique == DevZero:
 		var err error
 		if fd, err = unix.Open("/dev/zero", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
-			return os.NewSyscallError("open", err)
+			return os.NewSyscallError("open /dev/zero", err)
 		}
 		defer unix.Close(fd)
 	case sharing == Private:
@@ -185,10 +188,11 @@ func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*me
 	}
 	usual := *cfg
 	usual.Huge = HugeNone
-	if length <= 0 || length > math.MaxInt-hugePage {
+	size := hugepage.Explicit()
+	if length <= 0 || length > math.MaxInt-size {
 		return newMemory(technique, sharing, length, &usual)
 	}
-	room := (length + hugePage - 1) &^ (hugePage - 1)
+	room := (length + size - 1) &^ (size - 1)
 	flags := unix.MAP_PRIVATE
 	if sharing == Shared {
 		flags = unix.MAP_SHARED
@@ -210,8 +214,8 @@ func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*me
 
 func (mem *memory) fillHuge(technique Technique, flags, room int, name string) (err error) {
 	if technique != Memfd {
-		flags |= unix.MAP_ANONYMOUS | unix.MAP_HUGETLB | unix.MAP_HUGE_2MB
-	} else if mem.fd, err = newObject(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_HUGETLB|unix.MFD_HUGE_2MB); err != nil {
+		flags |= unix.MAP_ANONYMOUS | unix.MAP_HUGETLB
+	} else if mem.fd, err = newObject(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_HUGETLB); err != nil {
 		return err
 	} else if err := mem.growObject(0, room, false); err != nil {
 		return err
@@ -524,10 +528,10 @@ func splitError(err error) error {
 	return err
 }
 
-// moveAligned grows a large plain mapping, or a split one, to a place that lies to the 2 MiB as the
-// old one does: then whole tables of pages move, and not page by page.
+// moveAligned grows a large plain mapping, or a split one, to a place that lies to the tables of pages as
+// the old one does: then whole tables of pages move, and not page by page.
 func (mem *memory) moveAligned(length int, split bool) (unsafe.Pointer, error) {
-	if length > math.MaxInt-2*hugePage {
+	if length > math.MaxInt-2*hugepage.Transparent() {
 		return nil, unix.ENOMEM
 	}
 	used, span := pages(mem.length)*os.Getpagesize(), pages(length)*os.Getpagesize()

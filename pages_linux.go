@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"forkshm.example/shm/internal/hugepage"
 	"forkshm.example/shm/internal/procmaps"
 )
 
@@ -26,7 +27,7 @@ func (m *Mapping) Detach() (*Mapping, error) {
 	}
 	length := m.mem.length
 	if m.sharing != Private || m.mem.huge == HugeExplicit {
-		return nil, &Error{op, length, fmt.Errorf("%v with %v pages: %w", m.sharing, m.mem.huge, errors.ErrUnsupported)}
+		return nil, &Error{op, length, fmt.Errorf("a %v mapping with %v, must be MAP_PRIVATE and not HugeExplicit: %w", m.sharing, m.mem.huge, errors.ErrUnsupported)}
 	}
 	taken := *m.mem
 	span := pages(length) * os.Getpagesize()
@@ -154,18 +155,18 @@ func exchange(a, b unsafe.Pointer, span int) error {
 	return err
 }
 
-// placeLike reserves span bytes, without access. Where that is of use they lie to the 2 MiB as addr
-// does: then whole tables of pages, and huge pages, move as such.
+// placeLike reserves span bytes, without access. Where that is of use they lie to the size of a huge page as
+// addr does: then whole tables of pages, and huge pages, move as such.
 func placeLike(addr unsafe.Pointer, span int) (unsafe.Pointer, error) {
-	extra := 0
-	if span >= hugePage {
-		extra = hugePage
+	extra, size := 0, hugepage.Transparent()
+	if span >= size {
+		extra = size
 	}
 	base, err := Mmap(nil, span+extra, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
 	if err != nil || extra == 0 {
 		return base, err
 	}
-	skip := int((uintptr(addr) - uintptr(base)) & (hugePage - 1))
+	skip := int((uintptr(addr) - uintptr(base)) & uintptr(size-1))
 	if skip > 0 {
 		_ = Munmap(base, skip)
 	}
@@ -174,6 +175,10 @@ func placeLike(addr unsafe.Pointer, span int) (unsafe.Pointer, error) {
 	}
 	return unsafe.Add(base, skip), nil
 }
+
+// errDontUnmap says what EINVAL means, where all arguments are right.
+var errDontUnmap = fmt.Errorf("%w: moving pages without unmapping needs Linux 5.7, or 5.13 for memory that is shared, of /dev/zero or of a memfd: %w",
+	os.NewSyscallError("mremap", unix.EINVAL), errors.ErrUnsupported)
 
 const moveOnto = unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED
 
@@ -192,6 +197,9 @@ func moveParts(from, to unsafe.Pointer, parts []int) error {
 	for i, n := range parts {
 		_, err := Mremap(unsafe.Add(from, off), n, n, moveOnto|unix.MREMAP_DONTUNMAP, unsafe.Add(to, off))
 		if err != nil {
+			if err == unix.EINVAL {
+				err = errDontUnmap
+			}
 			plug(unsafe.Add(to, off), n)
 			if back := moveParts(to, from, parts[:i]); back != nil {
 				return fmt.Errorf("%w, and back: %w: pages are lost", err, back)

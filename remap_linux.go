@@ -60,7 +60,7 @@ func (m *Mapping) Resize(length int, move Move) error {
 		return &Error{op, length, ErrClosed}
 	}
 	if m.sharing == Shared && !m.mem.sized && length > m.mem.object {
-		return &Error{op, length, fmt.Errorf("of %d at first: %w", m.mem.object, ErrGrowShared)}
+		return &Error{op, length, fmt.Errorf("created with %d bytes: %w", m.mem.object, ErrGrowShared)}
 	}
 	flags, err := move.flags()
 	if err != nil {
@@ -158,7 +158,7 @@ func (m *Mapping) MoveTo(dst *Mapping) error {
 	}
 	length := m.mem.length
 	if dst.mem == nil {
-		return &Error{op, length, fmt.Errorf("onto it: %w", ErrClosed)}
+		return &Error{op, length, fmt.Errorf("the destination: %w", ErrClosed)}
 	}
 	if m.mem.huge == HugeExplicit || dst.mem.huge == HugeExplicit {
 		return &Error{op, length, fmt.Errorf("mapped by MAP_HUGETLB: %w", errors.ErrUnsupported)}
@@ -223,5 +223,8 @@ func (mem *memory) isWhole(length int) bool {
 
 func pages(length int) int {
 	page := os.Getpagesize()
-	return (length + page - 1) / page
+	if length%page > 0 {
+		return length/page + 1 // the largest int, too, has its pages
+	}
+	return length / page
 }

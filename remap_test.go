@@ -123,7 +123,7 @@ func TestResizeRefusesSharedGrowth(t *testing.T) {
 		assert.ErrorIs(t, m.Resize(2*page+1, shm.MayMove), shm.ErrGrowShared)
 	}
 	m := newMapping(t, shm.Shared, 100, nil)
-	assert.EqualError(t, m.Resize(8192, shm.MayMove), "shm: resize 8192 bytes: of 4096 at first: "+shm.ErrGrowShared.Error())
+	assert.EqualError(t, m.Resize(8192, shm.MayMove), "shm: resize 8192 bytes: created with 4096 bytes: "+shm.ErrGrowShared.Error())
 }
 
 func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {

@@ -94,9 +94,22 @@ type HugePages int
 
 const (
 	HugeNone        HugePages = iota // pages of the usual size
-	HugeTransparent                  // aligned to 2 MiB, madvise(2) MADV_HUGEPAGE
+	HugeTransparent                  // aligned to the size of such a page, madvise(2) MADV_HUGEPAGE
 	HugeExplicit                     // MAP_HUGETLB, or HugeNone where no such page is left: see Mapping.Huge
 )
+
+// String returns "HugeNone", "HugeTransparent" or "HugeExplicit".
+func (h HugePages) String() string {
+	switch h {
+	case HugeNone:
+		return "HugeNone"
+	case HugeTransparent:
+		return "HugeTransparent"
+	case HugeExplicit:
+		return "HugeExplicit"
+	}
+	return fmt.Sprintf("HugePages(%d)", int(h))
+}
 
 // Config holds what [Map] is asked for beyond sharing and length. What cannot be had together is
 // refused with [errors.ErrUnsupported], never ignored.
@@ -106,9 +119,14 @@ type Config struct {
 	// Reserve is address space kept for growing in place, in bytes from the mapping's address on; 0
 	// keeps none beyond length. Up to it Resize never moves. It counts against RLIMIT_AS, and takes
 	// no memory. A shared Anonymous or DevZero mapping can grow up to it too.
+	//
+	// Where the kernel never overcommits (/proc/sys/vm/overcommit_memory is 2) it charges all of a shared
+	// Anonymous or DevZero mapping's reserve at once, and each fork is charged all private memory of the
+	// program again: what exceeds the limit fails with ENOMEM. There, use Memfd, which is charged for the
+	// pages in use, and ForkConfig.Lean, which leaves the Go heap out. See proc_sys_vm(5).
 	Reserve int
 
-	// Huge asks for huge pages of 2 MiB. HugeExplicit goes with neither DevZero, Reserve nor Guard. The
+	// Huge asks for huge pages, of the kernel's default size: 2 MiB on most machines. HugeExplicit goes with neither DevZero, Reserve nor Guard. The
 	// machine sets its pages aside for the mapping, not for copies of a private one: a child that writes to
 	// it when none are left gets SIGBUS.
 	Huge HugePages
@@ -134,22 +152,25 @@ var (
 	ErrAlign      = errors.New("misaligned")
 	ErrType       = errors.New("type holds Go pointers, which mean nothing in mapped memory")
 	ErrLive       = errors.New("live children map the object, and what it loses would be SIGBUS in them: wait for them, or use Truncate")
-	ErrGrowShared = errors.New("a shared mapping cannot grow past its first size, the bytes there would be SIGBUS: map it larger at first and shrink it, or use Reserve or Memfd")
+	ErrGrowShared = errors.New("a shared mapping cannot grow past the size that it was created with (use Config.Reserve, or Memfd)")
 )
 
 // Error is what every failure of a mapping is reported as.
 type Error struct {
 	Op     string // what was attempted: "map", "resize", ...
-	Length int    // the length that it was attempted with, in bytes
+	Length int    // the length that it was attempted with, in bytes; math.MinInt if the operation has none
 	Err    error  // wraps an *os.SyscallError if the kernel refused, else a sentinel, EINVAL or errors.ErrUnsupported
 }
 
 func (e *Error) Error() string {
-	if errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed) { // and has no length
+	if e.Length == noLength || errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed) { // which has none
 		return fmt.Sprintf("shm: %s: %v", e.Op, e.Err)
 	}
 	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
 }
+
+// noLength is the Length of an error whose operation has no length.
+const noLength = math.MinInt
 
 func (e *Error) Unwrap() error { return e.Err }
 
@@ -346,7 +367,7 @@ func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 	var t T
 	size := int(unsafe.Sizeof(t))
 	if n < 0 || size > 0 && n > math.MaxInt/size {
-		return nil, &Error{op, size, fmt.Errorf("%d of them at offset %d: %w", n, off, ErrRange)}
+		return nil, &Error{op, noLength, fmt.Errorf("%d elements of %d bytes at offset %d: %w", n, size, off, ErrRange)}
 	}
 	p, err := m.view(op, reflect.TypeFor[T](), off, n*size)
 	if err != nil {

@@ -45,7 +45,7 @@ static int map_dev_zero(size_t length, int flags, const char **call, void **addr
 
 	fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
 	if (fd == -1) {
-		*call = "open";
+		*call = "open /dev/zero";
 		return errno;
 	}
 	err = shm_mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0, addr);

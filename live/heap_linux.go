@@ -7,9 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"forkshm.example/shm/internal/hook"
+	"forkshm.example/shm/internal/hugepage"
 )
-
-const hugePage = 2 << 20
 
 // CollapseHeap has the kernel put the Go heap on huge pages, where it can, and returns how many bytes
 // of it are on huge pages then. A fork copies page tables, and those of huge pages are 512 times smaller: so
@@ -23,10 +22,11 @@ func CollapseHeap() (huge int, err error) {
 	if hook.GoHeap == nil {
 		return 0, errNoCgo
 	}
+	hugePage := hugepage.Transparent()
 	for _, r := range hook.GoHeap() {
 		// One at a time: an address of the heap at which there is no memory ends a call.
-		for addr := r[0]; addr < r[1]; addr += hugePage {
-			switch err := collapse(addr); err {
+		for addr := r[0]; addr < r[1]; addr += uintptr(hugePage) {
+			switch err := collapse(addr, hugePage); err {
 			case nil:
 				huge += hugePage
 			case unix.ENOMEM, unix.EAGAIN, unix.EBUSY, unix.EINVAL:
@@ -41,8 +41,8 @@ func CollapseHeap() (huge int, err error) {
 	return huge, nil
 }
 
-func collapse(addr uintptr) error {
-	_, _, errno := unix.Syscall(unix.SYS_MADVISE, addr, hugePage, unix.MADV_COLLAPSE)
+func collapse(addr uintptr, length int) error {
+	_, _, errno := unix.Syscall(unix.SYS_MADVISE, addr, uintptr(length), unix.MADV_COLLAPSE)
 	if errno != 0 {
 		return errno
 	}
