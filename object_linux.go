@@ -17,13 +17,6 @@ import (
 // How long is the object behind a shared Memfd mapping? A child's C looks the mapping up by its address, in a table
 // that it inherited: see csrc/shm_child.h. The table lies outside the Go heap, which a Lean child lacks.
 
-// objectEntry is struct shm_object.
-type objectEntry struct {
-	start, end uintptr // start is 0 while the entry is free
-	fd         int64
-	dev, ino   uint64
-}
-
 // objectTable is struct shm_objects.
 type objectTable struct {
 	next    *objectTable

@@ -218,6 +218,13 @@ type frame struct {
 	room int // what may be grown into, from the mapping's address on; whole pages
 }
 
+// objectEntry is struct shm_object of csrc/shm_child.h: an object behind a shared memfd.
+type objectEntry struct {
+	start, end uintptr // start is 0 while the entry is free
+	fd         int64
+	dev, ino   uint64
+}
+
 // Map maps length bytes of new memory. A nil cfg means all defaults.
 //
 // The length need not be a multiple of the page size: Len is what was asked for, and the kernel
