@@ -15,8 +15,8 @@ ASAN ?= Buffer|Fault|ReadAt|WriteAt|WriteTo|Swap|Detach|Split
 
 IN_BUILDS = for tags in "" devzero; do
 # What builds, traces and compares other programs takes long, and is for make check. The rest is for make test.
-SLOW = ./cmd/livego ./tests/...
-LIST_PACKAGES = packages=$$($(GO) list ./... | grep -v -e '/cmd/livego$$' -e /tests/);
+SLOW = ./cmd/... ./parity/... ./tests/...
+LIST_PACKAGES = packages=$$($(GO) list ./... | grep -v -e /cmd/ -e '/parity$$' -e /tests/);
 TEST = $(GO) test -count=$(COUNT) -timeout $(TIMEOUT)
 C_FILES = $(wildcard csrc/*.c internal/ctest/*.c internal/ctest/*/*.c examples/*/*.c)
 C_WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror

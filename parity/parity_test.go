@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"forkshm.example/shm/internal/testenv"
 	"forkshm.example/shm/parity"
 )
 
@@ -34,6 +35,7 @@ var builds = []struct {
 }
 
 func TestListingIsAPort(t *testing.T) {
+	testenv.NeedTime(t)
 	for _, b := range builds {
 		t.Run(b.name, func(t *testing.T) {
 			c := parity.CompileC(t, append(b.def, "../csrc/anon_mmap.c")...)
@@ -47,6 +49,7 @@ func TestListingIsAPort(t *testing.T) {
 
 // A port that has a wrong flag is found, and the report shows where.
 func TestDifferencesAreFound(t *testing.T) {
+	testenv.NeedTime(t)
 	source, err := os.ReadFile("../csrc/anon_mmap.c")
 	assert.NoError(t, err)
 	g := parity.BuildGo(t, "../cmd/anon_mmap")
@@ -91,6 +94,7 @@ func TestNothingToCompareIsAnError(t *testing.T) {
 
 // A program that ends by a signal, and one that has private memory.
 func TestPrivateMemoryAndSignals(t *testing.T) {
+	testenv.NeedTime(t)
 	file := filepath.Join(t.TempDir(), "grow.c")
 	assert.NoError(t, os.WriteFile(file, []byte(`
 #define _GNU_SOURCE
@@ -125,6 +129,7 @@ int main(void)
 }
 
 func TestDifferentInputsAreGiven(t *testing.T) {
+	testenv.NeedTime(t)
 	file := filepath.Join(t.TempDir(), "cat.c")
 	assert.NoError(t, os.WriteFile(file, []byte(`
 #include <stdio.h>

@@ -12,10 +12,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"forkshm.example/shm/internal/testenv"
 )
 
 // build builds the example, and skips the test where the C library is not the one that it is about.
 func build(t *testing.T) string {
+	testenv.NeedTime(t)
 	_, err := os.ReadFile("main.go") // so that go test does not take a former result for this one's
 	require.NoError(t, err)
 	program := filepath.Join(t.TempDir(), "malloc")

@@ -50,6 +50,7 @@ func outcomeOf(t *testing.T, cmd *exec.Cmd) outcome {
 }
 
 func TestListingPrintsWhatCDoes(t *testing.T) {
+	testenv.NeedTime(t)
 	for _, p := range programs {
 		t.Run(p.name, func(t *testing.T) {
 			inC, inGo := outcomeOf(t, exec.Command(p.inC(t))), outcomeOf(t, exec.Command(p.inGo(t)))
@@ -65,6 +66,7 @@ func TestListingPrintsWhatCDoes(t *testing.T) {
 }
 
 func TestListingMakesCsSystemCalls(t *testing.T) {
+	testenv.NeedTime(t)
 	names := map[string][]string{ // as the book says
 		"MAP_ANONYMOUS": {"0: mmap", "0: fork", "0: wait4", "0: munmap", "0.1: munmap"},
 		"dev_zero":      {"0: open", "0: mmap", "0: close", "0: fork", "0: wait4", "0: munmap", "0.1: munmap"},
@@ -119,6 +121,7 @@ func withoutErrno(message string) string {
 // A call that fails fails the Go program as it fails the C program, but for the words for the errno
 // value.
 func TestListingFailsAsInC(t *testing.T) {
+	testenv.NeedTime(t)
 	command := testenv.NeedStrace(t)
 	for _, p := range programs {
 		faults := map[string][]string{
@@ -147,6 +150,7 @@ func TestListingFailsAsInC(t *testing.T) {
 
 // Where the runtime's poller has no room for a pidfd, Wait polls it itself.
 func TestWaitWithoutThePoller(t *testing.T) {
+	testenv.NeedTime(t)
 	trace := filepath.Join(t.TempDir(), "trace")
 	out, err := exec.Command(testenv.NeedStrace(t), "-f", "-o", trace, "-e", "trace=epoll_ctl,poll,ppoll,waitid",
 		"-e", "inject=epoll_ctl:error=ENOSPC:when=2+", // the first is the poller's own
@@ -157,6 +161,7 @@ func TestWaitWithoutThePoller(t *testing.T) {
 
 // A child that cannot be watched is not kept.
 func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
+	testenv.NeedTime(t)
 	trace := filepath.Join(t.TempDir(), "trace")
 	fork := exec.Command(testenv.NeedStrace(t), "-f", "-o", trace, "-e", "trace=pidfd_open,kill,wait4",
 		"-e", "inject=pidfd_open:error=EMFILE:when=2", // of a thread; the first is the one before the fork

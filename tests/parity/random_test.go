@@ -12,11 +12,14 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"forkshm.example/shm/internal/testenv"
 )
 
 // Random scripts, in C and in Go, must come to the same. SHM_SEED repeats a run whose seed was printed,
 // SHM_SCRIPTS says how many there are.
 func TestRandomScriptsDoAsInC(t *testing.T) {
+	testenv.NeedTime(t)
 	seed := time.Now().UnixNano()
 	scripts := 10
 	for name, into := range map[string]func(int64){

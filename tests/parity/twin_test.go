@@ -592,6 +592,7 @@ var twinScripts = []struct{ name, script string }{
 }
 
 func TestCallsDoAsInC(t *testing.T) {
+	testenv.NeedTime(t)
 	for _, sharing := range []string{"private", "shared"} {
 		for _, source := range []string{"anon", "/dev/zero", "memfd"} {
 			t.Run(fmt.Sprintf("sharing=%s/source=%s", sharing, strings.TrimPrefix(source, "/dev/")), func(t *testing.T) {
@@ -607,6 +608,7 @@ func TestCallsDoAsInC(t *testing.T) {
 
 // What the machine refuses, to C and to Go alike. Each is in processes of its own, as none is taken back.
 func TestLimitsHoldAsInC(t *testing.T) {
+	testenv.NeedTime(t)
 	for _, s := range []struct{ name, script string }{
 		{"address space", `
 			map a 0x2000 $sharing $source
@@ -669,6 +671,7 @@ func TestLimitsHoldAsInC(t *testing.T) {
 }
 
 func TestWaitSeesEveryExitStatus(t *testing.T) {
+	testenv.NeedTime(t)
 	script := "echo every exit status\n"
 	for status := range 256 {
 		script += fmt.Sprintf("child exit 0 %d\n", status)
@@ -677,6 +680,7 @@ func TestWaitSeesEveryExitStatus(t *testing.T) {
 }
 
 func TestWaitSeesEverySignal(t *testing.T) {
+	testenv.NeedTime(t)
 	script := "echo every signal\n"
 	for sig := 1; sig <= 64; sig++ {
 		switch unix.Signal(sig) {
