@@ -23,9 +23,10 @@
 //   - A lock that another goroutine held at the fork stays held in the child: a sync.Mutex, those inside
 //     packages and inside values such as a [shm.Mapping]. Take what the child needs before forking, or see
 //     [AtFork] and [ResetLock]. The locks of the environment, of every log.Logger, and of the handlers that log/slog
-//     has are free in the child. Loggers of other packages, such as zap and zerolog, have locks of their own where
-//     several goroutines write to one file (zapcore.Lock, zerolog.SyncWriter): the child makes a logger anew. So with
-//     a slog.Handler of the program's own.
+//     has are free in the child, and so are the locks in variables of the standard library, such as that of package
+//     mime's types. Package expvar's is not. Loggers of other packages, such as zap and zerolog, have locks of their own
+//     where several goroutines write to one file (zapcore.Lock, zerolog.SyncWriter): the child makes a logger anew. So
+//     with a slog.Handler of the program's own.
 //   - A sync.Once whose function another goroutine was running at the fork begins anew in the child: its next Do
 //     there calls its own function, and what the first call had done by then stays done. The same holds for
 //     sync.OnceFunc, OnceValue and OnceValues. See pthread_once(3).
@@ -95,7 +96,7 @@ import (
 )
 
 // ErrNotPatched is what a fork fails with in a program that plain go built.
-var ErrNotPatched = errors.New("live: this program's runtime cannot fork: build it by livego (go run forkshm.example/shm/cmd/livego build) instead of go build")
+var ErrNotPatched = errors.New("live: this program's runtime cannot fork: build it by livego (go run forkshm.example/shm/cmd/livego build) instead of go build, with Go 1.24 to 1.27")
 
 // ErrTracing is what a fork fails with while runtime/trace takes an execution trace.
 var ErrTracing = errors.New("live: no fork while an execution trace is taken")

@@ -3,8 +3,10 @@
 package live_test
 
 import (
+	"strings"
 	"testing"
 
+	"forkshm.example/shm/internal/livepatch"
 	"forkshm.example/shm/live"
 
 	"github.com/stretchr/testify/assert"
@@ -17,4 +19,6 @@ func TestForkSaysThatTheRuntimeIsNotPatched(t *testing.T) {
 	assert.ErrorIs(t, err, live.ErrNotPatched)
 	_, err = live.Go(func() int { return 0 })
 	assert.ErrorIs(t, err, live.ErrNotPatched)
+	versions := livepatch.Versions // livego refuses others, so the error names them
+	assert.ErrorContains(t, err, "Go "+strings.TrimPrefix(versions[0], "go")+" to "+strings.TrimPrefix(versions[len(versions)-1], "go"))
 }

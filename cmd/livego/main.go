@@ -189,8 +189,13 @@ func addFiles(args []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if pkg == "runtime" {
+		if err := livepatch.CheckRuntime(value(args, "-goversion"), goFiles(args)); err != nil {
+			return nil, err
+		}
+	}
 	if err := editSources(pkg, dir, args); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w. %s", err, livepatch.WayOut)
 	}
 	for _, file := range added {
 		path := filepath.Join(dir, file.Name)
@@ -200,6 +205,10 @@ func addFiles(args []string) ([]string, error) {
 		args = append(args, path)
 	}
 	return args, nil
+}
+
+func goFiles(args []string) []string {
+	return slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return filepath.Ext(arg) != ".go" })
 }
 
 // editSources writes those files among a compiler's arguments that the patch changes to dir, changed, and has the

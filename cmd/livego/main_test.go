@@ -281,6 +281,15 @@ func TestLivegoRefusesAnUnknownGo(t *testing.T) {
 	refused(t, dir, []string{"GOOS=linux"}, "the runtime of go1.99.1 is not known", compile, "-p", "runtime", "-goversion", "go1.99.1")
 }
 
+// A release of a known version, but with something that the patch has not been checked against.
+func TestLivegoRefusesARuntimeThatIsNew(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "new.go")
+	require.NoError(t, os.WriteFile(file, []byte("package runtime\nvar parkedOn mutex\nfunc f() { lock(&parkedOn) }\n"), 0o644))
+	refused(t, dir, []string{"GOOS=linux"}, "var parkedOn mutex. Build with a Go that this livego knows, by GOTOOLCHAIN=",
+		"/no/compile", "-p", "runtime", "-goversion", "go1.26.99", "-o", filepath.Join(dir, "out"), file)
+}
+
 func TestLivegoWithoutCgoAndForOtherSystems(t *testing.T) {
 	dir := module(t)
 	assert.Contains(t, good(t, dir, []string{"CGO_ENABLED=0"}, livego, "build", "-o", "program", "."), "live.Fork fails with errors.ErrUnsupported")

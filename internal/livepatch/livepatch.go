@@ -14,13 +14,19 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"forkshm.example/shm/internal/livepatch/assumed"
 )
 
-//go:embed *.go.txt livepatch.go edits.go
+//go:embed *.go.txt livepatch.go edits.go locks.go assumed/facts.txt
 var files embed.FS
 
-// Versions are the Go versions whose runtime the patch has been checked against.
+// Versions are the Go versions whose runtime the patch has been checked against. Any release of theirs will do, as
+// long as it has what the patch assumes, which CheckRuntime finds out: see package assumed.
 var Versions = []string{"go1.24", "go1.25", "go1.26", "go1.27"}
+
+// Newest is the latest release of the latest version that was tested.
+const Newest = "go1.27.4"
 
 // Known returns that of Versions to which a Go version like go1.25.3 belongs.
 func Known(version string) (string, error) {
@@ -29,8 +35,24 @@ func Known(version string) (string, error) {
 			return v, nil
 		}
 	}
-	return "", fmt.Errorf("the runtime of %s is not known, only of %s: live forks need one that the patch was checked against",
-		version, strings.Join(Versions, ", "))
+	return "", fmt.Errorf("the runtime of %s is not known, only of %s. %s", version, strings.Join(Versions, ", "), WayOut)
+}
+
+// WayOut is what a user can do whose Go the patch is not for.
+const WayOut = "Build with a Go that this livego knows, by GOTOOLCHAIN=" + Newest + " livego ... " +
+	"(the go line of go.mod must not ask for a later one), or get a later livego"
+
+// CheckRuntime returns an error where the Go files of a build's package runtime have something that the patch was
+// not checked against.
+func CheckRuntime(goVersion string, names []string) error {
+	minor, err := Known(goVersion)
+	if err != nil {
+		return err
+	}
+	if err := assumed.CheckRuntime(minor, names); err != nil {
+		return fmt.Errorf("%s: %w. %s", goVersion, err, WayOut)
+	}
+	return nil
 }
 
 // File is one that is added to a package.
@@ -62,11 +84,11 @@ var packages = map[string][]string{
 // most packages. A file is left out where its build constraint does not hold: it may name Go versions, as in
 // go1.25 && !go1.27, and race.
 func For(pkg, goVersion string, race bool) ([]File, error) {
-	if len(packages[pkg]) == 0 {
-		return nil, nil
-	}
 	minor, err := Known(goVersion)
 	if err != nil {
+		if len(packages[pkg]) == 0 {
+			err = nil // a package of the program's may be compiled without -goversion
+		}
 		return nil, err
 	}
 	var added []File
@@ -80,7 +102,11 @@ func For(pkg, goVersion string, race bool) ([]File, error) {
 	for i, f := range added {
 		added[i].Text = bytes.Replace(f.Text, []byte("\npackage PACKAGE\n"), []byte("\npackage "+path.Base(pkg)+"\n"), 1)
 	}
-	return added, nil
+	locks, err := lockFile(pkg, minor)
+	if locks != nil {
+		added = append(added, *locks)
+	}
+	return added, err
 }
 
 // filesNamed returns prefix.go.txt and prefix_*.go.txt, those whose build constraints hold.
@@ -128,7 +154,7 @@ func constraintHolds(text []byte, minor string, race bool) (bool, error) {
 func Hash() string {
 	h := sha256.New()
 	names, _ := fs.Glob(files, "*") // sorted; the pattern is good
-	for _, name := range names {
+	for _, name := range append(names, "assumed/facts.txt") {
 		text, _ := files.ReadFile(name)
 		fmt.Fprintf(h, "%s %d\n%s", name, len(text), text)
 	}

@@ -18,6 +18,7 @@ func TestAnUnknownGoVersionIsRefusedByName(t *testing.T) {
 	for _, version := range []string{"go1.23.4", "go1.99", "go1.241.0", "go1.2", "devel", ""} {
 		_, err := Known(version)
 		assert.ErrorContains(t, err, "the runtime of "+version+" is not known")
+		assert.ErrorContains(t, err, "GOTOOLCHAIN="+Newest+" livego ")
 		_, err = For("runtime", version, false)
 		assert.Error(t, err, version)
 	}
@@ -41,7 +42,7 @@ func TestEachKnownVersionHasItsFiles(t *testing.T) {
 				assert.NoError(t, err)
 			}
 		}
-		added, err := For("os", version, false)
+		added, err := For("strings", version, false)
 		require.NoError(t, err)
 		assert.Empty(t, added)
 	}
@@ -66,6 +67,22 @@ func TestBuildConstraintsSelectFiles(t *testing.T) {
 	}
 	_, err := constraintHolds([]byte("//go:build go1.25 ||\n"), "go1.26", false)
 	assert.Error(t, err)
+}
+
+func TestPackagesOpenTheirLocksInAChild(t *testing.T) {
+	added, err := For("encoding/gob", "go1.26.8", false)
+	require.NoError(t, err)
+	require.Equal(t, []string{"z_live_locks.go"}, names(added))
+	assert.Contains(t, string(added[0].Text), "package gob\n")
+	assert.Contains(t, string(added[0].Text), "live_resetVar(unsafe.Pointer(&typeLock), unsafe.Sizeof(typeLock))\n")
+	_, err = parser.ParseFile(token.NewFileSet(), added[0].Name, added[0].Text, parser.AllErrors)
+	assert.NoError(t, err)
+
+	for version, count := range map[string]int{"go1.26.8": 0, "go1.27.4": 1} {
+		added, err := For("uuid", version, false)
+		require.NoError(t, err)
+		assert.Len(t, added, count, "the package is new in Go 1.27")
+	}
 }
 
 func names(added []File) (names []string) {
