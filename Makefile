@@ -23,7 +23,7 @@ C_WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-pro
 CROSS = linux/arm64 linux/386 darwin/arm64 windows/amd64 freebsd/amd64
 BENCHSTAT = $(GO) -C tools tool benchstat
 
-.PHONY: help all check run test slow stress live live-check live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare fuzz lint cross clean
+.PHONY: help all check run test slow stress live live-check live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare fuzz lint cross clean
 
 all: check
 
@@ -67,6 +67,10 @@ live-demo: ## a server that saves itself while it is written to
 
 live-check: ## is what the patch of the runtime depends on as it was looked at?
 	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v $(GO) run ./internal/livepatch/check "$$(GOTOOLCHAIN=$$v $(GO) env GOROOT)"); done
+
+live-libraries: ## the rules of live forks, with SQLite, bbolt, zap and others
+	$(GO) build -o out/livego ./cmd/livego
+	out/livego test -C tests/libraries -tags livego -count=$(COUNT) -timeout $(TIMEOUT) .
 
 live-proof: live-check ## live forks, FORKS times on each Go version
 	$(GO) build -o out/livego ./cmd/livego
