@@ -252,7 +252,7 @@ func TestForkThatLosesTheLastDescriptor(t *testing.T) {
 func TestKillWithParentThatIsKilledAtOnce(t *testing.T) {
 	const env = "SHM_TEST_ORPHAN"
 	if os.Getenv(env) != "" {
-		const longer = 180_000 // than the limit below, in ms
+		const longer = 600_000 // than the limit below, in ms
 		_, err := newMapping(t, shm.Shared, longer, nil).Fork(ctest.Sleep, &shm.ForkConfig{KillWithParent: true})
 		require.NoError(t, err)
 		select {}
@@ -267,7 +267,7 @@ func TestKillWithParentThatIsKilledAtOnce(t *testing.T) {
 		cmd.ExtraFiles = []*os.File{w}
 		require.NoError(t, cmd.Start())
 		w.Close()
-		require.NoError(t, r.SetReadDeadline(time.Now().Add(2*time.Minute)))
+		require.NoError(t, r.SetReadDeadline(time.Now().Add(5*time.Minute)))
 		said := make([]byte, 6)
 		_, err = io.ReadFull(r, said)
 		require.NoError(t, err)
@@ -337,7 +337,7 @@ func TestWaitTellsAllTheSame(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
 	p := forked(t, m, ctest.Until)
-	ctx, cancel := context.WithTimeout(background, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(background, 5*time.Minute)
 	defer cancel()
 	answers := make(chan error)
 	for i := range 60 {

@@ -389,7 +389,7 @@ func TestKillWithParentThatIsKilled(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "ready\n", string(line))
 	require.NoError(t, cmd.Process.Signal(syscall.SIGKILL))
-	require.NoError(t, r.SetReadDeadline(time.Now().Add(2*time.Minute)))
+	require.NoError(t, r.SetReadDeadline(time.Now().Add(5*time.Minute)))
 	nothing, err := r.Read(line)
 	assert.Zero(t, nothing)
 	assert.ErrorContains(t, err, "EOF", "all have ended")
@@ -459,7 +459,7 @@ func TestCallTellsWhatBecameOfTheChild(t *testing.T) {
 func TestWaitChangeTellsOfStops(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	p := forked(t, m, ctest.Pause)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	for range 3 {
 		require.NoError(t, p.Signal(unix.SIGSTOP))

@@ -33,6 +33,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"unsafe"
 
 	"forkshm.example/shm"
@@ -43,8 +44,9 @@ func main() {
 	flag.Parse()
 	if err := run(*verbose); err != nil {
 		var call *os.SyscallError
-		if errors.As(err, &call) {
-			err = call
+		if errors.As(err, &call) { // as perror(3) has it: the call, without the file
+			name, _, _ := strings.Cut(call.Syscall, " ")
+			err = os.NewSyscallError(name, call.Err)
 		}
 		fmt.Fprintf(os.Stderr, "anon_mmap: %v\n", err)
 		os.Exit(1)

@@ -18,7 +18,7 @@ import (
 // Eventually waits until done returns true. It gives up, and returns false, after a limit that is
 // for a hang and not for a slow machine.
 func Eventually(done func() bool) bool {
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if done() {
 			return true
 		}
