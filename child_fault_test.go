@@ -51,6 +51,14 @@ func leavesNothing(t *testing.T) {
 	})
 }
 
+// keptFDs are descriptors that are open all the time.
+var keptFDs = func() (fds []int) {
+	for range 2 {
+		fds = append(fds, must(unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)))
+	}
+	return fds
+}()
+
 // setUps are the ways to set a child up, from nothing to all.
 var setUps = map[string]*shm.ForkConfig{
 	"plain":          nil,
@@ -58,7 +66,7 @@ var setUps = map[string]*shm.ForkConfig{
 	"Lean":           {Lean: true},
 	"KillWithParent": {KillWithParent: true},
 	"all": {
-		KillWithParent: true, ProcessGroup: true, Lean: true, Nice: 1, CloseFDs: true, KeepFDs: []int{5, 9},
+		KillWithParent: true, ProcessGroup: true, Lean: true, Nice: 1, CloseFDs: true, KeepFDs: keptFDs,
 		Limits: []shm.Limit{{Resource: unix.RLIMIT_CORE}, {Resource: unix.RLIMIT_CPU, Rlimit: unix.Rlimit{Cur: 100, Max: 100}}},
 	},
 }
@@ -111,7 +119,7 @@ func TestChildKilledAtEachStepOfASetUpThatFails(t *testing.T) {
 		t.Setenv("SHM_TEST_STEP", strconv.Itoa(step))
 		p, err := m.Fork(ctest.Increment, &shm.ForkConfig{Limits: []shm.Limit{{Resource: 99}}})
 		if err != nil {
-			assert.EqualError(t, err, "shm: fork 4096 bytes: setrlimit: invalid argument")
+			assert.EqualError(t, err, "shm: fork 4096 bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument")
 			break
 		}
 		require.Equal(t, killed(p, unix.SIGKILL), wait(t, p), "step %d", step)

@@ -44,10 +44,19 @@ type ForkConfig struct {
 	// pinned or not, must not use it there. What C code forks itself at that same moment lacks it too.
 	Lean bool
 
-	Limits   []Limit // setrlimit(2) in the child before its function runs
-	Nice     int     // added to the child's nice value: nice(2)
-	CloseFDs bool    // close all descriptors above 2 in the child, but for KeepFDs, and the one for shm_object_length: close_range(2)
-	KeepFDs  []int   // what CloseFDs leaves open
+	// Limits are set in the child before its function runs: setrlimit(2). Without one for RLIMIT_NOFILE the child has
+	// the soft limit of descriptors that the program was started with, unless the program has set another since: Go
+	// raises it for itself (see [syscall.Setrlimit]).
+	Limits []Limit
+
+	Nice     int   // added to the child's nice value: nice(2)
+	CloseFDs bool  // close all descriptors above 2 in the child, but for KeepFDs, and the one for shm_object_length: close_range(2)
+	KeepFDs  []int // what CloseFDs leaves open: open descriptors, which without CloseFDs are an error
+
+	// NoOOMScore: leave the child's oom_score_adj as this process has it. Else it is 1000, the highest: when memory
+	// runs out, the kernel kills the child before this process, which may weigh more, above all with Lean. What the
+	// child forks has it too. Where /proc cannot be written to it stays as it is. See proc_pid_oom_score_adj(5).
+	NoOOMScore bool
 
 	// NoCrashReport: leave SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT at their default in the child. Else a
 	// handler records where it crashed, for [ExitError], before the child dies of that signal all the same. It
@@ -90,6 +99,7 @@ const (
 	processGroup
 	awaitSetUp
 	serve
+	oomFirst
 )
 
 const maxLimits = 16
@@ -99,34 +109,75 @@ func (cfg *ForkConfig) addTo(o *forkOrder) (keep []int32, err error) {
 	if cfg == nil {
 		cfg = new(ForkConfig)
 	}
-	if !cfg.NoCrashReport {
-		o.flags |= reportCrash
-	}
-	if cfg.KillWithParent {
-		o.flags |= killWithParent
-	}
-	if cfg.ProcessGroup {
-		o.flags |= processGroup
-	}
-	if cfg.CloseFDs {
-		o.flags |= closeFDs
-		for _, fd := range cfg.KeepFDs {
-			if fd < 0 || fd > math.MaxInt32 {
-				return nil, fmt.Errorf("ForkConfig.KeepFDs has %d: %w", fd, unix.EBADF)
-			}
-			keep = append(keep, int32(fd))
+	for _, f := range []struct {
+		set  bool
+		flag int32
+	}{
+		{!cfg.NoCrashReport, reportCrash},
+		{!cfg.NoOOMScore, oomFirst},
+		{cfg.KillWithParent, killWithParent},
+		{cfg.ProcessGroup, processGroup},
+		{cfg.CloseFDs, closeFDs},
+	} {
+		if f.set {
+			o.flags |= f.flag
 		}
-		slices.Sort(keep)
 	}
-	if len(cfg.Limits) > maxLimits {
-		return nil, fmt.Errorf("ForkConfig.Limits has %d, more than there are resources: %w", len(cfg.Limits), unix.EINVAL)
+	if int(int32(cfg.Nice)) != cfg.Nice {
+		return nil, fmt.Errorf("ForkConfig.Nice is %d, more than an int of C holds: %w", cfg.Nice, unix.EINVAL)
 	}
-	for i, l := range cfg.Limits {
-		o.limits[i] = forkLimit{int64(l.Resource), uint64(l.Rlimit.Cur), uint64(l.Rlimit.Max)}
-	}
-	o.limitsCount = int32(len(cfg.Limits))
 	o.nice = int32(cfg.Nice)
+	if err := o.setLimits(cfg.Limits); err != nil {
+		return nil, err
+	}
+	return cfg.keepFDs()
+}
+
+// keepFDs returns the descriptors that CloseFDs is to leave open, in ascending order.
+func (cfg *ForkConfig) keepFDs() (keep []int32, err error) {
+	if len(cfg.KeepFDs) > 0 && !cfg.CloseFDs {
+		return nil, fmt.Errorf("ForkConfig.KeepFDs has %d descriptors, but CloseFDs is not set and closes none: %w", len(cfg.KeepFDs), unix.EINVAL)
+	}
+	for _, fd := range cfg.KeepFDs {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || fd > math.MaxInt32 {
+			return nil, fmt.Errorf("ForkConfig.KeepFDs has %d, which is not open: %w", fd, unix.EBADF)
+		}
+		keep = append(keep, int32(fd))
+	}
+	slices.Sort(keep)
 	return keep, nil
+}
+
+func (o *forkOrder) setLimits(limits []Limit) error {
+	if len(limits) > maxLimits {
+		return fmt.Errorf("ForkConfig.Limits has %d, more than there are resources: %w", len(limits), unix.EINVAL)
+	}
+	for i, l := range limits {
+		o.limits[i] = forkLimit{int64(l.Resource), uint64(l.Rlimit.Cur), uint64(l.Rlimit.Max)}
+		if int(int32(l.Resource)) != l.Resource {
+			return fmt.Errorf("ForkConfig.Limits[%d] (%v): the resource is none that setrlimit(2) knows: %w", i, o.limits[i], unix.EINVAL)
+		}
+	}
+	o.limitsCount = int32(len(limits))
+	return nil
+}
+
+var limitNames = map[int64]string{
+	unix.RLIMIT_AS: "RLIMIT_AS", unix.RLIMIT_CORE: "RLIMIT_CORE", unix.RLIMIT_CPU: "RLIMIT_CPU",
+	unix.RLIMIT_DATA: "RLIMIT_DATA", unix.RLIMIT_FSIZE: "RLIMIT_FSIZE", unix.RLIMIT_LOCKS: "RLIMIT_LOCKS",
+	unix.RLIMIT_MEMLOCK: "RLIMIT_MEMLOCK", unix.RLIMIT_MSGQUEUE: "RLIMIT_MSGQUEUE", unix.RLIMIT_NICE: "RLIMIT_NICE",
+	unix.RLIMIT_NOFILE: "RLIMIT_NOFILE", unix.RLIMIT_NPROC: "RLIMIT_NPROC", unix.RLIMIT_RSS: "RLIMIT_RSS",
+	unix.RLIMIT_RTPRIO: "RLIMIT_RTPRIO", unix.RLIMIT_RTTIME: "RLIMIT_RTTIME",
+	unix.RLIMIT_SIGPENDING: "RLIMIT_SIGPENDING", unix.RLIMIT_STACK: "RLIMIT_STACK",
+}
+
+// String returns, say, "RLIMIT_AS, soft 4096, hard 8192".
+func (l forkLimit) String() string {
+	name := limitNames[l.resource]
+	if name == "" {
+		name = fmt.Sprintf("resource %d", l.resource)
+	}
+	return fmt.Sprintf("%s, soft %d, hard %d", name, l.cur, l.max)
 }
 
 // canFail says whether the child reports how its set-up went.
@@ -162,7 +213,8 @@ type process struct {
 }
 
 // Fork forks a child that runs child(addr, length) on its view of the mapping, and ends in
-// _exit(2) with the low 8 bits of what that returns, or with 255 where these are 0 and the rest is not. A shared mapping is seen by both; of a private one the child
+// _exit(2) with what that returns. The exit status has the lowest 8 bits of that value; where they are zero and the
+// value is not, as with 256, the status is 255, since 0 is success. A shared mapping is seen by both; of a private one the child
 // has a copy. The child's view is its own: Resize, MoveTo and Close on either side leave the other
 // as it is. A nil cfg means all defaults.
 //
@@ -226,7 +278,7 @@ func startChild(mem *memory, order forkOrder, cfg *ForkConfig) (p *Process, err 
 		p.group = &group{leader: p.pid}
 	}
 	if order.flags&awaitSetUp != 0 {
-		if err := p.awaitSetUp(); err != nil {
+		if err := p.awaitSetUp(&order); err != nil {
 			return nil, err
 		}
 	}
@@ -329,7 +381,7 @@ func (p *Process) end(cause error) (err error, ended bool) {
 }
 
 // awaitSetUp waits until the child is set up. A child that could not be set up is reaped.
-func (p *process) awaitSetUp() (err error) {
+func (p *process) awaitSetUp(order *forkOrder) (err error) {
 	conn, err := p.pidfd.SyscallConn()
 	if err != nil {
 		return err
@@ -339,7 +391,7 @@ func (p *process) awaitSetUp() (err error) {
 		if report.state != setUpFailed {
 			return // a child that was killed meanwhile is Wait's to tell
 		}
-		err = os.NewSyscallError(report.callName(), unix.Errno(report.err))
+		err = report.failure(order)
 		_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // it is ending anyway, unless it is stopped
 		for reaped := error(unix.EINTR); reaped == unix.EINTR; {
 			_, _, reaped = Waitpid(p.pid, 0) // not by the pidfd, which does not wait (PIDFD_NONBLOCK)

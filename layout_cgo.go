@@ -82,6 +82,7 @@ var (
 	_ = [1]struct{}{}[awaitSetUp-C.SHM_AWAIT_SET_UP]
 	_ = [1]struct{}{}[processGroup-C.SHM_PROCESS_GROUP]
 	_ = [1]struct{}{}[serve-C.SHM_SERVE]
+	_ = [1]struct{}{}[oomFirst-C.SHM_OOM_FIRST]
 	_ = [1]struct{}{}[unsafe.Offsetof(objectEntry{}.end)-C.offset_object_end]
 	_ = [1]struct{}{}[unsafe.Offsetof(objectEntry{}.fd)-C.offset_object_fd]
 	_ = [1]struct{}{}[unsafe.Offsetof(objectEntry{}.ino)-C.offset_object_ino]

@@ -1,6 +1,12 @@
 package shm
 
-import "unsafe"
+import (
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // The Go faces of the structs in csrc/control.h, which says who writes what. layout_cgo.go checks at compile time
 // that sizes and offsets are the same.
@@ -64,6 +70,7 @@ const (
 type setUpReport struct {
 	state uint32 // setUpPending, setUpDone or setUpFailed
 	call  int32  // an index of setUpCalls
+	which int32  // an index of the order's limits
 	err   int32
 }
 
@@ -77,10 +84,15 @@ const (
 // setUpCalls are the names of what enum shm_set_up_call stands for.
 var setUpCalls = [...]string{"none", "prctl", "setpgid", "close_range", "nice", "setrlimit"}
 
-// callName returns the name of the system call that failed in the child's set-up.
-func (r *setUpReport) callName() string {
-	if r.call < 0 || int(r.call) >= len(setUpCalls) {
-		return "set-up"
+// failure returns what failed in the set-up of a child that was ordered.
+func (r *setUpReport) failure(o *forkOrder) error {
+	call := "set-up"
+	if r.call >= 0 && int(r.call) < len(setUpCalls) {
+		call = setUpCalls[r.call]
 	}
-	return setUpCalls[r.call]
+	err := os.NewSyscallError(call, unix.Errno(r.err))
+	if call == "setrlimit" && r.which >= 0 && r.which < o.limitsCount {
+		return fmt.Errorf("ForkConfig.Limits[%d] (%v): %w", r.which, o.limits[r.which], err)
+	}
+	return err
 }

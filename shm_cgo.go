@@ -38,6 +38,7 @@ package shm
 #include "csrc/forker.c"
 #include "csrc/control.c"
 #include "csrc/report.c"
+#include "csrc/close_fds.c"
 #include "csrc/set_up.c"
 #include "csrc/child.c"
 #include "csrc/pool.c"

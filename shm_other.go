@@ -101,11 +101,13 @@ func (m *Mapping) MoveTo(dst *Mapping) error { return &Error{"move", 0, errNoShi
 // ForkConfig holds what [Mapping.Fork] is asked for beyond the child's function.
 type ForkConfig struct {
 	KillWithParent bool
+	ProcessGroup   bool
 	Lean           bool
 	Limits         []Limit
 	Nice           int
 	CloseFDs       bool
 	KeepFDs        []int
+	NoOOMScore     bool
 	NoCrashReport  bool
 }
 
@@ -159,9 +161,10 @@ type Memory struct{ Rss, Pss, PrivateDirty, Swap int }
 
 // ExitError says how a child ended that did not exit with status 0.
 type ExitError struct {
-	Pid    int
-	Status syscall.WaitStatus
-	Crash  *Crash
+	Pid      int
+	Status   syscall.WaitStatus
+	Crash    *Crash
+	CalledGo bool
 }
 
 func (e *ExitError) Error() string { return fmt.Sprintf("child %d: %v", e.Pid, e.Status) }

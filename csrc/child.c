@@ -25,14 +25,15 @@ static void start_order(void *arg)
 	const struct shm_start *s = arg;
 	const struct shm_order *o = s->order;
 	enum shm_set_up_call failed;
+	int32_t which = 0;
 
 	if (o->flags & SHM_REPORT_CRASH)
 		shm_report_crashes(&o->control->crash);
 	if (o->control != NULL)
 		shm_refuse_go(&o->control->crash.called_go);
-	failed = shm_set_up(s);
+	failed = shm_set_up(s, &which);
 	if (o->flags & SHM_AWAIT_SET_UP)
-		shm_set_up_tell(o->control, failed, errno);
+		shm_set_up_tell(o->control, failed, which, errno);
 	if (failed != SHM_CALL_NONE)
 		_exit(127);
 	if (o->flags & SHM_SERVE)

@@ -14,6 +14,7 @@ enum {
 	SHM_PROCESS_GROUP = 8,    /* the child leads a process group of its own */
 	SHM_AWAIT_SET_UP = 16,    /* the child reports how its set-up went */
 	SHM_SERVE = 32,           /* the child is a pool's: it serves calls, and has no function of its own */
+	SHM_OOM_FIRST = 64,       /* the OOM killer takes the child before its parent */
 };
 
 enum { SHM_MAX_LIMITS = 16 }; /* as many as there are resources */

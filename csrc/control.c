@@ -52,11 +52,12 @@ void shm_control_free(struct shm_control *control)
 		munmap(first_page(control), 4 * page_size());
 }
 
-void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, int err)
+void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err)
 {
 	struct shm_set_up_report *r = set_up_report(control);
 
 	r->call = (int32_t)failed;
+	r->which = which;
 	r->err = err;
 	__atomic_store_n(&r->state, failed == SHM_CALL_NONE ? SHM_SET_UP_DONE : SHM_SET_UP_FAILED, __ATOMIC_RELEASE);
 	shm_futex_wake(&r->state);
@@ -78,5 +79,6 @@ void shm_set_up_await(struct shm_control *control, int pidfd, struct shm_set_up_
 	}
 	report->state = __atomic_load_n(&r->state, __ATOMIC_ACQUIRE);
 	report->call = r->call;
+	report->which = r->which;
 	report->err = r->err;
 }

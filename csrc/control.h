@@ -49,6 +49,7 @@ enum shm_set_up_call {
 struct shm_set_up_report {
 	uint32_t state; /* futex: an enum shm_set_up_state */
 	int32_t call;   /* an enum shm_set_up_call */
+	int32_t which;  /* the index of the limit, if it is SHM_CALL_SETRLIMIT */
 	int32_t err;    /* its errno value */
 };
 
@@ -105,7 +106,7 @@ void shm_control_hide(struct shm_control *control);
 void shm_control_free(struct shm_control *control);
 
 /* In the child: reports how its set-up went, and unmaps that report. */
-void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, int err);
+void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err);
 
 /* In the parent: waits until the set-up is done, has failed, or the child behind the pidfd has ended. */
 void shm_set_up_await(struct shm_control *control, int pidfd, struct shm_set_up_report *report);

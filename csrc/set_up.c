@@ -2,45 +2,74 @@
 #define _GNU_SOURCE
 #endif
 #include "set_up.h"
+#include "close_fds.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-static int close_range_of(unsigned first, unsigned last)
+/* As the program had it when it was loaded. Then package syscall raises the soft limit to one less than the hard one. */
+static struct rlimit files_at_load;
+
+__attribute__((constructor)) static void remember_files(void)
 {
-	return first <= last ? (int)syscall(SYS_close_range, first, last, 0) : 0;
+	if (getrlimit(RLIMIT_NOFILE, &files_at_load) == -1)
+		files_at_load.rlim_cur = files_at_load.rlim_max = 0;
 }
 
-static int close_fds(const int *keep, size_t count)
-{
-	unsigned next = 3;
-	size_t i;
-
-	for (i = 0; i < count; i++) {
-		if (keep[i] < (int)next)
-			continue;
-		if (keep[i] > (int)next && close_range_of(next, (unsigned)keep[i] - 1) == -1)
-			return -1;
-		next = (unsigned)keep[i] + 1;
-	}
-	return close_range_of(next, ~0U);
-}
-
-static int set_limits(const struct shm_limit *limits, int count)
+static int is_limited(const struct shm_order *o, int resource)
 {
 	int i;
 
-	for (i = 0; i < count; i++) {
-		struct rlimit limit = { (rlim_t)limits[i].cur, (rlim_t)limits[i].max };
+	for (i = 0; i < o->limits_count; i++)
+		if (o->limits[i].resource == resource)
+			return 1;
+	return 0;
+}
 
-		if (setrlimit(limits[i].resource, &limit) == -1)
+/*
+ * Gives the child the soft limit of descriptors back that C programs are made
+ * for: select(2) takes no more than 1024. os/exec does so too. A limit that the
+ * program has set itself since it was loaded stays.
+ */
+static void restore_files(void)
+{
+	struct rlimit now;
+
+	if (getrlimit(RLIMIT_NOFILE, &now) == -1)
+		return;
+	if (now.rlim_max == files_at_load.rlim_max && now.rlim_cur == now.rlim_max - 1 && files_at_load.rlim_cur < now.rlim_cur)
+		setrlimit(RLIMIT_NOFILE, &files_at_load);
+}
+
+static int set_limits(const struct shm_order *o, int32_t *which)
+{
+	int i;
+
+	for (i = 0; i < o->limits_count; i++) {
+		struct rlimit limit = { (rlim_t)o->limits[i].cur, (rlim_t)o->limits[i].max };
+
+		*which = i;
+		if (setrlimit((int)o->limits[i].resource, &limit) == -1)
 			return -1;
 	}
 	return 0;
+}
+
+/* Has the kernel's OOM killer take the child before its parent, which may weigh more. Without /proc it does not. */
+static void be_killed_first(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd == -1)
+		return;
+	if (write(fd, "1000", 4) == -1) {
+		/* a sandbox of the program's forbids it */
+	}
+	close(fd);
 }
 
 /*
@@ -56,7 +85,7 @@ static int end_with(pid_t parent)
 	return 0;
 }
 
-enum shm_set_up_call shm_set_up(const struct shm_start *s)
+enum shm_set_up_call shm_set_up(const struct shm_start *s, int32_t *which)
 {
 	const struct shm_order *o = s->order;
 
@@ -64,14 +93,18 @@ enum shm_set_up_call shm_set_up(const struct shm_start *s)
 		return SHM_CALL_SETPGID;
 	if (o->flags & SHM_KILL_WITH_PARENT && end_with(s->parent) == -1)
 		return SHM_CALL_PRCTL;
-	if (o->flags & SHM_CLOSE_FDS && close_fds(s->keep, s->keep_count) == -1)
+	if (o->flags & SHM_OOM_FIRST)
+		be_killed_first();
+	if (o->flags & SHM_CLOSE_FDS && shm_close_fds(s->keep, s->keep_count) == -1)
 		return SHM_CALL_CLOSE_RANGE;
 	if (o->nice != 0) {
 		errno = 0;
 		if (nice(o->nice) == -1 && errno != 0)
 			return SHM_CALL_NICE;
 	}
-	if (set_limits(o->limits, o->limits_count) == -1)
+	if (!is_limited(o, RLIMIT_NOFILE))
+		restore_files();
+	if (set_limits(o, which) == -1)
 		return SHM_CALL_SETRLIMIT;
 	return SHM_CALL_NONE;
 }

@@ -12,7 +12,10 @@ struct shm_start {
 	pid_t parent;
 };
 
-/* Returns the call that failed, errno set, or SHM_CALL_NONE. Async-signal-safe. */
-enum shm_set_up_call shm_set_up(const struct shm_start *s);
+/*
+ * Returns the call that failed, errno set, or SHM_CALL_NONE. If it is
+ * SHM_CALL_SETRLIMIT, *which is the index of the limit. Async-signal-safe.
+ */
+enum shm_set_up_call shm_set_up(const struct shm_start *s, int32_t *which);
 
 #endif

@@ -38,6 +38,7 @@ int child_leave(void *addr, size_t status);   /* forks one that stays until the 
 int child_grief(void *unused, size_t n);      /* forks one that crashes, and sends itself the signal that this died of */
 int child_traced(void *addr, size_t length);  /* forks one that traces it, and writes the tracer's process id, or -errno; stays */
 int child_family(void *addr, size_t status);  /* forks one that stays, writes its process id, and exits with status; stays too if that is more than 255 */
+int child_open(void *unused, size_t n);       /* exits with its number of open descriptors below 65536, asking for each */
 int child_netns(void *addr, size_t length);   /* writes the name of its network namespace, as a string */
 int child_stack(void *unused, size_t bytes);  /* has an array of so many bytes on its stack, and writes to its far end */
 int is_glibc(void);

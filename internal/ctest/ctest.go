@@ -56,6 +56,7 @@ var (
 	Grief     = shm.ChildFunc(C.child_grief)
 	Netns     = shm.ChildFunc(C.child_netns)
 	Traced    = shm.ChildFunc(C.child_traced)
+	Open      = shm.ChildFunc(C.child_open)
 	Family    = shm.ChildFunc(C.child_family)
 	Stack     = shm.ChildFunc(C.child_stack)
 )

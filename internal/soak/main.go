@@ -245,7 +245,10 @@ func config(r *rand.Rand) *shm.ForkConfig {
 		return nil
 	}
 	yes := func() bool { return r.IntN(2) == 0 }
-	cfg := &shm.ForkConfig{KillWithParent: yes(), Lean: yes(), CloseFDs: yes(), KeepFDs: []int{3}, NoCrashReport: yes(), Nice: r.IntN(3)}
+	cfg := &shm.ForkConfig{KillWithParent: yes(), Lean: yes(), CloseFDs: yes(), NoCrashReport: yes(), Nice: r.IntN(3)}
+	if cfg.CloseFDs {
+		cfg.KeepFDs = []int{2}
+	}
 	if yes() {
 		cfg.Limits = []shm.Limit{{Resource: unix.RLIMIT_CORE}}
 	}

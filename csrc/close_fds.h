@@ -1,0 +1,12 @@
+#ifndef SHM_CLOSE_FDS_H
+#define SHM_CLOSE_FDS_H
+
+#include <stddef.h>
+
+/*
+ * Closes all descriptors above 2 but those in keep, which ascend. Returns 0, or
+ * -1 with errno set. Async-signal-safe.
+ */
+int shm_close_fds(const int *keep, size_t count);
+
+#endif
