@@ -617,7 +617,7 @@ func TestMapWithoutDevZero(t *testing.T) {
 		t.Skipf("this machine allows no mounts in a namespace of one's own: %v", err)
 	}
 	_, err := shm.Map(shm.Shared, page, &shm.Config{Technique: shm.DevZero})
-	assert.EqualError(t, err, "shm: map 4096 bytes: open: no such file or directory")
+	assert.EqualError(t, err, "shm: map 4096 bytes: open /dev/zero: no such file or directory")
 	assert.ErrorIs(t, err, unix.ENOENT)
 	m, err := shm.Map(shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
 	require.NoError(t, err)
@@ -630,7 +630,7 @@ func TestMapWithFullDescriptorTable(t *testing.T) {
 	}
 	fillDescriptorTable(t)
 	_, err := shm.Map(shm.Private, page, &shm.Config{Technique: shm.DevZero})
-	assert.EqualError(t, err, "shm: map 4096 bytes: open: too many open files")
+	assert.EqualError(t, err, "shm: map 4096 bytes: open /dev/zero: too many open files")
 	newMapping(t, shm.Private, page, &shm.Config{Technique: shm.Anonymous})
 }
 
