@@ -2,13 +2,54 @@
 
 package shm
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // ControlPages returns how many children's control pages are mapped.
 func ControlPages() int { return int(controlPages.Load()) }
 
 // VMAsOfControlPage is how many lines of /proc/PID/maps a control page has, with its guards.
 const VMAsOfControlPage = 3
+
+// The layout of a control page, for children that damage it.
+const (
+	ControlPageSize = int(unsafe.Sizeof(controlPage{}))
+	ReplySeqOffset  = int(unsafe.Offsetof(controlPage{}.reply) + unsafe.Offsetof(reply{}.seq))
+	CrashOffset     = int(unsafe.Offsetof(controlPage{}.crash))
+	CrashRecordSize = int(unsafe.Sizeof(crashRecord{}))
+	MaxSymbolTables = maxSymbolTables
+	MaxNoise        = maxNoise
+)
+
+// CrashRecord returns a record as a child would write it.
+func CrashRecord(state uint32, sig unix.Signal, pc, base uintptr, module string) []byte {
+	r := crashRecord{state: state, sig: int32(sig), code: 1, addr: 16, pc: uint64(pc), base: uint64(base)}
+	copy(r.module[:], module)
+	return unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r))
+}
+
+// CrashLocated is the state of a whole record.
+const CrashLocated = crashLocated
+
+// CrashOf returns what is made of a record, nil if it is not of that signal.
+func CrashOf(record []byte, sig unix.Signal) *Crash {
+	var r crashRecord
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)), record)
+	if !r.isOf(sig) {
+		return nil
+	}
+	return r.crash(moduleAt(uintptr(r.pc)))
+}
+
+// SymbolTables returns how many symbol tables are kept.
+func SymbolTables() int {
+	symbolTables.Lock()
+	defer symbolTables.Unlock()
+	return len(symbolTables.byModule)
+}
 
 // GoHeap says whether an address is in what Lean leaves out.
 func GoHeap(addr uintptr) bool {

@@ -379,8 +379,8 @@ func isKilled(err error) bool {
 // that.
 func (c *poolChild) await(ctx context.Context) bool {
 	defer context.AfterFunc(ctx, c.wakeUp)()
-	noise := 0
-	for look := firstLook; ; look = min(2*look, lastLook) {
+	noise, look := 0, firstLook
+	for {
 		// A wake-up that comes before this is seen below; one that comes after it ends the sleep.
 		_ = c.wake.SetReadDeadline(time.Now().Add(look))
 		if c.control.isAnswered(c.seq) {
@@ -395,31 +395,31 @@ func (c *poolChild) await(ctx context.Context) bool {
 			return false
 		default:
 		}
-		if noise < maxNoise {
-			noise += c.sleep()
-		} else {
+		if noise < maxNoise && c.sleep() {
+			noise++
+			continue
+		}
+		if noise == maxNoise {
 			c.sleepDeaf(ctx, look)
 		}
+		look = min(2*look, lastLook)
 	}
 }
 
-// sleep waits until the child says something, or for wakeUp, or for the deadline. It returns 1 if the child said
-// something, or has closed its end, and 0 otherwise.
-func (c *poolChild) sleep() (said int) {
+// sleep waits until the child says something, or for wakeUp, or for the deadline. It reports whether the child said
+// something, or has closed its end.
+func (c *poolChild) sleep() (said bool) {
 	conn, err := c.wake.SyscallConn()
 	if err != nil {
-		return 1
+		return true
 	}
-	var said64 [64]byte
+	var bytes [64]byte
 	err = conn.Read(func(fd uintptr) bool {
 		// Never a call that can block: a process that inherited this end could make the socket a blocking one.
-		_, _, err := unix.Recvfrom(int(fd), said64[:], unix.MSG_DONTWAIT)
+		_, _, err := unix.Recvfrom(int(fd), bytes[:], unix.MSG_DONTWAIT)
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return 0
-	}
-	return 1
+	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // sleepDeaf is sleep for a while, whatever the child says.

@@ -1,0 +1,156 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "hostile.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static char *control;
+
+/* Finds what it shares with others, beside the order's own mapping. The last of it is its control page. */
+static uint32_t look_around(const struct hostile *order)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512], perm[8];
+	unsigned long start, end;
+	uint32_t found = 0;
+
+	while (maps != NULL && fgets(line, sizeof(line), maps) != NULL) {
+		if (sscanf(line, "%lx-%lx %7s", &start, &end, perm) != 3 || strcmp(perm, "rw-s") != 0)
+			continue;
+		if ((unsigned long)order >= start && (unsigned long)order < end)
+			continue;
+		control = (char *)start;
+		found++;
+	}
+	if (maps != NULL)
+		fclose(maps);
+	return found;
+}
+
+static uint32_t next_random(uint32_t *state)
+{
+	*state = *state * 1664525 + 1013904223;
+	return *state >> 8;
+}
+
+static void put_random(uint32_t *state, const struct hostile *order)
+{
+	volatile unsigned char *to = (volatile unsigned char *)control + order->offset;
+	uint32_t i;
+
+	for (i = 0; i < order->length; i++)
+		to[i] = (unsigned char)next_random(state);
+}
+
+static void fill(const struct hostile *order)
+{
+	uint32_t i, value = order->value;
+
+	for (i = 0; i + sizeof(value) <= order->length; i += sizeof(value))
+		memcpy(control + order->offset + i, &value, sizeof(value));
+}
+
+static void misuse_descriptors(enum hostile_act act)
+{
+	char bytes[256];
+	int fd;
+
+	for (fd = 3; fd < 256; fd++) {
+		switch (act) {
+		case HOSTILE_FLOOD:
+			while (send(fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+				;
+			break;
+		case HOSTILE_SHUT:
+			shutdown(fd, SHUT_RDWR);
+			close(fd);
+			break;
+		default:
+			fcntl(fd, F_SETFL, 0);
+			while (recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+				;
+		}
+	}
+}
+
+static void overrun(uint32_t length)
+{
+	volatile char *to = control;
+
+	for (;; to += length != 0 ? 1 : -1)
+		*to = 1;
+}
+
+/* It outlives its parent: it ends when the order says so. */
+static void leave_grandchild(struct hostile *order, uint32_t *state)
+{
+	if (fork() != 0)
+		return;
+	setsid();
+	while (__atomic_load_n(&order->stop, __ATOMIC_ACQUIRE) == 0) {
+		put_random(state, order);
+		usleep(50);
+	}
+	_exit(0);
+}
+
+static void act_on(struct hostile *order, uint32_t *state)
+{
+	switch (order->act) {
+	case HOSTILE_FILL:
+		fill(order);
+		break;
+	case HOSTILE_RANDOM:
+		put_random(state, order);
+		break;
+	case HOSTILE_COPY:
+		memcpy(control + order->offset, order + 1, order->length);
+		break;
+	case HOSTILE_OVERRUN:
+		overrun(order->length);
+		break;
+	case HOSTILE_GRANDCHILD:
+		leave_grandchild(order, state);
+		break;
+	case HOSTILE_NOTHING:
+		break;
+	default:
+		misuse_descriptors(order->act);
+	}
+}
+
+int child_hostile(void *addr, size_t length)
+{
+	struct hostile *order = addr;
+	uint32_t state = order->value;
+
+	(void)length;
+	order->pages = look_around(order);
+	if (control == NULL)
+		return 99;
+	do {
+		act_on(order, &state);
+		__atomic_store_n(&order->begun, 1, __ATOMIC_RELEASE);
+	} while (order->end == HOSTILE_REPEAT && __atomic_load_n(&order->stop, __ATOMIC_ACQUIRE) == 0);
+	switch (order->end) {
+	case HOSTILE_PAUSE:
+		for (;;)
+			pause();
+	case HOSTILE_ABORT:
+		abort();
+	case HOSTILE_FAULT:
+		signal(SIGSEGV, SIG_DFL);
+		raise(SIGSEGV);
+		break;
+	case HOSTILE_EXIT:
+		_exit(0);
+	}
+	return 7;
+}

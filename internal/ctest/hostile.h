@@ -1,0 +1,42 @@
+/*
+ * A child that was taken over: it writes to its control page (csrc/control.h)
+ * and misuses its descriptors, as the order in the mapping says.
+ */
+#ifndef HOSTILE_H
+#define HOSTILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum hostile_act {
+	HOSTILE_NOTHING,
+	HOSTILE_FILL,       /* writes value to length bytes at offset of the control page, as often as it has room for its 4 bytes */
+	HOSTILE_RANDOM,     /* writes random bytes there, value being the seed */
+	HOSTILE_COPY,       /* copies length bytes of what is behind the order there */
+	HOSTILE_FLOOD,      /* writes to its sockets until they are full */
+	HOSTILE_SHUT,       /* shuts its sockets down, and closes them */
+	HOSTILE_BLOCK,      /* clears O_NONBLOCK of all its descriptors, and drains them */
+	HOSTILE_OVERRUN,    /* writes to all bytes from the control page on, past its end; length 0, to those before it */
+	HOSTILE_GRANDCHILD, /* forks a child out of its group that writes random bytes there until stop is not 0 */
+};
+
+enum hostile_end {
+	HOSTILE_RETURN, /* 7 */
+	HOSTILE_PAUSE,
+	HOSTILE_ABORT,
+	HOSTILE_FAULT, /* dies of a SIGSEGV that it sends itself, without its crash report's handler */
+	HOSTILE_EXIT,  /* with status 0 */
+	HOSTILE_REPEAT, /* does it for ever */
+};
+
+struct hostile {
+	uint32_t act, end;
+	uint32_t offset, length, value;
+	uint32_t pages; /* out: how many pages it shares with others, beside this mapping */
+	uint32_t stop;
+	uint32_t begun; /* out: 1 once it did it */
+};
+
+int child_hostile(void *addr, size_t length);
+
+#endif
