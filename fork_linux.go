@@ -223,6 +223,14 @@ type process struct {
 // sees no end before the child ends. An os/exec command that another goroutine is just starting
 // can be held up so, as its Start waits on such a pipe; CloseFDs prevents that.
 //
+// The child has a copy of the thread that forked, and of no other. A C library that has threads of its own, and waits
+// for them, hangs in the child. Where each thread that uses the library gets its own workers, as with OpenMP, the child
+// is safe if the thread that forked it never used the library. That always holds for children with KillWithParent, and
+// for those of a [Pool], as one thread forks them that does nothing else. Otherwise let the goroutine that forks, or
+// that uses the library, lock itself to a thread of its own: see [runtime.LockOSThread]. A library with one set of
+// workers for the whole program must be used for the first time in the child, or know about fork(2) itself
+// (pthread_atfork(3)).
+//
 // The child runs C alone. If its C calls an exported Go function, the child ends with exit status 2 and Wait says
 // why: see [ExitError]. See fork(2).
 func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {

@@ -120,6 +120,9 @@ func IgnoreChildren(yes bool) {
 // AtExit has C's exit(3), called in a child, store 1 at ran.
 func AtExit(ran unsafe.Pointer) error { return result(C.at_exit_store((*C.int)(ran))) }
 
+// PluginHere is child_plugin, by a plain cgo call.
+func PluginHere(m *shm.Mapping) int { return int(C.child_plugin(m.Addr(), C.size_t(m.Len()))) }
+
 // Load loads a shared library, and keeps it.
 func Load(path string) bool {
 	p := C.CString(path)
