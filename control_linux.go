@@ -133,11 +133,11 @@ func (m *Mapping) ObjectLen() (int, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if err := m.needObject(); err != nil {
-		return 0, &Error{op, noLength, err}
+		return 0, &Error{op, 0, err}
 	}
 	n, err := m.mem.objectLen()
 	if err != nil {
-		return 0, &Error{op, noLength, err}
+		return 0, &Error{op, 0, err}
 	}
 	return n, nil
 }
@@ -160,7 +160,7 @@ func (m *Mapping) File() (*os.File, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if err := m.needObject(); err != nil {
-		return nil, &Error{op, noLength, err}
+		return nil, &Error{op, 0, err}
 	}
 	fd, err := unix.FcntlInt(uintptr(m.mem.fd), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -179,7 +179,7 @@ func MapFile(f *os.File) (*Mapping, error) {
 	defer runtime.KeepAlive(f)
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, &Error{op, noLength, os.NewSyscallError("fcntl", err)}
+		return nil, &Error{op, 0, os.NewSyscallError("fcntl", err)}
 	}
 	mem := &memory{fd: fd, prot: ReadWrite, sized: true, eager: true, live: new(atomic.Int64)}
 	if err := mem.mapObject(); err != nil {
@@ -188,7 +188,7 @@ func MapFile(f *os.File) (*Mapping, error) {
 		} else {
 			mem.closeObject()
 		}
-		return nil, &Error{op, noLength, fmt.Errorf("%s: %w", f.Name(), err)}
+		return nil, &Error{op, 0, fmt.Errorf("%s: %w", f.Name(), err)}
 	}
 	return newMappingOf(Shared, Memfd, mem), nil
 }
@@ -226,7 +226,7 @@ func (m *Mapping) Seal(seals int) error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if err := m.needObject(); err != nil {
-		return &Error{op, noLength, err}
+		return &Error{op, 0, err}
 	}
 	if _, err := unix.FcntlInt(uintptr(m.mem.fd), unix.F_ADD_SEALS, seals); err != nil {
 		return &Error{op, m.mem.length, os.NewSyscallError("fcntl", err)}

@@ -39,7 +39,7 @@ func TestErrorsSayWhatWasWrong(t *testing.T) {
 		{detach, "shm: detach 4096 bytes: a MAP_SHARED mapping with HugeNone, must be MAP_PRIVATE and not HugeExplicit: unsupported operation"},
 		{length, "shm: object length: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must be MAP_SHARED and memfd: unsupported operation"},
 		{file, "shm: file: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must be MAP_SHARED and memfd: unsupported operation"},
-		{slice, "shm: access: -5 elements of 8 bytes at offset 0: out of range"},
+		{slice, "shm: slice: -5 elements of 8 bytes at offset 0: out of range"},
 		{mapFile, "shm: map file: " + empty.Name() + ": empty file: invalid argument"},
 		{shared.Resize(8192, shm.MayMove), "shm: resize 8192 bytes: created with 4096 bytes: a shared mapping cannot grow past the size that it was created with (use Config.Reserve, or Memfd)"},
 	} {

@@ -158,19 +158,25 @@ var (
 // Error is what every failure of a mapping is reported as.
 type Error struct {
 	Op     string // what was attempted: "map", "resize", ...
-	Length int    // the length that it was attempted with, in bytes; math.MinInt if the operation has none
+	Length int    // the length that it was attempted with, in bytes; 0 if the operation has none
 	Err    error  // wraps an *os.SyscallError if the kernel refused, else a sentinel, EINVAL or errors.ErrUnsupported
 }
 
 func (e *Error) Error() string {
-	if e.Length == noLength || errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed) { // which has none
+	if !hasLength(e.Op) || errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed) { // which has none
 		return fmt.Sprintf("shm: %s: %v", e.Op, e.Err)
 	}
 	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
 }
 
-// noLength is the Length of an error whose operation has no length.
-const noLength = math.MinInt
+// hasLength says whether an operation is attempted with a length.
+func hasLength(op string) bool {
+	switch op {
+	case "object length", "file", "map file", "seal", "slice":
+		return false
+	}
+	return true
+}
 
 func (e *Error) Unwrap() error { return e.Err }
 
@@ -374,7 +380,7 @@ func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 	var t T
 	size := int(unsafe.Sizeof(t))
 	if n < 0 || size > 0 && n > math.MaxInt/size {
-		return nil, &Error{op, noLength, fmt.Errorf("%d elements of %d bytes at offset %d: %w", n, size, off, ErrRange)}
+		return nil, &Error{"slice", 0, fmt.Errorf("%d elements of %d bytes at offset %d: %w", n, size, off, ErrRange)}
 	}
 	p, err := m.view(op, reflect.TypeFor[T](), off, n*size)
 	if err != nil {
