@@ -53,9 +53,10 @@
 //   - Memory that is mapped shared (mmap(2), MAP_SHARED) is not frozen: the child sees what the parent writes. A
 //     database that maps its file, such as bbolt, is read in the child by a transaction that was begun before the
 //     fork, and that the parent ends after the child.
-//   - A sync.Map and unique.Make have locks inside that nobody can take before a fork. A fork has goroutines that
-//     hold one leave first, but for 10 ms at most: where many write to one sync.Map all the time, the child is to
-//     leave that one alone, or may hang. So may a net.Resolver of the program's own that was looking the same name up.
+//   - A sync.Map, unique.Make, a sync.Pool and the encoders of package encoding/json have locks inside that nobody
+//     can take before a fork. In the child these are free. An operation that another goroutine was in the midst of
+//     is there done or not done. A net.Resolver of the program's own that was looking a name up never gets the
+//     answer: the child leaves that name alone, or takes another Resolver.
 //   - os.Stdin, os.Stdout, os.Stderr and the file that the standard logger writes to are made anew in the child, as
 //     another goroutine may have been writing; not one that the program had closed. What it had buffered itself, as in
 //     a bufio.Writer, is there twice.
@@ -74,8 +75,9 @@
 //     the child's beginning.
 //   - A test that fails in a child, as by t.Error, prints so to standard error, and the child exits with status 1
 //     whatever its function returns. The test fails in the parent where that asserts the child's status.
-//   - A fork waits for a garbage collection that is under way, then stops the world while fork(2)
-//     copies the page tables: see Process.ForkTime. It holds syscall.ForkLock meanwhile.
+//   - A fork waits for a garbage collection that is under way, then stops the world once, while fork(2)
+//     copies the page tables: see Process.ForkTime. It holds syscall.ForkLock meanwhile. It waits for no lock
+//     that other goroutines hold, but for those of [AtFork].
 //
 // Not yet proved: programs for anything but amd64. A child that waits for what only frozen goroutines could
 // send waits for ever: the runtime does not report it as a deadlock.

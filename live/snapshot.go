@@ -356,7 +356,7 @@ func (s *Saving) Copied() int64 {
 }
 
 // Pause returns how long the program stood still for fork(2): Process.ForkTime. The locks are held some tenths of a
-// millisecond longer; or some 10, where goroutines are all the time at work on a sync.Map or in unique.Make.
+// millisecond longer.
 func (s *Saving) Pause() time.Duration { return s.process.ForkTime() }
 
 // Kill ends the snapshot by SIGKILL. Wait tells when it is gone. Once the child is reaped it returns

@@ -194,7 +194,7 @@ func addFiles(args []string) ([]string, error) {
 			return nil, err
 		}
 	}
-	if err := editSources(pkg, dir, args); err != nil {
+	if err := editSources(pkg, value(args, "-goversion"), dir, args); err != nil {
 		return nil, fmt.Errorf("%w. %s", err, livepatch.WayOut)
 	}
 	for _, file := range added {
@@ -213,8 +213,8 @@ func goFiles(args []string) []string {
 
 // editSources writes those files among a compiler's arguments that the patch changes to dir, changed, and has the
 // compiler read them there.
-func editSources(pkg, dir string, args []string) error {
-	missing := livepatch.EditsOf(pkg)
+func editSources(pkg, version, dir string, args []string) error {
+	missing := livepatch.EditsOf(pkg, version)
 	if len(missing) == 0 {
 		return nil
 	}

@@ -3,6 +3,7 @@ package livepatch
 import (
 	"bytes"
 	"fmt"
+	"go/version"
 	"path/filepath"
 	"strings"
 )
@@ -29,8 +30,28 @@ var edits = map[string][]Edit{
 		{"json_handler.go", `&sync.Mutex{}`, `&liveMutex{Mutex: sync.Mutex{}}`},
 	},
 
-	// An added file has its own, which calls this one.
-	"sync": {{"once.go", `func (o *Once) doSlow(f func()) {`, `func (o *Once) liveDoSlow(f func()) {`}},
+	// An added file has its own Once.doSlow, which calls this one.
+	"sync": {
+		{"once.go", `func (o *Once) doSlow(f func()) {`, `func (o *Once) liveDoSlow(f func()) {`},
+		{"pool.go", `allPoolsMu Mutex`, `allPoolsMu liveMutex`},
+	},
+
+	// The nodes of these maps have locks, which are free in a child. So a map
+	// must be whole between any two instructions of who holds one. All that an
+	// operation does is done by one store. Only the removal of an empty node
+	// takes two, whose order is turned round: a node that is marked dead while
+	// its parent still has it would send who adds to it to the start for ever.
+	"internal/sync": {
+		{"hashtriemap.go", "initMu   Mutex\n", "initMu   LiveMutex\n"},
+		{"hashtriemap.go", "mu       Mutex //", "mu       LiveMutex //"},
+		{"hashtriemap.go", markDead + removeChild + unlockNodes + "\treturn v, true\n", removeChild + markDead + unlockNodes + "\treturn v, true\n"},
+		{"hashtriemap.go", markDead + removeChild + unlockNodes + "\treturn true\n", removeChild + markDead + unlockNodes + "\treturn true\n"},
+	},
+	"unique": {
+		{"canonmap.go", "\t\"sync\"\n", "\n"},
+		{"canonmap.go", "mu       sync.Mutex //", "mu       liveMutex //"},
+		{"canonmap.go", markDeadInUnique + "\t\t" + removeChild, "\t\t" + removeChild + markDeadInUnique},
+	},
 
 	// The timer of an inherited context does not fire in a child. What the
 	// child derives from such a context has a timer of its own.
@@ -51,9 +72,23 @@ var edits = map[string][]Edit{
 	},
 }
 
+const (
+	markDead         = "\t\ti.dead.Store(true)\n"
+	markDeadInUnique = "\t\t\t\ti.dead.Store(true) // Could be done outside of parent's lock.\n"
+	removeChild      = "\t\tparent.children[(hash>>hashShift)&nChildrenMask].Store(nil)\n"
+	unlockNodes      = "\t\ti.mu.Unlock()\n\t\ti = parent\n\t}\n\ti.mu.Unlock()\n"
+)
+
+// editedSince has the packages of which earlier Go versions need no edits:
+// the values of Go 1.24's package unique are in a HashTrieMap.
+var editedSince = map[string]string{"unique": "go1.25"}
+
 // EditsOf returns the files of a package that are changed, by their base names.
-func EditsOf(pkg string) map[string]bool {
+func EditsOf(pkg, goVersion string) map[string]bool {
 	changed := make(map[string]bool)
+	if since, ok := editedSince[pkg]; ok && version.Compare(goVersion, since) < 0 {
+		return changed
+	}
 	for _, e := range edits[pkg] {
 		changed[e.File] = true
 	}

@@ -77,6 +77,9 @@ var packages = map[string][]string{
 	"log":                       {"mutex"},
 	"log/slog":                  {"mutex"},
 	"context":                   {"context"},
+	"internal/sync":             {"internalsync"},
+	"unique":                    {"unique"},
+	"encoding/json":             {"json"},
 	"forkshm.example/shm/live":  {"live"},
 }
 
