@@ -142,11 +142,16 @@ func openFDs() []int {
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
 	var fds []int
 	for fd := range int(min(limit.Max, most)) {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil {
+		if isOpen(fd) {
 			fds = append(fds, fd)
 		}
 	}
 	return fds
+}
+
+func isOpen(fd int) bool {
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	return err == nil
 }
 
 // listFDs returns what /proc lists, nil where that is not to be had.

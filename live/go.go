@@ -60,6 +60,11 @@ func (c *Config) dropping() (*dropping, error) {
 		return nil, nil
 	}
 	keep := slices.Clone(c.KeepFDs)
+	for i, fd := range keep {
+		if !isOpen(fd) {
+			return nil, fmt.Errorf("live: Config.KeepFDs[%d] is %d: %w", i, fd, syscall.EBADF)
+		}
+	}
 	for i, f := range c.Keep {
 		fd, open := descriptor(f)
 		if !open {
