@@ -412,3 +412,14 @@ func reflectPC() uintptr {
 	pc, _, _, _ := runtime.Caller(0)
 	return pc
 }
+
+// docs/SECURITY.md promises nothing without a test.
+func TestSecurityNamesItsTests(t *testing.T) {
+	text := string(must(os.ReadFile("docs/SECURITY.md")))
+	tests := string(must(os.ReadFile("hostile_test.go"))) + string(must(os.ReadFile("internal/elfsym/elfsym_test.go")))
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z]+)`").FindAllStringSubmatch(text, -1)
+	assert.Greater(t, len(named), 10)
+	for _, name := range named {
+		assert.Contains(t, tests, "func "+name[1]+"(")
+	}
+}
