@@ -123,8 +123,8 @@ func findIn(start, end uintptr) {
 		default:
 			misses++
 		}
-		if misses == maxMisses && end-arena > maxMisses*arenaSize {
-			arena = (end - maxMisses*arenaSize) &^ (arenaSize - 1)
+		if left := (end - arena) / arenaSize; misses == maxMisses && left > maxMisses {
+			arena += (left - maxMisses) * arenaSize
 		}
 		if end-arena <= arenaSize {
 			return
