@@ -431,10 +431,17 @@ func openChild(pid int) (int, error) {
 
 func openPidfd(pid int) (int, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if err == unix.EINVAL {
-		return -1, fmt.Errorf("%w, needs Linux 5.10 or later", os.NewSyscallError("pidfd_open", err))
+	if err == nil {
+		return fd, nil
 	}
-	return fd, os.NewSyscallError("pidfd_open", err)
+	failed := os.NewSyscallError("pidfd_open", err)
+	switch err {
+	case unix.EINVAL, unix.ENOSYS:
+		return -1, fmt.Errorf("%w, needs Linux 5.10 or later", failed)
+	case unix.EPERM, unix.EACCES:
+		return -1, fmt.Errorf("%w: a seccomp filter forbids it; Docker's allows it from version 20.10 on", failed)
+	}
+	return -1, failed
 }
 
 // wait waits for the child to end and takes its status. It waits in the runtime's poller, where it

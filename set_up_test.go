@@ -157,3 +157,23 @@ func TestCloseFDsWithoutCloseRange(t *testing.T) {
 		})
 	}
 }
+
+// A filter that forbids what children cannot do without is named before anything is forked.
+func TestForkWithoutPidfds(t *testing.T) {
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, page, nil)
+	for errno, text := range map[unix.Errno]string{
+		unix.EPERM:  "pidfd_open: operation not permitted: a seccomp filter forbids it; Docker's allows it from version 20.10 on",
+		unix.ENOSYS: "pidfd_open: function not implemented, needs Linux 5.10 or later",
+	} {
+		onAThreadOfItsOwn(func() {
+			deny(t, unix.SYS_PIDFD_OPEN, errno)
+			for _, kill := range []bool{false, true} {
+				_, err := m.Fork(ctest.Increment, &shm.ForkConfig{KillWithParent: kill})
+				assert.EqualError(t, err, "shm: fork 4096 bytes: "+text)
+				assert.ErrorIs(t, err, errno)
+			}
+		})
+	}
+	assert.Zero(t, getInt(m), "no child ran")
+}
