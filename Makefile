@@ -149,6 +149,8 @@ fuzz: ## the fuzz tests, each for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzAccess -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzSequence -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzBuffer -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
+	$(GO) test -run '^$$' -fuzz FuzzCrashRecord -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
+	$(GO) test -run '^$$' -fuzz FuzzRead -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/elfsym
 	$(GO) test -run '^$$' -fuzz FuzzVMA -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 	$(GO) test -run '^$$' -fuzz FuzzFiles -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 
