@@ -5,6 +5,7 @@ package shm_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -119,7 +120,7 @@ func TestChildKilledAtEachStepOfASetUpThatFails(t *testing.T) {
 		t.Setenv("SHM_TEST_STEP", strconv.Itoa(step))
 		p, err := m.Fork(ctest.Increment, &shm.ForkConfig{Limits: []shm.Limit{{Resource: 99}}})
 		if err != nil {
-			assert.EqualError(t, err, "shm: fork 4096 bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument")
+			assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument", page))
 			break
 		}
 		require.Equal(t, killed(p, unix.SIGKILL), wait(t, p), "step %d", step)
@@ -140,7 +141,7 @@ func TestForkWithoutMemory(t *testing.T) {
 			t.Setenv("SHM_TEST_FORK_ERRNO", strconv.Itoa(int(errno)))
 			_, err := m.Fork(ctest.Increment, cfg)
 			assert.ErrorIs(t, err, errno, name)
-			assert.EqualError(t, err, "shm: fork 4096 bytes: fork: "+errno.Error(), name)
+			assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: fork: ", page)+errno.Error(), name)
 			assert.ErrorIs(t, shm.Call(background, ctest.Increment, m, cfg), errno, name)
 			if cfg == nil {
 				cfg = new(shm.ForkConfig)
@@ -175,7 +176,7 @@ func TestForkWithoutAddressSpace(t *testing.T) {
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: 1 << 20, Max: before.Max}))
 		_, err := m.Fork(ctest.Increment, cfg)
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &before))
-		assert.EqualError(t, err, "shm: fork 4096 bytes: mmap: cannot allocate memory", name)
+		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: mmap: cannot allocate memory", page), name)
 		assert.ErrorIs(t, err, unix.ENOMEM)
 	}
 	assert.Zero(t, getInt(m), "no child ran")
@@ -205,7 +206,7 @@ func TestForkWithoutProcessesInAnyWay(t *testing.T) {
 		return err
 	}
 	for name, cfg := range setUps {
-		assert.EqualError(t, refused(cfg), "shm: fork 4096 bytes: fork: resource temporarily unavailable", name)
+		assert.EqualError(t, refused(cfg), fmt.Sprintf("shm: fork %d bytes: fork: resource temporarily unavailable", page), name)
 	}
 	assert.Zero(t, getInt(m), "no child ran")
 	assert.NoError(t, shm.Call(background, ctest.Increment, m, setUps["all"]))
@@ -226,7 +227,7 @@ func TestForkWithFullDescriptorTableInAnyWay(t *testing.T) {
 	}
 	assert.Equal(t, 1, getInt(m), "no other child ran")
 	_, err := shm.NewPool(m, 1, nil)
-	assert.EqualError(t, err, "shm: fork 4096 bytes: socketpair: too many open files")
+	assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: socketpair: too many open files", page))
 }
 
 // The last descriptor goes between the fork and the pidfd: the child, which no one could watch, is not kept.
@@ -249,7 +250,7 @@ func TestForkThatLosesTheLastDescriptor(t *testing.T) {
 		t.Setenv("SHM_TEST_FORK_FILLS", "1")
 		_, err := m.Fork(ctest.Pause, cfg)
 		t.Setenv("SHM_TEST_FORK_FILLS", "")
-		assert.EqualError(t, err, "shm: fork 4096 bytes: pidfd_open: too many open files", name)
+		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: pidfd_open: too many open files", page), name)
 		for _, fd := range free {
 			require.NoError(t, unix.Close(fd), name)
 		}

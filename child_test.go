@@ -227,7 +227,7 @@ func TestSetUpThatFailsIsForksError(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	for _, lean := range []bool{false, true} {
 		_, err := m.Fork(ctest.Increment, &shm.ForkConfig{Lean: lean, Limits: []shm.Limit{{Resource: 99}}})
-		assert.EqualError(t, err, "shm: fork 4096 bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument")
+		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument", page))
 		assert.ErrorIs(t, err, unix.EINVAL)
 	}
 	_, err := m.Fork(ctest.Increment, &shm.ForkConfig{Limits: make([]shm.Limit, 17)})

@@ -4,6 +4,7 @@ package shm_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,9 +20,9 @@ import (
 
 // An error names the operation and what was wrong with it.
 func TestErrorsSayWhatWasWrong(t *testing.T) {
-	private := newMapping(t, shm.Private, 4096, &shm.Config{Technique: shm.Anonymous})
-	shared := newMapping(t, shm.Shared, 4096, &shm.Config{Technique: shm.Anonymous})
-	closed := newMapping(t, shm.Private, 4096, nil)
+	private := newMapping(t, shm.Private, page, &shm.Config{Technique: shm.Anonymous})
+	shared := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
+	closed := newMapping(t, shm.Private, page, nil)
 	require.NoError(t, closed.Close())
 	empty := must(os.Create(filepath.Join(t.TempDir(), "empty")))
 	defer empty.Close()
@@ -36,12 +37,12 @@ func TestErrorsSayWhatWasWrong(t *testing.T) {
 		want string
 	}{
 		{private.MoveTo(closed), "shm: move: the destination: mapping is closed"},
-		{detach, "shm: detach 4096 bytes: a MAP_SHARED mapping with HugeNone, must be MAP_PRIVATE and not HugeExplicit: unsupported operation"},
+		{detach, fmt.Sprintf("shm: detach %d bytes: a MAP_SHARED mapping with HugeNone, must be MAP_PRIVATE and not HugeExplicit: unsupported operation", page)},
 		{length, "shm: object length: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must be MAP_SHARED and memfd: unsupported operation"},
 		{file, "shm: file: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must be MAP_SHARED and memfd: unsupported operation"},
 		{slice, "shm: slice: -5 elements of 8 bytes at offset 0: out of range"},
 		{mapFile, "shm: map file: " + empty.Name() + ": empty file: invalid argument"},
-		{shared.Resize(8192, shm.MayMove), "shm: resize 8192 bytes: created with 4096 bytes: a shared mapping cannot grow past the size that it was created with (use Config.Reserve, or Memfd)"},
+		{shared.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize %d bytes: created with %d bytes: a shared mapping cannot grow past the size that it was created with (use Config.Reserve, or Memfd)", 2*page, page)},
 	} {
 		assert.EqualError(t, row.err, row.want)
 	}

@@ -97,12 +97,12 @@ func ExampleMapping_Stats() {
 	}
 	defer m.Close()
 	m.Advise(0, m.Len(), unix.MADV_NOHUGEPAGE)
-	clear(m.Bytes()[:10*4096])
+	clear(m.Bytes()[:64<<10])
 	before, _ := m.Stats()
 	m.Advise(0, m.Len(), unix.MADV_DONTNEED) // private memory reads zero then, and costs nothing
 	after, _ := m.Stats()
 	fmt.Println(before.Mapped, before.Resident, after.Resident)
-	// Output: 1048576 40960 0
+	// Output: 1048576 65536 0
 }
 
 func ExampleMapping_WriteTo() {
@@ -138,7 +138,7 @@ func ExampleMapping_Detach() {
 }
 
 func ExampleMapping_SwapPages() {
-	const page = 4096
+	page := os.Getpagesize()
 	newMapping := func(pages int) *shm.Mapping {
 		m, err := shm.Map(shm.Private, pages*page, nil)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
 	"strings"
 	"time"
 
@@ -119,21 +120,22 @@ func ExampleBuffer() {
 }
 
 func ExampleFaultError() {
-	m, err := shm.Map(shm.Private, 8192, nil)
+	page := os.Getpagesize()
+	m, err := shm.Map(shm.Private, 2*page, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	if err := unix.Mprotect(m.Bytes()[4096:], unix.PROT_NONE); err != nil { // by whom ever
+	if err := unix.Mprotect(m.Bytes()[page:], unix.PROT_NONE); err != nil { // by whom ever
 		log.Fatal(err)
 	}
 
-	n, err := m.WriteAt(make([]byte, 5000), 0) // into Bytes it would be the end of the program
+	n, err := m.WriteAt(make([]byte, page+100), 0) // into Bytes it would be the end of the program
 	var fault *shm.FaultError
 	if errors.As(err, &fault) {
-		fmt.Printf("%d bytes written, page %d failed\n", n, (fault.Addr-uintptr(m.Addr()))/4096)
+		fmt.Println(n == page, fault.Addr == uintptr(m.Addr())+uintptr(page))
 	}
-	// Output: 4096 bytes written, page 1 failed
+	// Output: true true
 }
 
 func ExampleSlice() {

@@ -32,7 +32,7 @@ func assertFault(t *testing.T, err error, op string, page_ unsafe.Pointer) {
 	assert.ErrorIs(t, err, shm.ErrFault)
 	var f *shm.FaultError
 	if assert.ErrorAs(t, err, &f) {
-		assert.Equal(t, uintptr(page_), f.Addr&^(page-1))
+		assert.Equal(t, uintptr(page_), f.Addr&^uintptr(page-1))
 		assert.ErrorContains(t, err, fmt.Sprintf("memory fault at address %#x", f.Addr))
 	}
 	assert.False(t, debug.SetPanicOnFault(false), "the goroutine is as it was")
@@ -46,7 +46,7 @@ var faulty = []struct {
 }{
 	{"ObjectShrunkByAnotherProcess", func(t *testing.T) *shm.Mapping {
 		m, fd := overMemfd(t)
-		out, err := exec.Command("truncate", "--size=8192", fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)).CombinedOutput()
+		out, err := exec.Command("truncate", "-s", strconv.Itoa(2*page), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		return m
 	}},
@@ -55,7 +55,7 @@ var faulty = []struct {
 		other, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDWR|unix.O_CLOEXEC, 0)
 		require.NoError(t, err)
 		defer unix.Close(other)
-		require.NoError(t, unix.Ftruncate(other, 2*page))
+		require.NoError(t, unix.Ftruncate(other, int64(2*page)))
 		return m
 	}},
 	{"GrownPastItsObject", func(t *testing.T) *shm.Mapping {
@@ -85,7 +85,7 @@ func overMemfd(t *testing.T) (m *shm.Mapping, fd int) {
 	fd, err := unix.MemfdCreate("shm-test", unix.MFD_CLOEXEC)
 	require.NoError(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
-	require.NoError(t, unix.Ftruncate(fd, 4*page))
+	require.NoError(t, unix.Ftruncate(fd, int64(4*page)))
 	m = newMapping(t, shm.Shared, 4*page, nil)
 	_, err = shm.Mmap(m.Addr(), 4*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED, fd, 0)
 	require.NoError(t, err)
@@ -340,11 +340,12 @@ func checkRuntime(t *testing.T) {
 // Overlapping copies are right, whichever way they go.
 func TestOverlappingCopies(t *testing.T) {
 	m := newMapping(t, shm.Private, 8*page, nil)
-	for _, size := range []int{1, 300, 4095, 4096, 4097, 3*4096 + 5} {
-		for _, by := range []int{-5000, -4096, -300, -1, 0, 1, 2, 300, 4095, 4096, 4097, 5000} {
+	from := page + 1904
+	for _, size := range []int{1, 300, page - 1, page, page + 1, 3*page + 5} {
+		for _, by := range []int{-odd, -page, -300, -1, 0, 1, 2, 300, page - 1, page, page + 1, page + 904} {
 			want := pattern(m)
-			copy(want[6000+by:], want[6000:][:size])
-			n, err := m.WriteAt(m.Bytes()[6000:][:size], int64(6000+by))
+			copy(want[from+by:], want[from:][:size])
+			n, err := m.WriteAt(m.Bytes()[from:][:size], int64(from+by))
 			require.NoError(t, err)
 			require.Equal(t, size, n)
 			require.True(t, bytes.Equal(want, m.Bytes()), "%d bytes by %d", size, by)

@@ -45,7 +45,7 @@ func TestReserveGrowsInPlace(t *testing.T) {
 		for _, guard := range []bool{false, true} {
 			m := newMapping(t, sharing, 100, with(cfg, func(c *shm.Config) { c.Reserve, c.Guard = reserve, guard }))
 			addr := m.Addr()
-			for _, length := range []int{100, page, 5000, 3 * page, 1 << 20, reserve - 1, reserve, 2 * page, 5 * page} {
+			for _, length := range []int{100, page, odd, 3 * page, 1 << 20, reserve - 1, reserve, 2 * page, 5 * page} {
 				require.NoError(t, m.Resize(length, shm.InPlace))
 				assert.Equal(t, addr, m.Addr())
 				assert.Equal(t, length, m.Len())
@@ -121,11 +121,11 @@ func TestGuardFaultsOnEachSide(t *testing.T) {
 
 // What the parent adds, children that were forked before it use, at their address, without a call.
 func TestChildrenUsePagesAddedAfterTheyWereForked(t *testing.T) {
-	const children, last = 4, 256 * page
+	children, last := 4, 256*page
 	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Memfd, Reserve: 1 << 30})
 	addr := m.Addr()
 	header := must(shm.Slice[uint64](m, 0, 2))
-	header[0] = last
+	header[0] = uint64(last)
 	var procs []*shm.Process
 	for range children {
 		procs = append(procs, forked(t, m, ctest.Follow))
@@ -158,7 +158,7 @@ func TestChildrenUsePagesAddedAfterTheyWereForked(t *testing.T) {
 
 func TestObjectLenIsKnownToAll(t *testing.T) {
 	m := newMapping(t, shm.Shared, 100, &shm.Config{Technique: shm.Memfd})
-	for _, length := range []int{100, 8, 5000, 1 << 20, 40 << 20, page} {
+	for _, length := range []int{100, 8, odd, 1 << 20, 40 << 20, page} {
 		require.NoError(t, m.Resize(length, shm.MayMove))
 		assert.Equal(t, length, objectLen(t, m))
 		assert.NoError(t, wait(t, forked(t, m, ctest.Object)))
@@ -208,7 +208,7 @@ func TestSealedObjectDoesNotShrink(t *testing.T) {
 }
 
 func TestFileIsMappedElsewhere(t *testing.T) {
-	m := newMapping(t, shm.Shared, 5000, &shm.Config{Technique: shm.Memfd})
+	m := newMapping(t, shm.Shared, odd, &shm.Config{Technique: shm.Memfd})
 	want := pattern(m)
 	f, err := m.File()
 	require.NoError(t, err)
@@ -273,7 +273,7 @@ func TestFailedResizeLeavesAllAsItWas(t *testing.T) {
 				}
 			}
 			if cfg.Technique == shm.Memfd {
-				limited(t, unix.RLIMIT_FSIZE, 8*page, func() {
+				limited(t, unix.RLIMIT_FSIZE, uint64(8*page), func() {
 					assert.ErrorIs(t, m.Resize(9*page, shm.MayMove), unix.EFBIG)
 				})
 				same()
@@ -315,7 +315,7 @@ func objectOnSmallFileSystem(t *testing.T) (*os.File, *shm.Mapping) {
 	}
 	f := must(os.Create(filepath.Join(dir, "object")))
 	t.Cleanup(func() { f.Close() })
-	require.NoError(t, f.Truncate(page))
+	require.NoError(t, f.Truncate(int64(page)))
 	m, err := shm.MapFile(f)
 	require.NoError(t, err)
 	t.Cleanup(func() { m.Close() })
@@ -340,7 +340,7 @@ func TestLockedMemoryGrowsLockedOrNotAtAll(t *testing.T) {
 		return
 	}
 	needSetuid(t)
-	limit := unix.Rlimit{Cur: 16 * page, Max: 16 * page}
+	limit := unix.Rlimit{Cur: uint64(16 * page), Max: uint64(16 * page)}
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit))
 	if os.Getuid() == 0 { // whom no limit holds
 		require.NoError(t, syscall.Setuid(65534))
@@ -447,7 +447,7 @@ func wait2(t *testing.T, p *shm.Process) error {
 
 func TestStatsAreTheMappingsOwn(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		const length = 64 * page
+		length := 64 * page
 		first, m, third := newMapping(t, sharing, length, cfg), newMapping(t, sharing, length, cfg), newMapping(t, sharing, length, cfg)
 		pattern(first)
 		pattern(third)
@@ -471,7 +471,7 @@ func TestStatsAreTheMappingsOwn(t *testing.T) {
 func TestPopulateFaultsEveryPageIn(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, reserve := range []int{0, 1 << 20} {
-			m := newMapping(t, sharing, 5000, with(cfg, func(c *shm.Config) { c.Populate, c.Reserve = true, reserve }))
+			m := newMapping(t, sharing, odd, with(cfg, func(c *shm.Config) { c.Populate, c.Reserve = true, reserve }))
 			assert.Equal(t, 2*page, must(m.Stats()).Resident)
 			if sharing == shm.Private || reserve > 0 {
 				require.NoError(t, m.Resize(64*page, shm.MayMove))
@@ -518,8 +518,8 @@ func TestHugeTransparent(t *testing.T) {
 func TestHugeExplicitOrTheUsualPages(t *testing.T) {
 	for _, technique := range []shm.Technique{shm.Anonymous, shm.Memfd} {
 		for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
-			m := newMapping(t, sharing, 5000, &shm.Config{Technique: technique, Huge: shm.HugeExplicit})
-			assert.Equal(t, 5000, m.Len())
+			m := newMapping(t, sharing, odd, &shm.Config{Technique: technique, Huge: shm.HugeExplicit})
+			assert.Equal(t, odd, m.Len())
 			want := pattern(m)
 			stats := must(m.Stats())
 			t.Logf("%v, %v: %+v", sharing, technique, stats)
@@ -538,7 +538,7 @@ func TestHugeExplicitOrTheUsualPages(t *testing.T) {
 			default:
 				assert.Fail(t, "neither", "%v", m.Huge())
 			}
-			assert.Equal(t, want, m.Bytes()[:5000])
+			assert.Equal(t, want, m.Bytes()[:odd])
 			assert.NoError(t, wait(t, forked(t, m, ctest.FirstLast)))
 			assert.NoError(t, m.Close())
 		}
@@ -547,29 +547,29 @@ func TestHugeExplicitOrTheUsualPages(t *testing.T) {
 
 func TestWriteToAndReadFrom(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		m := newMapping(t, sharing, 5000, cfg)
+		m := newMapping(t, sharing, odd, cfg)
 		want := pattern(m)
 		f := must(os.Create(filepath.Join(t.TempDir(), "dump")))
 		defer f.Close()
 		n, err := io.Copy(f, io.Reader(readerOnly{m}))
 		require.NoError(t, err)
-		assert.Equal(t, int64(5000), n)
+		assert.Equal(t, int64(odd), n)
 		assert.Equal(t, want, must(os.ReadFile(f.Name())))
 
 		clear(m.Bytes())
 		must(f.Seek(0, io.SeekStart))
 		n, err = m.ReadFrom(f)
 		require.NoError(t, err)
-		assert.Equal(t, int64(5000), n)
+		assert.Equal(t, int64(odd), n)
 		assert.Equal(t, want, m.Bytes())
 
 		n, err = m.ReadFrom(strings.NewReader("short"))
 		require.NoError(t, err)
 		assert.Equal(t, int64(5), n)
 		assert.Equal(t, append([]byte("short"), want[5:]...), m.Bytes())
-		n, err = m.ReadFrom(strings.NewReader(strings.Repeat("y", 5001)))
+		n, err = m.ReadFrom(strings.NewReader(strings.Repeat("y", odd+1)))
 		assert.ErrorIs(t, err, shm.ErrRange)
-		assert.Equal(t, int64(5000), n)
+		assert.Equal(t, int64(odd), n)
 		n, err = m.WriteTo(brokenWriter{})
 		assert.ErrorIs(t, err, io.ErrClosedPipe)
 		assert.Equal(t, int64(3), n)
@@ -784,7 +784,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 3, io.ErrClosedPipe }
 
 // Stats makes a mapping unlike its neighbours for a moment. What advice it had must be there afterwards.
 func TestStatsLeaveAdviceAsItWas(t *testing.T) {
-	const n = 4 * page
+	n := 4 * page
 	advice := []int{unix.MADV_DODUMP, unix.MADV_DONTDUMP}
 	for _, row := range []struct{ own, around []int }{
 		{[]int{1, 1, 1, 1}, []int{1, 1}},
@@ -850,10 +850,10 @@ func TestFollowingASparseObjectOnAFullFileSystem(t *testing.T) {
 func TestMapFileOfOddFiles(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "file")
-	require.NoError(t, os.WriteFile(name, bytes.Repeat([]byte("x"), 5000), 0o600))
+	require.NoError(t, os.WriteFile(name, bytes.Repeat([]byte("x"), odd), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "empty"), nil, 0o600))
 	fd := must(unix.MemfdCreate("sealed", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING))
-	require.NoError(t, unix.Ftruncate(fd, page))
+	require.NoError(t, unix.Ftruncate(fd, int64(page)))
 	must(unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE))
 	memfd := os.NewFile(uintptr(fd), "sealed")
 	defer memfd.Close()
@@ -896,15 +896,15 @@ func TestMapFileOfOddFiles(t *testing.T) {
 // In what MAP_HUGETLB gave the memory behind a mapping is longer than it. All of it is to be meant.
 func TestHugeExplicitIsWhole(t *testing.T) {
 	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
-		m := newMapping(t, sharing, 5000, &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit})
+		m := newMapping(t, sharing, odd, &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit})
 		want := pattern(m)
-		require.NoError(t, m.Advise(0, 5000, unix.MADV_DONTNEED))
+		require.NoError(t, m.Advise(0, odd, unix.MADV_DONTNEED))
 		if sharing == shm.Private {
 			clear(want)
 		}
 		assert.Equal(t, want, m.Bytes(), "%v, %v", sharing, m.Huge())
 	}
-	m := newMapping(t, shm.Shared, 5000, &shm.Config{Technique: shm.Memfd, Huge: shm.HugeExplicit})
+	m := newMapping(t, shm.Shared, odd, &shm.Config{Technique: shm.Memfd, Huge: shm.HugeExplicit})
 	want := pattern(m)
 	assert.NoError(t, wait(t, forked(t, m, ctest.Object)))
 	assert.Equal(t, objectLen(t, m), *must(shm.At[int](m, 0)))
@@ -915,7 +915,7 @@ func TestHugeExplicitIsWhole(t *testing.T) {
 	defer there.Close()
 	require.NoError(t, f.Close())
 	assert.Equal(t, m.Huge(), there.Huge())
-	assert.Equal(t, want, there.Bytes()[:5000])
+	assert.Equal(t, want, there.Bytes()[:odd])
 	there.Bytes()[0] = 99
 	assert.Equal(t, byte(99), m.Bytes()[0])
 	if there.Huge() == shm.HugeExplicit {

@@ -25,7 +25,7 @@ import (
 func TestDetachTakesTheDataAway(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, reserve := range []int{0, 16 * page} {
-			m := newMapping(t, sharing, 5000, with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
+			m := newMapping(t, sharing, odd, with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
 			want, addr := pattern(m), m.Addr()
 			taken, err := m.Detach()
 			if sharing == shm.Shared {
@@ -36,15 +36,15 @@ func TestDetachTakesTheDataAway(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, want, taken.Bytes())
 			assert.Equal(t, addr, m.Addr())
-			assert.Equal(t, make([]byte, 5000), m.Bytes())
+			assert.Equal(t, make([]byte, odd), m.Bytes())
 			pattern(m)[0] = 3
 			require.NoError(t, taken.Resize(5<<20, shm.MayMove))
-			assert.Equal(t, want, taken.Bytes()[:5000])
+			assert.Equal(t, want, taken.Bytes()[:odd])
 			taken.Bytes()[5<<20-1] = 1
 			require.NoError(t, m.Resize(4*page, shm.MayMove))
-			assert.Equal(t, want, m.Bytes()[:5000])
+			assert.Equal(t, want, m.Bytes()[:odd])
 			require.NoError(t, taken.Close())
-			assert.Equal(t, want, m.Bytes()[:5000])
+			assert.Equal(t, want, m.Bytes()[:odd])
 		}
 	})
 }
@@ -63,7 +63,7 @@ func TestDetachKeepsHugePagesAligned(t *testing.T) {
 
 func TestSwapExchangesPages(t *testing.T) {
 	for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
-		a, b := newMapping(t, shm.Private, 5000, &shm.Config{Technique: technique}), newMapping(t, shm.Private, 2*page, &shm.Config{Technique: technique})
+		a, b := newMapping(t, shm.Private, odd, &shm.Config{Technique: technique}), newMapping(t, shm.Private, 2*page, &shm.Config{Technique: technique})
 		pattern(a)
 		for i := range b.Bytes() {
 			b.Bytes()[i] = byte(i * 3)
@@ -72,8 +72,8 @@ func TestSwapExchangesPages(t *testing.T) {
 		addrA, addrB := a.Addr(), b.Addr()
 		require.NoError(t, a.Swap(b))
 		assert.Equal(t, []unsafe.Pointer{addrA, addrB}, []unsafe.Pointer{a.Addr(), b.Addr()})
-		assert.Equal(t, wantB[:5000], a.Bytes())
-		assert.Equal(t, wantA, b.Bytes()[:5000])
+		assert.Equal(t, wantB[:odd], a.Bytes())
+		assert.Equal(t, wantA, b.Bytes()[:odd])
 		require.NoError(t, b.Swap(a))
 		assert.Equal(t, wantA, a.Bytes())
 		assert.Equal(t, wantB, b.Bytes())
@@ -156,7 +156,7 @@ func TestSwapPagesScattersAndGathers(t *testing.T) {
 
 func TestSwapPagesRefused(t *testing.T) {
 	cfg := &shm.Config{Technique: shm.Anonymous}
-	m, other := newMapping(t, shm.Private, 4*page, cfg), newMapping(t, shm.Private, 5000, cfg)
+	m, other := newMapping(t, shm.Private, 4*page, cfg), newMapping(t, shm.Private, odd, cfg)
 	closed := newMapping(t, shm.Private, page, cfg)
 	require.NoError(t, closed.Close())
 	want, wantOther := pattern(m), pattern(other)
@@ -195,7 +195,7 @@ func TestSwapPagesRefused(t *testing.T) {
 		assert.ErrorIs(t, third.SwapPages(0, m, 0, page), errors.ErrUnsupported)
 	}
 	assert.ErrorIs(t, closed.SwapPages(0, m, 0, page), shm.ErrClosed)
-	assert.EqualError(t, m.SwapPages(0, other, page, 2*page), "shm: swap 16384 bytes: offsets 0 and 4096, 8192 bytes: out of range of mappings of 16384 and 5000 bytes")
+	assert.EqualError(t, m.SwapPages(0, other, page, 2*page), fmt.Sprintf("shm: swap %d bytes: offsets 0 and %d, %d bytes: out of range of mappings of %d and %d bytes", 4*page, page, 2*page, 4*page, odd))
 	assert.NoError(t, m.SwapPages(4*page, other, 2*page, 0), "nothing")
 	assert.NoError(t, m.SwapPages(page, m, page, 2*page), "the same pages")
 	assert.Equal(t, want, m.Bytes())
@@ -220,7 +220,7 @@ func TestSwapThatFailsLosesNothing(t *testing.T) {
 	}
 	for sealed := range 4 {
 		a, b, wantA, wantB := newPair()
-		if _, _, errno := unix.Syscall(mseal, uintptr(a.Addr())+uintptr(sealed*page), page, 0); errno == unix.ENOSYS {
+		if _, _, errno := unix.Syscall(mseal, uintptr(a.Addr())+uintptr(sealed*page), uintptr(page), 0); errno == unix.ENOSYS {
 			t.Skip("this kernel cannot seal memory")
 		}
 		for range 3 {
@@ -239,7 +239,7 @@ func TestSwapThatFailsLosesNothing(t *testing.T) {
 	var before unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_AS, &before))
 	for range 8 { // each step, as there is room for one more
-		limit.Cur, limit.Max = limit.Cur+2*page, before.Max
+		limit.Cur, limit.Max = limit.Cur+uint64(2*page), before.Max
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &limit))
 		swapErr := a.Swap(b)
 		taken, detachErr := a.Detach()

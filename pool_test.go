@@ -4,6 +4,7 @@ package shm_test
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"runtime"
 	"strconv"
@@ -227,7 +228,7 @@ func TestPoolSaysWhyThereIsNoChild(t *testing.T) {
 	assert.ErrorAs(t, err, &exit)
 	for range 3 {
 		_, err = p.Call(background, ctest.Increment, 0, 4)
-		assert.EqualError(t, err, "shm: call 4 bytes: shm: fork 4096 bytes: fork: resource temporarily unavailable")
+		assert.EqualError(t, err, fmt.Sprintf("shm: call 4 bytes: shm: fork %d bytes: fork: resource temporarily unavailable", page))
 		assert.ErrorIs(t, err, unix.EAGAIN)
 	}
 	t.Setenv("SHM_TEST_FORK_ERRNO", "")

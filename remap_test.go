@@ -4,6 +4,7 @@ package shm_test
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"sync"
 	"testing"
@@ -37,7 +38,7 @@ func TestResizeKeepsData(t *testing.T) {
 			addr := m.Addr()
 			want := pattern(m)
 
-			for _, length := range []int{5 * page, 5000, 1, 4000, page} { // smaller: never moves
+			for _, length := range []int{5 * page, odd, 1, 4000, page} { // smaller: never moves
 				require.NoError(t, m.Resize(length, move))
 				assert.Equal(t, length, m.Len())
 				assert.Equal(t, addr, m.Addr())
@@ -107,7 +108,7 @@ func TestResizeInPlaceIsBlocked(t *testing.T) {
 
 func TestResizeRefusesSharedGrowth(t *testing.T) {
 	for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
-		m := newMapping(t, shm.Shared, 5000, &shm.Config{Technique: technique})
+		m := newMapping(t, shm.Shared, odd, &shm.Config{Technique: technique})
 		want := pattern(m)
 		for _, move := range []shm.Move{shm.InPlace, shm.MayMove} {
 			for _, length := range []int{2*page + 1, 1 << 30, math.MaxInt} {
@@ -119,11 +120,11 @@ func TestResizeRefusesSharedGrowth(t *testing.T) {
 		m.Bytes()[2*page-1] = 1
 		assert.NoError(t, m.Resize(1, shm.InPlace))
 		assert.NoError(t, m.Resize(2*page, shm.MayMove))
-		assert.Equal(t, want, m.Bytes()[:5000])
+		assert.Equal(t, want, m.Bytes()[:odd])
 		assert.ErrorIs(t, m.Resize(2*page+1, shm.MayMove), shm.ErrGrowShared)
 	}
 	m := newMapping(t, shm.Shared, 100, nil)
-	assert.EqualError(t, m.Resize(8192, shm.MayMove), "shm: resize 8192 bytes: created with 4096 bytes: "+shm.ErrGrowShared.Error())
+	assert.EqualError(t, m.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize %d bytes: created with %d bytes: ", 2*page, page)+shm.ErrGrowShared.Error())
 }
 
 func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {
@@ -151,7 +152,7 @@ func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {
 func TestMoveTo(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, row := range []struct{ m, dst int }{
-			{2 * page, 2 * page}, {100, 1}, {5000, 2 * page}, {page, 8 * page}, {page + 1, 8*page - 1},
+			{2 * page, 2 * page}, {100, 1}, {odd, 2 * page}, {page, 8 * page}, {page + 1, 8*page - 1},
 		} {
 			for _, dstSharing := range []shm.Sharing{shm.Private, shm.Shared} {
 				m, dst := newMapping(t, sharing, row.m, cfg), newMapping(t, dstSharing, row.dst, nil)
@@ -165,7 +166,7 @@ func TestMoveTo(t *testing.T) {
 				assert.False(t, holds(from, want[0]))
 				assert.ErrorIs(t, dst.Close(), shm.ErrClosed)
 				assert.Nil(t, dst.Bytes())
-				for tail := to + uintptr(row.m+page-1)&^(page-1); tail < to+uintptr(row.dst); tail += page {
+				for tail := to + uintptr((row.m+page-1)&^(page-1)); tail < to+uintptr(row.dst); tail += uintptr(page) {
 					assert.False(t, holds(tail, there[tail-to]))
 				}
 
@@ -188,7 +189,7 @@ func TestMoveToRefused(t *testing.T) {
 
 		err := m.MoveTo(small)
 		assert.ErrorIs(t, err, shm.ErrRange)
-		assert.EqualError(t, err, "shm: move 4097 bytes: onto a mapping of 4096 bytes: out of range, map it larger")
+		assert.EqualError(t, err, fmt.Sprintf("shm: move %d bytes: onto a mapping of %d bytes: out of range, map it larger", page+1, page))
 		assert.ErrorIs(t, m.MoveTo(m), unix.EINVAL)
 		assert.ErrorIs(t, m.MoveTo(closed), shm.ErrClosed)
 		assert.ErrorIs(t, closed.MoveTo(m), shm.ErrClosed)
@@ -209,7 +210,7 @@ func TestMoveToFailsInItsMidst(t *testing.T) {
 	for sealed := range 3 {
 		m, dst := must(shm.Map(shm.Private, 4*page, &shm.Config{Technique: shm.Anonymous})), newMapping(t, shm.Private, 6*page, nil)
 		want, wantDst, was, there := pattern(m), pattern(dst), m.Addr(), dst.Addr()
-		_, _, errno := unix.Syscall(mseal, uintptr(m.Addr())+uintptr(sealed*page), page, 0)
+		_, _, errno := unix.Syscall(mseal, uintptr(m.Addr())+uintptr(sealed*page), uintptr(page), 0)
 		if errno == unix.ENOSYS {
 			t.Skip("this kernel cannot seal memory")
 		}

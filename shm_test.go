@@ -31,10 +31,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getpagesize() != page {
-		fmt.Fprintf(os.Stderr, "these tests are written for pages of %d bytes, and here they have %d\n", page, os.Getpagesize())
-		os.Exit(1)
-	}
 	r, w, err := os.Pipe() // the runtime's poller opens its own descriptors, here and not in a test
 	must(0, err)
 	r.Close()
@@ -175,14 +171,17 @@ func needSetuid(t *testing.T) {
 	}
 }
 
-const page = 4096
+var page = os.Getpagesize()
+
+// odd is a length of more than a page that is not a whole number of them.
+var odd = page + 904
 
 // tooLarge is more than an address space has, as far as an int can say that.
 const tooLarge = min(1<<50, math.MaxInt)
 
 func TestMapGivesZeroedWritableMemory(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		for _, length := range []int{1, 100, page - 1, page, page + 1, 5000, 1 << 20} {
+		for _, length := range []int{1, 100, page - 1, page, page + 1, odd, 1 << 20} {
 			m := newMapping(t, sharing, length, cfg)
 			b := m.Bytes()
 			require.Len(t, b, length)
@@ -312,22 +311,22 @@ func TestClosedMappingIsRefusedByAll(t *testing.T) {
 
 func TestReadAtIsAReaderAt(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		m := newMapping(t, sharing, 5000, cfg)
+		m := newMapping(t, sharing, odd, cfg)
 		for i, b := 0, m.Bytes(); i < len(b); i++ {
 			b[i] = byte(i * 7)
 		}
-		assert.NoError(t, iotest.TestReader(io.NewSectionReader(m, 0, 5000), m.Bytes()))
+		assert.NoError(t, iotest.TestReader(io.NewSectionReader(m, 0, int64(odd)), m.Bytes()))
 
 		for _, row := range []struct {
 			off  int64
 			p, n int
 			err  error
 		}{
-			{0, 5000, 5000, nil},
+			{0, odd, odd, nil},
 			{4999, 1, 1, nil},
 			{4999, 2, 1, io.EOF},
-			{0, 5001, 5000, io.EOF},
-			{5000, 1, 0, io.EOF},
+			{0, odd + 1, odd, io.EOF},
+			{int64(odd), 1, 0, io.EOF},
 			{1 << 40, 1, 0, io.EOF},
 			{math.MaxInt64, 1, 0, io.EOF},
 			{10, 0, 0, nil},
@@ -343,26 +342,26 @@ func TestReadAtIsAReaderAt(t *testing.T) {
 
 func TestWriteAtWritesAllOrNothing(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		m := newMapping(t, sharing, 5000, cfg)
+		m := newMapping(t, sharing, odd, cfg)
 		for _, row := range []struct {
 			off int64
 			p   int
 			err error
 		}{
-			{0, 5000, nil},
+			{0, odd, nil},
 			{4999, 1, nil},
-			{5000, 0, nil},
+			{int64(odd), 0, nil},
 			{4999, 2, shm.ErrRange},
-			{0, 5001, shm.ErrRange},
-			{5000, 1, shm.ErrRange},
-			{5001, 0, shm.ErrRange},
+			{0, odd + 1, shm.ErrRange},
+			{int64(odd), 1, shm.ErrRange},
+			{int64(odd + 1), 0, shm.ErrRange},
 			{-1, 1, shm.ErrRange},
 			{math.MaxInt64, 1, shm.ErrRange},
 			{math.MinInt64, 1, shm.ErrRange},
 		} {
 			clear(m.Bytes())
 			p := []byte(strings.Repeat("x", row.p))
-			want := make([]byte, 5000)
+			want := make([]byte, odd)
 			wantN := 0
 			if row.err == nil {
 				wantN = copy(want[row.off:], p)
@@ -474,7 +473,7 @@ func TestUnreachableMappingIsUnmapped(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, m.MoveTo(newMapping(t, sharing, 16*page, cfg))) // the cleanup must know
 		require.NoError(t, m.Resize(8*page, shm.InPlace))
-		end := uintptr(m.Addr()) + 8*page - 1
+		end := uintptr(m.Addr()) + uintptr(8*page-1)
 		m.Bytes()[8*page-1] = 0xa5
 		require.True(t, holds(end, 0xa5))
 		runtime.KeepAlive(m)
@@ -596,7 +595,7 @@ func TestMmapMapsAFileFromItsOffset(t *testing.T) {
 	defer f.Close()
 	_, err = f.WriteString(strings.Repeat("a", page) + strings.Repeat("b", page))
 	require.NoError(t, err)
-	p, err := shm.Mmap(nil, page, unix.PROT_READ, unix.MAP_SHARED, int(f.Fd()), page)
+	p, err := shm.Mmap(nil, page, unix.PROT_READ, unix.MAP_SHARED, int(f.Fd()), int64(page))
 	require.NoError(t, err)
 	assert.Equal(t, byte('b'), *(*byte)(p))
 	assert.NoError(t, shm.Munmap(p, page))
@@ -617,7 +616,7 @@ func TestMapWithoutDevZero(t *testing.T) {
 		t.Skipf("this machine allows no mounts in a namespace of one's own: %v", err)
 	}
 	_, err := shm.Map(shm.Shared, page, &shm.Config{Technique: shm.DevZero})
-	assert.EqualError(t, err, "shm: map 4096 bytes: open /dev/zero: no such file or directory")
+	assert.EqualError(t, err, fmt.Sprintf("shm: map %d bytes: open /dev/zero: no such file or directory", page))
 	assert.ErrorIs(t, err, unix.ENOENT)
 	m, err := shm.Map(shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
 	require.NoError(t, err)
@@ -630,7 +629,7 @@ func TestMapWithFullDescriptorTable(t *testing.T) {
 	}
 	fillDescriptorTable(t)
 	_, err := shm.Map(shm.Private, page, &shm.Config{Technique: shm.DevZero})
-	assert.EqualError(t, err, "shm: map 4096 bytes: open /dev/zero: too many open files")
+	assert.EqualError(t, err, fmt.Sprintf("shm: map %d bytes: open /dev/zero: too many open files", page))
 	newMapping(t, shm.Private, page, &shm.Config{Technique: shm.Anonymous})
 }
 

@@ -26,6 +26,32 @@ tally() {
 		END { printf "%d tests passed", passed; if (skipped) printf ", %d skipped", skipped; if (failed) printf ", %d failed", failed }' "$1"
 }
 
+# show_failures LOG: what its failed tests said.
+show_failures() {
+	local log=$1
+	awk '/^=== RUN/ { said = ""; next } /^--- FAIL/ { print said $0; said = ""; next } /^--- / { said = ""; next }
+		length(said) < 4000 { said = said $0 "\n" } /^panic|^fatal|^SIG/ { print }' "$log" | cut -c 1-250 | head -150
+}
+
+# build_suites FLAGS...: builds the tests for a guest. $only is one suite that is wanted, $args are for its tests.
+build_suites() {
+	local build=$OUT/build/$platform
+	mkdir -p "$build"
+	build_suite core 600 . "$@"
+	build_suite devzero 600 . -tags devzero "$@"
+	env -u CC -u CGO_ENABLED -u GOARCH "$GO" build -o "$build/livego" ./cmd/livego
+	GO=$build/livego build_suite live 600 ./live -tags livego "$@"
+}
+
+# build_suite NAME SECONDS PACKAGE FLAGS...
+build_suite() {
+	local name=$1 limit=$2 package=$3
+	shift 3
+	[ -z "$only" ] || [ "$only" = "$name" ] || return 0
+	"$GO" test -c -o "$build/$name.test" "$@" "$package" 2>"$build/$name.err" || { cat "$build/$name.err" && return 1; }
+	guest_suite "$name" "$limit" "$package" "$build/$name.test" $args
+}
+
 # run_suite PLATFORM SUITE SECONDS FOLDER COMMAND...: runs a test binary in a package's folder, and records it.
 run_suite() {
 	local platform=$1 suite=$2 limit=$3 folder=$4 log=$OUT/logs/$1/$2.log rc=0
@@ -37,7 +63,7 @@ run_suite() {
 	124 | 137) record "$platform" "$suite" fail "not done after $limit seconds" ;;
 	*)
 		record "$platform" "$suite" fail "$(tally "$log")"
-		grep -A 12 -e '^ *--- FAIL' -e '^panic' -e '^fatal' "$log" | head -80 || tail -20 "$log"
+		show_failures "$log"
 		;;
 	esac
 }

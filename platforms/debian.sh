@@ -28,17 +28,19 @@ unpack() {
 }
 
 # kernel RELEASE ARCH PACKAGE: has the kernel that a package stands for, and prints its file. The package may
-# depend on the one that has the kernel.
+# depend on the one that has the kernel. Its modules are not kept: nothing is loaded.
 kernel() {
-	local dir=$OUT/debian/$1-$2 package=$3 next
-	if [ ! -s "$dir/kernel-$3" ]; then
+	local dir=$OUT/debian/$1-$2 package=$3 found
+	local file=$dir/vmlinuz-$3
+	while [ ! -s "$file" ]; do
 		unpack "$1" "$2" "$package"
-		while next=$(in_release "$1" "$2" apt-cache depends "$package" | sed -n -E 's/^ *Depends: (linux-(image|binary)-[^ ]*)$/\1/p' | head -1) && [ -n "$next" ]; do
-			package=$next
-			unpack "$1" "$2" "$package"
-		done
-		echo "$dir/root/boot/vmlinuz-${package#linux-*-}" >"$dir/kernel-$3"
-		rm -rf "$dir/root/lib/modules" "$dir/root/usr/lib/modules" # nothing is loaded
-	fi
-	cat "$dir/kernel-$3"
+		found=$(find "$dir/root" -name 'vmlinu[xz]*' -type f | head -1)
+		if [ -n "$found" ]; then
+			mv "$found" "$file"
+			rm -rf "$dir/root"
+			break
+		fi
+		package=$(in_release "$1" "$2" apt-cache depends "$package" | sed -n -E 's/^ *Depends: (linux-(image|binary)-[^ ]*)$/\1/p' | head -1)
+	done
+	echo "$file"
 }
