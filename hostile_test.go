@@ -279,7 +279,7 @@ func TestForksBesideAHostileChild(t *testing.T) {
 	for range 50 {
 		assert.NoError(t, shm.Call(background, ctest.Increment, other, setUps["all"]))
 		_, err := other.Fork(ctest.Increment, &shm.ForkConfig{Limits: []shm.Limit{{Resource: 99}}})
-		assert.EqualError(t, err, "shm: fork 4096 bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument")
+		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument", page))
 	}
 	assert.Equal(t, 50, getInt(other))
 	require.NoError(t, hostile.Kill())

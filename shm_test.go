@@ -226,7 +226,7 @@ func TestDefaultTechniqueIsTheBuilds(t *testing.T) {
 func TestMapFailsAsMmapDoes(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		flags := map[shm.Sharing]int{shm.Private: unix.MAP_PRIVATE, shm.Shared: unix.MAP_SHARED}[sharing]
-		for _, length := range []int{0, -1, -page, math.MinInt, math.MaxInt, tooLarge} {
+		for _, length := range []int{0, -1, -page, math.MinInt + 1, math.MaxInt, tooLarge} {
 			_, want := shm.Mmap(nil, length, unix.PROT_READ, flags|unix.MAP_ANONYMOUS, -1, 0)
 			require.Error(t, want)
 			m, err := shm.Map(sharing, length, cfg)

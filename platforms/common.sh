@@ -37,10 +37,10 @@ show_failures() {
 build_suites() {
 	local build=$OUT/build/$platform
 	mkdir -p "$build"
-	build_suite core 600 . "$@"
-	build_suite devzero 600 . -tags devzero "$@"
+	build_suite core 1200 . "$@"
+	build_suite devzero 1200 . -tags devzero "$@"
 	env -u CC -u CGO_ENABLED -u GOARCH "$GO" build -o "$build/livego" ./cmd/livego
-	GO=$build/livego build_suite live 600 ./live -tags livego "$@"
+	GO=$build/livego build_suite live 1200 ./live -tags livego "$@"
 }
 
 # build_suite NAME SECONDS PACKAGE FLAGS...
