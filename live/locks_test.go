@@ -5,11 +5,17 @@ package live_test
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/gob"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
+	"reflect"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"forkshm.example/shm/live"
@@ -70,4 +76,68 @@ func TestLocksOfTheStandardLibraryAreFreeInTheChild(t *testing.T) {
 			return
 		}
 	}
+}
+
+// newType makes one that no other call makes.
+func newType(n int64) reflect.Type {
+	field := reflect.StructField{Name: fmt.Sprint("F", n), Type: reflect.TypeFor[int]()}
+	inner := reflect.StructOf([]reflect.StructField{field})
+	return reflect.StructOf([]reflect.StructField{field, {Name: fmt.Sprint("G", n), Type: inner}})
+}
+
+// useCaches has packages note a type, a pattern, and the working directory.
+func useCaches(n int64) error {
+	var out bytes.Buffer
+	value := reflect.New(newType(n)).Elem()
+	value.Field(0).SetInt(n)
+	value.Field(1).Field(0).SetInt(n)
+	if err := gob.NewEncoder(&out).EncodeValue(value); err != nil {
+		return err
+	}
+	got := reflect.New(value.Type())
+	if err := gob.NewDecoder(&out).DecodeValue(got); err != nil {
+		return err
+	}
+	if !got.Elem().Equal(value) {
+		return fmt.Errorf("%v came back as %v", value, got.Elem())
+	}
+	http.HandleFunc(fmt.Sprintf("/caches/%d", n), func(http.ResponseWriter, *http.Request) {})
+	_, err := os.Getwd()
+	return err
+}
+
+// Goroutines fill the caches of packages as children are forked, which fill them on.
+func TestCachesOfTheStandardLibraryAreWholeInTheChild(t *testing.T) {
+	var last atomic.Int64
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	for range 2 {
+		running.Add(1)
+		go func() {
+			defer running.Done()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					must(useCaches(last.Add(1)))
+				}
+			}
+		}()
+	}
+	for range 20 {
+		p, err := live.Go(func() int {
+			for range 5 {
+				if err := useCaches(last.Add(1)); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					return 1
+				}
+			}
+			return good
+		})
+		require.NoError(t, err)
+		assert.Equal(t, good, wait(t, p))
+	}
+	close(stop)
+	running.Wait()
 }

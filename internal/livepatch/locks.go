@@ -10,24 +10,34 @@ import (
 	"forkshm.example/shm/internal/livepatch/assumed"
 )
 
-// lockFile makes the file by which a package opens, in a child, those of its locks whose verdict is reset: another
-// goroutine may have held them. It returns nil for most packages.
+// lockFile makes the file by which a package takes, before a fork, those of its locks whose verdict is taken, and
+// opens, in a child, those and the ones whose verdict is reset: another goroutine may have held them. It returns nil
+// for most packages.
 func lockFile(pkg, minor string) (*File, error) {
 	list, err := assumed.List()
 	if err != nil {
 		return nil, err
 	}
-	var body bytes.Buffer
+	var before, parent, child bytes.Buffer
 	for _, fact := range list {
 		lock, ok := strings.CutPrefix(fact.Name, pkg+".")
-		if ok && fact.Kind == "lock" && fact.Verdict == "reset" && slices.Contains(fact.Minors, minor) {
-			fmt.Fprintf(&body, "\t\tlive_resetVar(unsafe.Pointer(&%s), unsafe.Sizeof(%s))\n", lock, lock)
+		if !ok || fact.Kind != "lock" || !slices.Contains(fact.Minors, minor) {
+			continue
+		}
+		switch fact.Verdict {
+		case "taken":
+			fmt.Fprintf(&before, "\t\t\t%s.Lock()\n", lock)
+			fmt.Fprintf(&parent, "\t\t\t%s.Unlock()\n", lock)
+			fallthrough
+		case "reset":
+			fmt.Fprintf(&child, "\t\t\tlive_resetVar(unsafe.Pointer(&%s), unsafe.Sizeof(%s))\n", lock, lock)
 		}
 	}
-	if body.Len() == 0 {
+	if child.Len() == 0 {
 		return nil, nil
 	}
-	return &File{"z_live_locks.go", fmt.Appendf(nil, lockFormat, path.Base(pkg), body.Bytes())}, nil
+	text := fmt.Appendf(nil, lockFormat, path.Base(pkg), before.Bytes(), parent.Bytes(), child.Bytes())
+	return &File{"z_live_locks.go", text}, nil
 }
 
 // Its names are not those of the files in this folder, which the same package may have.
@@ -42,7 +52,12 @@ func live_atForkOfVars(before, parent, child func())
 func live_resetVar(p unsafe.Pointer, size uintptr)
 
 func init() {
-	live_atForkOfVars(nil, nil, func() {
-%s	})
+	live_atForkOfVars(
+		func() {
+%s		},
+		func() {
+%s		},
+		func() {
+%s		})
 }
 `

@@ -16,7 +16,8 @@ const Unconsidered = "?"
 // Verdicts has what each verdict means.
 var Verdicts = map[string]string{
 	"repaired": "the patch names it: it sets it right in the child, or takes it before the fork",
-	"reset":    "a lock that the child opens: livego adds a file to its package that does",
+	"reset":    "a lock that the child opens, as what it guards is never half done: livego adds a file to its package that does",
+	"taken":    "a lock of a moment that a fork takes, and both processes release: livego adds that to its package too",
 	"idle":     "nobody uses it while the world is stopped, with the locks and semaphores that a fork takes",
 	"waited":   "a fork lets a goroutine that holds it go on first",
 	"kept":     "what the parent has there is right in the child",
