@@ -207,8 +207,11 @@ func addFiles(args []string) ([]string, error) {
 	return args, nil
 }
 
+// goFiles are those among a compiler's arguments, without those of a package's tests.
 func goFiles(args []string) []string {
-	return slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return filepath.Ext(arg) != ".go" })
+	return slices.DeleteFunc(slices.Clone(args), func(arg string) bool {
+		return filepath.Ext(arg) != ".go" || strings.HasSuffix(arg, "_test.go")
+	})
 }
 
 // editSources writes those files among a compiler's arguments that the patch changes to dir, changed, and has the

@@ -288,6 +288,10 @@ func TestLivegoRefusesARuntimeThatIsNew(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("package runtime\nvar parkedOn mutex\nfunc f() { lock(&parkedOn) }\n"), 0o644))
 	refused(t, dir, []string{"GOOS=linux"}, "var parkedOn mutex. Build with a Go that this livego knows, by GOTOOLCHAIN=",
 		"/no/compile", "-p", "runtime", "-goversion", "go1.26.99", "-o", filepath.Join(dir, "out"), file)
+	test := filepath.Join(dir, "new_test.go")
+	require.NoError(t, os.Rename(file, test))
+	refused(t, dir, []string{"GOOS=linux"}, "has no file", // the next check: tests have variables of their own
+		"/no/compile", "-p", "runtime", "-goversion", "go1.26.99", "-o", filepath.Join(dir, "out"), test)
 }
 
 func TestLivegoWithoutCgoAndForOtherSystems(t *testing.T) {

@@ -137,7 +137,7 @@ func (lib library) inside(pkg string, file *ast.File, t ast.Expr, depth int) (fo
 // named looks into a type, or into what a function returns.
 func (lib library) named(pkg, name string, depth int) []string {
 	if pkg == "sync" || strings.HasPrefix(pkg, "sync/") || pkg == "internal/sync" {
-		return nil // a Once begins anew, a Map and a Pool are waited for
+		return nil // a Once begins anew, the locks of a Map and a Pool are free
 	}
 	for _, file := range lib[pkg] {
 		for _, decl := range file.Decls {

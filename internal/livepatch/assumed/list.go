@@ -19,7 +19,6 @@ var Verdicts = map[string]string{
 	"reset":    "a lock that the child opens, as what it guards is never half done: livego adds a file to its package that does",
 	"taken":    "a lock of a moment that a fork takes, and both processes release: livego adds that to its package too",
 	"idle":     "nobody uses it while the world is stopped, with the locks and semaphores that a fork takes",
-	"waited":   "a fork lets a goroutine that holds it go on first",
 	"kept":     "what the parent has there is right in the child",
 	"fixed":    "it does not change once the program runs",
 	"none":     "not used on Linux, or by debug builds and tests alone",
