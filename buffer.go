@@ -28,13 +28,12 @@ type Buffer struct {
 // noCopy makes go vet report copies.
 type noCopy struct{}
 
-func (*noCopy) Lock()   {}
+func (*noCopy) Lock() {}
+
 func (*noCopy) Unlock() {}
 
-const (
-	bufferFirst = 64 << 10  // the least that is mapped; pages are had when they are written
-	pieceSize   = 128 << 10 // the most that another's Read or Write gets at once
-)
+// bufferFirst is the least that is mapped, in bytes. Pages are allocated when they are written to.
+const bufferFirst = 64 << 10
 
 // Bytes returns what was written. The slice is valid until the next call that writes, reads into,
 // grows or closes the buffer: used after that it crashes the program, or worse, finds other memory
@@ -185,40 +184,6 @@ func (b *Buffer) errorOf(op string, length int, err error) error {
 		return &Error{op, length, err}
 	}
 	return err
-}
-
-// countError is for a Read or Write that breaks the rules of [io.Reader] and [io.Writer].
-type countError struct {
-	who   string
-	count int
-}
-
-func (e *countError) Error() string {
-	return fmt.Sprintf("the %s returned a count of %d", e.who, e.count)
-}
-
-// readPiece calls another's Read, and looks at what it returns.
-func readPiece(r io.Reader, p []byte) (n int, err error) {
-	n, err = r.Read(p)
-	if n < 0 || n > len(p) {
-		return 0, &countError{"reader", n}
-	}
-	return n, err
-}
-
-// writePiece calls another's Write, if there is anything to write, and looks at what it returns.
-func writePiece(w io.Writer, p []byte) (n int, err error) {
-	if len(p) == 0 {
-		return 0, nil
-	}
-	n, err = w.Write(p)
-	switch {
-	case n < 0 || n > len(p):
-		return 0, &countError{"writer", n}
-	case err == nil && n < len(p):
-		return n, io.ErrShortWrite
-	}
-	return n, err
 }
 
 // Truncate drops all but the first n bytes. The memory behind them is kept for what is written

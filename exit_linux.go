@@ -1,6 +1,7 @@
 package shm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"forkshm.example/shm/internal/elfsym"
+	"forkshm.example/shm/internal/hook"
 	"forkshm.example/shm/internal/procmaps"
 )
 
@@ -22,19 +24,6 @@ type ExitError struct {
 	// CalledGo: the child ended, with status 2, as its C called an exported Go function. A forked child has one
 	// thread, and so no Go runtime: it can run C alone.
 	CalledGo bool
-}
-
-// Crash says where a child was when it died of SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGABRT. The child itself recorded
-// this: a child that was taken over can lie about all of it.
-type Crash struct {
-	Code int32   // si_code, see sigaction(2): 0 or less where a process sent the signal, itself included
-	Addr uintptr // of a fault, the address that faulted; 0 where the processor does not tell, and where the signal was sent
-	PC   uintptr // the instruction; 0 if the architecture is not known
-
-	Module string  // the file that this is from, as the child had it, quoted if it is not printable; empty if from none
-	Offset uintptr // of PC, from where the module begins in memory, in bytes
-	Symbol string  // the function that it is in, if this process has the module, too, and that has a symbol table
-	Within uintptr // of PC, from the symbol, in bytes
 }
 
 // Error returns, say, "child 4711: exit status 3", or "child 4711: signal: segmentation fault (core
@@ -76,8 +65,14 @@ func (c *Crash) String() string {
 	return fmt.Sprintf("%s+%#x (%s+%#x)", c.Symbol, c.Within, c.Module, c.Offset)
 }
 
-// calledGoStatus is SHM_CALLED_GO of csrc/go_guard.h.
-const calledGoStatus = 2
+// isKilled says whether a child that was sent SIGKILL died of it. Where its status is lost it may have.
+func isKilled(err error) bool {
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		return exit.Status.Signal() == unix.SIGKILL
+	}
+	return err != nil
+}
 
 // crash returns what the child recorded of the signal that it died of. A child can lie about all but the signal.
 func (c *control) crash(status unix.WaitStatus) *Crash {
@@ -170,6 +165,8 @@ var symbolTables struct {
 	sync.Mutex
 	byModule map[string]*elfsym.Table
 }
+
+func init() { hook.Locks = append(hook.Locks, &symbolTables.Mutex) }
 
 const maxSymbolTables = 64
 

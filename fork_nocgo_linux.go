@@ -23,9 +23,9 @@ var firstObjects = new(objectTable)
 // processToken: without the C shim nothing here forks.
 func processToken() uint64 { return 1 }
 
-func (*control) awaitSetUp(uintptr) setUpReport { return setUpReport{} }
+func (*controlPage) awaitSetUp(uintptr) setUpReport { return setUpReport{} }
 
-func (*control) call(seq uint32, child ChildFunc, off, length int, patience time.Duration) bool {
+func (*controlPage) call(seq uint32, child ChildFunc, off, length int, patience time.Duration) bool {
 	return false
 }
 

@@ -1,11 +1,7 @@
 package shm
 
 import (
-	"fmt"
-	"os"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // The Go faces of the structs in csrc/control.h, which says who writes what. layout_cgo.go checks at compile time
@@ -66,6 +62,9 @@ const (
 	crashLocated
 )
 
+// calledGoStatus is SHM_CALLED_GO of csrc/go_guard.h.
+const calledGoStatus = 2
+
 // setUpReport is struct shm_set_up_report.
 type setUpReport struct {
 	state uint32 // setUpPending, setUpDone or setUpFailed
@@ -84,15 +83,52 @@ const (
 // setUpCalls are the names of what enum shm_set_up_call stands for.
 var setUpCalls = [...]string{"none", "prctl", "setpgid", "close_range", "nice", "setrlimit"}
 
-// failure returns what failed in the set-up of a child that was ordered.
-func (r *setUpReport) failure(o *forkOrder) error {
-	call := "set-up"
-	if r.call >= 0 && int(r.call) < len(setUpCalls) {
-		call = setUpCalls[r.call]
-	}
-	err := os.NewSyscallError(call, unix.Errno(r.err))
-	if call == "setrlimit" && r.which >= 0 && r.which < o.limitsCount {
-		return fmt.Errorf("ForkConfig.Limits[%d] (%v): %w", r.which, o.limits[r.which], err)
-	}
-	return err
+// The Go faces of what csrc/child.h has.
+type forkOrder struct {
+	child  ChildFunc
+	addr   unsafe.Pointer
+	length uintptr
+
+	flags, nice, limitsCount, wakeFD int32
+	limits                           [maxLimits]forkLimit
+
+	control *controlPage
+	call    unsafe.Pointer
+	pid     int32
+	held    int64
+}
+
+type forkLimit struct {
+	resource int64
+	cur, max uint64
+}
+
+const maxLimits = 16
+
+const (
+	killWithParent = 1 << iota
+	reportCrash
+	closeFDs
+	processGroup
+	awaitSetUp
+	serve
+	oomFirst
+)
+
+type memoryRange struct{ addr, length uintptr }
+
+// objectEntry is struct shm_object of csrc/shm_child.h: an object behind a shared memfd.
+type objectEntry struct {
+	start, end uintptr // start is 0 while the entry is free
+	fd         int64
+	dev, ino   uint64
+}
+
+// How long is the object behind a shared Memfd mapping? A child's C looks the mapping up by its address, in a table
+// that it inherited: see csrc/shm_child.h. The table lies outside the Go heap, which a Lean child lacks.
+
+// objectTable is struct shm_objects.
+type objectTable struct {
+	next    *objectTable
+	entries [100]objectEntry
 }

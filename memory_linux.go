@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unsafe"
@@ -14,8 +16,34 @@ import (
 	"forkshm.example/shm/internal/hugepage"
 )
 
-// Up to alignedMove bytes a move page by page costs less than the calls that find an aligned place.
-const alignedMove = 4 << 20
+// memory is what is mapped now. It lives apart from its Mapping, as the cleanup of an unreachable
+// Mapping must not hold the Mapping itself.
+type memory struct {
+	addr   unsafe.Pointer
+	length int // as asked for: the kernel rounds it up to whole pages
+
+	frame  *frame        // what is kept around it, or nil
+	fd     int           // of its memfd, or -1
+	object int           // of shared memory, the size that it was created with, in bytes
+	sized  bool          // a shared memfd, whose object is as long as the mapping
+	entry  *objectEntry  // of such a one, what tells its children of the object
+	live   *atomic.Int64 // of such a one, the children that Fork made and that are not reaped yet
+
+	prot   Protection
+	locked bool
+	huge   HugePages
+	guard  bool
+	eager  bool // Config.Populate
+}
+
+// A frame is the address space around a mapping that is kept for it. From base on there are: a page
+// without access where there is to be a guard, the mapping, what it may grow into, and a page without
+// access again where there is to be a guard.
+type frame struct {
+	base unsafe.Pointer
+	span int // all that is kept, in bytes
+	room int // what may be grown into, from the mapping's address on; whole pages
+}
 
 // newMemory maps what Map is asked for.
 func newMemory(technique Technique, sharing Sharing, length int, cfg *Config) (*memory, error) {
@@ -257,6 +285,53 @@ func (mem *memory) objectLen() (int, error) {
 	return int(st.Size), nil
 }
 
+// listObject enters a shared memfd into the table, or enters where it is now.
+func (mem *memory) listObject() error {
+	start := uintptr(mem.addr)
+	end := start + uintptr(mem.frame.room)
+	if mem.entry != nil {
+		mem.entry.place(start, end)
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(mem.fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	fd, err := openForStat(mem.fd)
+	if err != nil {
+		return err
+	}
+	mem.entry, err = takeEntry(objectEntry{start, end, int64(fd), uint64(st.Dev), st.Ino})
+	if err != nil && fd != mem.fd {
+		_ = unix.Close(fd)
+	}
+	return err
+}
+
+// unlistObject takes a shared memfd out of the table.
+func (mem *memory) unlistObject() {
+	if mem.entry == nil {
+		return
+	}
+	if fd := int(mem.entry.fd); fd != mem.fd {
+		_ = unix.Close(fd)
+	}
+	objectsLock.Lock()
+	mem.entry.place(0, 0)
+	objectsLock.Unlock()
+	mem.entry = nil
+}
+
+// keepForStat adds the descriptor by which a child learns the object's length to those that the child keeps.
+func (mem *memory) keepForStat(keep []int32) []int32 {
+	if mem.entry == nil || int(mem.entry.fd) == mem.fd {
+		return keep
+	}
+	keep = append(keep, int32(mem.entry.fd))
+	slices.Sort(keep)
+	return keep
+}
+
 func (mem *memory) closeObject() {
 	mem.unlistObject()
 	if mem.fd >= 0 {
@@ -300,149 +375,30 @@ func (f *frame) unmapAround(addr unsafe.Pointer, length int) error {
 	return os.NewSyscallError("munmap", err)
 }
 
-// resizeFramed is Resize of what has a frame. It changes nothing, or all.
-func (m *Mapping) resizeFramed(length int, move Move, evenLive bool) error {
-	mem := m.mem
-	page := os.Getpagesize()
-	if length <= 0 {
-		return os.NewSyscallError("mremap", unix.EINVAL)
-	}
-	if length > math.MaxInt/2 {
-		return os.NewSyscallError("mremap", unix.ENOMEM)
-	}
-	if mem.huge == HugeExplicit {
-		if length > mem.frame.room {
-			return fmt.Errorf("mapped by MAP_HUGETLB, in a room of %d bytes: %w", mem.frame.room, errors.ErrUnsupported)
-		}
-		mem.length = length
-		return nil
-	}
-	undo := func() {}
-	if mem.sized {
-		size, err := mem.objectLen()
-		if err != nil {
-			return err
-		}
-		if length < mem.length {
-			return mem.shrinkObject(length, mem.live.Load(), evenLive)
-		}
-		undo = func() { // unless another process has grown it further meanwhile
-			if now, err := mem.objectLen(); err == nil && now > size && now <= length {
-				_ = unix.Ftruncate(mem.fd, int64(size))
-			}
-		}
-		if size < length || mem.eager { // it may be longer than what was allocated of it
-			if err := mem.growObject(min(size, mem.length), length, mem.eager); err != nil {
-				undo()
-				return err
-			}
-		}
-	}
-	if needed := pages(length) * page; mem.fd >= 0 && !mem.sized && needed > mem.frame.room {
-		// The object of a private memfd never shrinks: that would take a child's copies away too.
-		if size, err := mem.objectLen(); err != nil {
-			return err
-		} else if size < needed {
-			if err := mem.growObject(size, needed, false); err != nil {
-				return err
-			}
-		}
-	}
-	err := m.growFramed(length, pages(length)*page, move)
-	if err != nil {
-		undo()
-	}
-	return err
+func (mem *memory) protect(off, length int, prot Protection) error {
+	return mprotect(unsafe.Add(mem.addr, off), length, prot)
 }
 
-// shrinkObject shrinks what is behind a shared memfd, for all who map it.
-func (mem *memory) shrinkObject(length int, live int64, evenLive bool) error {
-	if live > 0 && !evenLive {
-		return fmt.Errorf("%d of them: %w", live, ErrLive)
+func (mem *memory) advise(off, length, advice int) error {
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(mem.addr)+uintptr(off), uintptr(length), uintptr(advice))
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+			continue
+		}
+		return os.NewSyscallError("madvise", errno)
 	}
-	if err := unix.Ftruncate(mem.fd, int64(length)); err != nil {
-		return os.NewSyscallError("ftruncate", err)
-	}
-	if page := os.Getpagesize(); mem.locked && pages(length) < pages(mem.length) { // the room stays mapped
-		_ = mem.lock(pages(length)*page, (pages(mem.length)-pages(length))*page, false)
-	}
-	mem.length = length
-	return nil
 }
 
-// growFramed changes what of the frame is in use, or finds a larger frame; needed is the length in
-// whole pages.
-func (m *Mapping) growFramed(length, needed int, move Move) error {
-	mem := m.mem
-	page := os.Getpagesize()
-	from, to := pages(mem.length)*page, needed
-	if room := mem.frame.room; needed > room {
-		// Of a limit mremap tells only for what is locked, and afterwards it would be too late.
-		early := mem.sized && mem.locked && room > from
-		if early {
-			if err := mem.lockAdded(from, room-from); err != nil {
-				_ = mem.lock(from, room-from, false)
-				return err
-			}
-		}
-		if err := m.leaveFrame(needed, move); err != nil {
-			if early {
-				_ = mem.lock(from, room-from, false)
-			}
-			return err
-		}
+func (mem *memory) lock(off, length int, locked bool) error {
+	trap, call := uintptr(unix.SYS_MLOCK), "mlock"
+	if !locked {
+		trap, call = unix.SYS_MUNLOCK, "munlock"
 	}
-	switch {
-	case to < from: // its pages are given back, and read zero if they come again
-		if err := mem.protect(to, from-to, NoAccess); err != nil {
-			return err
-		}
-		if mem.locked {
-			_ = mem.lock(to, from-to, false)
-		}
-		if m.sharing == Private {
-			if err := mem.advise(to, from-to, unix.MADV_DONTNEED); err != nil { // mlockall(2) may have locked it
-				_ = mem.lock(to, from-to, false)
-				if err = mem.advise(to, from-to, unix.MADV_DONTNEED); err != nil {
-					_ = mem.protect(to, from-to, mem.prot)
-					return err
-				}
-			}
-		}
-	case to > from:
-		if err := m.openUp(from, to-from); err != nil {
-			return err
-		}
-	}
-	mem.length = length
-	return nil
-}
-
-// openUp makes n bytes at off a part of the mapping.
-func (m *Mapping) openUp(off, n int) error {
-	mem := m.mem
-	close := func() {}
-	if !mem.sized {
-		if err := mem.protect(off, n, mem.prot); err != nil {
-			return err
-		}
-		close = func() { _ = mem.protect(off, n, NoAccess) }
-	}
-	if mem.locked {
-		if err := mem.lockAdded(off, n); err != nil {
-			_ = mem.lock(off, n, false)
-			close()
-			return err
-		}
-	}
-	if mem.eager {
-		if err := mem.populate(off, n); err != nil {
-			if mem.locked {
-				_ = mem.lock(off, n, false)
-			}
-			close()
-			return err
-		}
+	if _, _, errno := unix.Syscall(trap, uintptr(mem.addr)+uintptr(off), uintptr(length), 0); errno != 0 {
+		return os.NewSyscallError(call, errno)
 	}
 	return nil
 }
@@ -460,92 +416,49 @@ func (mem *memory) lockAdded(off, n int) error {
 	return errors.Join(err, mem.protect(off, n, NoAccess))
 }
 
-// leaveFrame gives the mapping a room of that many bytes, and its length stays.
-func (m *Mapping) leaveFrame(room int, move Move) error {
-	mem, old := m.mem, *m.mem
-	used := pages(mem.length) * os.Getpagesize()
-	if mem.sized {
-		used = old.frame.room
+// populate faults pages in, and keeps what they hold.
+func (mem *memory) populate(off, length int) error {
+	advice := unix.MADV_POPULATE_WRITE
+	switch mem.prot {
+	case NoAccess:
+		return nil
+	case ReadOnly:
+		advice = unix.MADV_POPULATE_READ
 	}
-	split := isSplit(mem.addr, used)
-	if !mem.guard && used == old.frame.room { // the mapping is the frame's end
-		var err error
-		if split {
-			err = growSplit(mem.addr, used, room)
-		} else {
-			_, err = Mremap(mem.addr, used, room, 0, nil)
+	err := mem.advise(off, length, advice)
+	if errors.Is(err, unix.EINVAL) { // before Linux 5.14
+		for end := off + length; off < end; off += os.Getpagesize() {
+			p := (*uint32)(unsafe.Add(mem.addr, off))
+			if mem.prot == ReadWrite {
+				atomic.AddUint32(p, 0)
+			} else {
+				atomic.LoadUint32(p)
+			}
 		}
-		if err == nil {
-			grown := *old.frame
-			grown.span += room - used
-			grown.room = room
-			mem.frame = &grown
-			return m.settle(used, room)
-		}
-	}
-	if move == InPlace {
-		return fmt.Errorf("%w: %d bytes are reserved", os.NewSyscallError("mremap", unix.ENOMEM), old.frame.room)
-	}
-	if err := mem.enclose(room); err != nil {
-		mem.addr, mem.frame = old.addr, old.frame
-		return err
-	}
-	next := *mem
-	mem.addr, mem.frame = old.addr, old.frame
-	var err error
-	if split {
-		err = moveGrown(old.addr, used, next.addr, room)
-	} else {
-		_, err = Mremap(old.addr, used, room, moveOnto, next.addr)
-	}
-	if err != nil {
-		if mem := (&memory{addr: next.addr}); mem.isWhole(room) {
-			_ = next.frame.unmapAround(next.addr, 0)
-		}
-		return splitError(err)
-	}
-	mem.addr, mem.frame = next.addr, next.frame
-	_ = old.frame.unmapAround(old.addr, used)
-	return m.settle(used, room)
-}
-
-// settle takes back the access to what mremap gave beyond what was in use: the frame's rule.
-func (m *Mapping) settle(used, room int) error {
-	if m.mem.sized {
-		return m.mem.listObject()
-	}
-	return m.mem.protect(used, room-used, NoAccess)
-}
-
-// splitError says of EFAULT what it means, as the kernel does not.
-func splitError(err error) error {
-	if errno, ok := err.(unix.Errno); ok {
-		err = os.NewSyscallError("mremap", errno)
-		if errno == unix.EFAULT {
-			err = fmt.Errorf("%w: a part of the mapping is no longer mapped", err)
-		}
+		return nil
 	}
 	return err
 }
 
-// moveAligned grows a large plain mapping, or a split one, to a place that lies to the tables of pages as
-// the old one does: then whole tables of pages move, and not page by page.
-func (mem *memory) moveAligned(length int, split bool) (unsafe.Pointer, error) {
-	if length > math.MaxInt-2*hugepage.Transparent() {
-		return nil, unix.ENOMEM
+// name is best effort: kernels built without CONFIG_ANON_VMA_NAME refuse, as do all for files.
+func (mem *memory) name(name string) {
+	if name == "" {
+		return
 	}
-	used, span := pages(mem.length)*os.Getpagesize(), pages(length)*os.Getpagesize()
-	to, err := placeLike(mem.addr, span)
+	p, err := unix.BytePtrFromString(name)
 	if err != nil {
-		return nil, err
+		return
 	}
-	if split {
-		err = moveGrown(mem.addr, used, to, span)
-	} else {
-		_, err = Mremap(mem.addr, used, span, moveOnto, to)
+	span := pages(mem.length) * os.Getpagesize()
+	if mem.frame != nil {
+		span = mem.frame.room
 	}
-	if err != nil && (&memory{addr: to}).isWhole(span) {
-		_ = Munmap(to, span)
-	}
-	return to, err
+	_ = unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, uintptr(mem.addr), uintptr(span), uintptr(unsafe.Pointer(p)))
+	runtime.KeepAlive(p)
+}
+
+// isWhole says whether the first length bytes are still mapped.
+func (mem *memory) isWhole(length int) bool {
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(mem.addr), uintptr(length), uintptr(unsafe.Pointer(unsafe.SliceData(make([]byte, pages(length))))))
+	return errno != unix.ENOMEM
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -13,15 +12,6 @@ import (
 
 	"forkshm.example/shm/internal/hook"
 )
-
-// How long is the object behind a shared Memfd mapping? A child's C looks the mapping up by its address, in a table
-// that it inherited: see csrc/shm_child.h. The table lies outside the Go heap, which a Lean child lacks.
-
-// objectTable is struct shm_objects.
-type objectTable struct {
-	next    *objectTable
-	entries [100]objectEntry
-}
 
 // objectsLock is held while an entry is taken or given back.
 var objectsLock sync.Mutex
@@ -57,29 +47,6 @@ func (e *objectEntry) place(start, end uintptr) {
 	atomic.StoreUintptr(&e.start, start)
 }
 
-// listObject enters a shared memfd into the table, or enters where it is now.
-func (mem *memory) listObject() error {
-	start := uintptr(mem.addr)
-	end := start + uintptr(mem.frame.room)
-	if mem.entry != nil {
-		mem.entry.place(start, end)
-		return nil
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(mem.fd, &st); err != nil {
-		return os.NewSyscallError("fstat", err)
-	}
-	fd, err := openForStat(mem.fd)
-	if err != nil {
-		return err
-	}
-	mem.entry, err = takeEntry(objectEntry{start, end, int64(fd), uint64(st.Dev), st.Ino})
-	if err != nil && fd != mem.fd {
-		_ = unix.Close(fd)
-	}
-	return err
-}
-
 // openForStat returns a descriptor for fstat(2) alone (O_PATH), so that a child that has it can neither write to the
 // object nor resize it. Where that cannot be had, as there is no /proc, it returns fd.
 func openForStat(fd int) (int, error) {
@@ -94,28 +61,4 @@ func openForStat(fd int) (int, error) {
 		return statFD, nil
 	}
 	return fd, nil
-}
-
-// unlistObject takes a shared memfd out of the table.
-func (mem *memory) unlistObject() {
-	if mem.entry == nil {
-		return
-	}
-	if fd := int(mem.entry.fd); fd != mem.fd {
-		_ = unix.Close(fd)
-	}
-	objectsLock.Lock()
-	mem.entry.place(0, 0)
-	objectsLock.Unlock()
-	mem.entry = nil
-}
-
-// keepForStat adds the descriptor by which a child learns the object's length to those that the child keeps.
-func (mem *memory) keepForStat(keep []int32) []int32 {
-	if mem.entry == nil || int(mem.entry.fd) == mem.fd {
-		return keep
-	}
-	keep = append(keep, int32(mem.entry.fd))
-	slices.Sort(keep)
-	return keep
 }

@@ -57,13 +57,6 @@ type pool struct {
 	calls, failed, restarts atomic.Uint64
 }
 
-// PoolStats counts what a pool did.
-type PoolStats struct {
-	Calls    uint64 // calls that a child was asked for
-	Failed   uint64 // of these, those that cost the child
-	Restarts uint64 // children forked to replace lost ones
-}
-
 // worker is a place in a pool for one child, and for its successors.
 type worker struct {
 	mu    sync.Mutex // held to set child, by the call that has the worker, and by others to read it
@@ -337,7 +330,7 @@ func (p *pool) take(ctx context.Context) (*worker, error) {
 func (w *worker) call(ctx context.Context, child ChildFunc, off, length int) (result int, again bool, err error) {
 	c := w.child
 	c.seq++
-	if c.control.call(c.seq, child, off, length, futexTime) || c.await(ctx) {
+	if c.control.page.call(c.seq, child, off, length, futexTime) || c.await(ctx) {
 		return c.control.result(), false, nil
 	}
 	limit, cancel := context.WithTimeout(context.Background(), killGrace)
@@ -364,15 +357,6 @@ func (c *poolChild) stop(limit context.Context) error {
 		return fmt.Errorf("child %d is killed, but has not ended", c.pid)
 	}
 	return err
-}
-
-// isKilled says whether a child that was sent SIGKILL died of it. Where its status is lost it may have.
-func isKilled(err error) bool {
-	var exit *ExitError
-	if errors.As(err, &exit) {
-		return exit.Status.Signal() == unix.SIGKILL
-	}
-	return err != nil
 }
 
 // await waits for the answer in the poller. It returns false if the context, the child or the pool has ended before

@@ -3,19 +3,15 @@ package shm
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
 
-// Move says whether [Mapping.Resize] may give the mapping another address.
-type Move int
-
-const (
-	InPlace Move = iota // flags 0: ENOMEM where the pages behind are taken
-	MayMove             // MREMAP_MAYMOVE: what Bytes, Addr, At and Slice returned becomes invalid
+	"forkshm.example/shm/internal/hook"
+	"forkshm.example/shm/internal/hugepage"
 )
 
 func (move Move) flags() (int, error) {
@@ -77,6 +73,27 @@ func (m *Mapping) Resize(length int, move Move) error {
 	return nil
 }
 
+// Truncate is Resize to less for a shared Memfd mapping under live children: whatever they touch
+// beyond the new length is SIGBUS in them. See ftruncate(2).
+func (m *Mapping) Truncate(length int) error {
+	const op = "truncate"
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.needObject(); err != nil {
+		return &Error{op, length, err}
+	}
+	if length > m.mem.length {
+		return &Error{op, length, fmt.Errorf("%w of a mapping of %d bytes: it only shrinks", ErrRange, m.mem.length)}
+	}
+	if err := m.resizeFramed(length, InPlace, true); err != nil {
+		return &Error{op, length, err}
+	}
+	return nil
+}
+
+// Up to alignedMove bytes a move page by page costs less than the calls that find an aligned place.
+const alignedMove = 4 << 20
+
 // resizePlain is Resize of what has nothing kept around it.
 func (m *Mapping) resizePlain(length, flags int) error {
 	mem, was, old, page := m.mem, m.mem.addr, m.mem.length, os.Getpagesize()
@@ -111,6 +128,28 @@ func (m *Mapping) resizePlain(length, flags int) error {
 	return nil
 }
 
+// moveAligned grows a large plain mapping, or a split one, to a place that lies to the tables of pages as
+// the old one does: then whole tables of pages move, and not page by page.
+func (mem *memory) moveAligned(length int, split bool) (unsafe.Pointer, error) {
+	if length > math.MaxInt-2*hugepage.Transparent() {
+		return nil, unix.ENOMEM
+	}
+	used, span := pages(mem.length)*os.Getpagesize(), pages(length)*os.Getpagesize()
+	to, err := placeLike(mem.addr, span)
+	if err != nil {
+		return nil, err
+	}
+	if split {
+		err = moveGrown(mem.addr, used, to, span)
+	} else {
+		_, err = Mremap(mem.addr, used, span, moveOnto, to)
+	}
+	if err != nil && (&memory{addr: to}).isWhole(span) {
+		_ = Munmap(to, span)
+	}
+	return to, err
+}
+
 // moveBack moves a plain mapping back to where it was. Should another thread have got that place
 // meanwhile, it stays where it is.
 func (mem *memory) moveBack(was unsafe.Pointer, span int) {
@@ -128,8 +167,209 @@ func (mem *memory) moveBack(was unsafe.Pointer, span int) {
 	mem.addr = was
 }
 
-// moving is held by who holds the locks of two mappings, so that no two wait for each other.
-var moving sync.Mutex
+// resizeFramed is Resize of what has a frame. It changes nothing, or all.
+func (m *Mapping) resizeFramed(length int, move Move, evenLive bool) error {
+	mem := m.mem
+	page := os.Getpagesize()
+	if length <= 0 {
+		return os.NewSyscallError("mremap", unix.EINVAL)
+	}
+	if length > math.MaxInt/2 {
+		return os.NewSyscallError("mremap", unix.ENOMEM)
+	}
+	if mem.huge == HugeExplicit {
+		if length > mem.frame.room {
+			return fmt.Errorf("mapped by MAP_HUGETLB, in a room of %d bytes: %w", mem.frame.room, errors.ErrUnsupported)
+		}
+		mem.length = length
+		return nil
+	}
+	undo := func() {}
+	if mem.sized {
+		size, err := mem.objectLen()
+		if err != nil {
+			return err
+		}
+		if length < mem.length {
+			return mem.shrinkObject(length, mem.live.Load(), evenLive)
+		}
+		undo = func() { // unless another process has grown it further meanwhile
+			if now, err := mem.objectLen(); err == nil && now > size && now <= length {
+				_ = unix.Ftruncate(mem.fd, int64(size))
+			}
+		}
+		if size < length || mem.eager { // it may be longer than what was allocated of it
+			if err := mem.growObject(min(size, mem.length), length, mem.eager); err != nil {
+				undo()
+				return err
+			}
+		}
+	}
+	if needed := pages(length) * page; mem.fd >= 0 && !mem.sized && needed > mem.frame.room {
+		// The object of a private memfd never shrinks: that would take a child's copies away too.
+		if size, err := mem.objectLen(); err != nil {
+			return err
+		} else if size < needed {
+			if err := mem.growObject(size, needed, false); err != nil {
+				return err
+			}
+		}
+	}
+	err := m.growFramed(length, pages(length)*page, move)
+	if err != nil {
+		undo()
+	}
+	return err
+}
+
+// shrinkObject shrinks what is behind a shared memfd, for all who map it.
+func (mem *memory) shrinkObject(length int, live int64, evenLive bool) error {
+	if live > 0 && !evenLive {
+		return fmt.Errorf("%d of them: %w", live, ErrLive)
+	}
+	if err := unix.Ftruncate(mem.fd, int64(length)); err != nil {
+		return os.NewSyscallError("ftruncate", err)
+	}
+	if page := os.Getpagesize(); mem.locked && pages(length) < pages(mem.length) { // the room stays mapped
+		_ = mem.lock(pages(length)*page, (pages(mem.length)-pages(length))*page, false)
+	}
+	mem.length = length
+	return nil
+}
+
+// growFramed changes what of the frame is in use, or finds a larger frame; needed is the length in
+// whole pages.
+func (m *Mapping) growFramed(length, needed int, move Move) error {
+	mem := m.mem
+	page := os.Getpagesize()
+	from, to := pages(mem.length)*page, needed
+	if room := mem.frame.room; needed > room {
+		// Of a limit mremap tells only for what is locked, and afterwards it would be too late.
+		early := mem.sized && mem.locked && room > from
+		if early {
+			if err := mem.lockAdded(from, room-from); err != nil {
+				_ = mem.lock(from, room-from, false)
+				return err
+			}
+		}
+		if err := m.leaveFrame(needed, move); err != nil {
+			if early {
+				_ = mem.lock(from, room-from, false)
+			}
+			return err
+		}
+	}
+	switch {
+	case to < from: // its pages are given back, and read zero if they come again
+		if err := mem.protect(to, from-to, NoAccess); err != nil {
+			return err
+		}
+		if mem.locked {
+			_ = mem.lock(to, from-to, false)
+		}
+		if m.sharing == Private {
+			if err := mem.advise(to, from-to, unix.MADV_DONTNEED); err != nil { // mlockall(2) may have locked it
+				_ = mem.lock(to, from-to, false)
+				if err = mem.advise(to, from-to, unix.MADV_DONTNEED); err != nil {
+					_ = mem.protect(to, from-to, mem.prot)
+					return err
+				}
+			}
+		}
+	case to > from:
+		if err := m.openUp(from, to-from); err != nil {
+			return err
+		}
+	}
+	mem.length = length
+	return nil
+}
+
+// openUp makes n bytes at off a part of the mapping.
+func (m *Mapping) openUp(off, n int) error {
+	mem := m.mem
+	close := func() {}
+	if !mem.sized {
+		if err := mem.protect(off, n, mem.prot); err != nil {
+			return err
+		}
+		close = func() { _ = mem.protect(off, n, NoAccess) }
+	}
+	if mem.locked {
+		if err := mem.lockAdded(off, n); err != nil {
+			_ = mem.lock(off, n, false)
+			close()
+			return err
+		}
+	}
+	if mem.eager {
+		if err := mem.populate(off, n); err != nil {
+			if mem.locked {
+				_ = mem.lock(off, n, false)
+			}
+			close()
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveFrame gives the mapping a room of that many bytes, and its length stays.
+func (m *Mapping) leaveFrame(room int, move Move) error {
+	mem, old := m.mem, *m.mem
+	used := pages(mem.length) * os.Getpagesize()
+	if mem.sized {
+		used = old.frame.room
+	}
+	split := isSplit(mem.addr, used)
+	if !mem.guard && used == old.frame.room { // the mapping is the frame's end
+		var err error
+		if split {
+			err = growSplit(mem.addr, used, room)
+		} else {
+			_, err = Mremap(mem.addr, used, room, 0, nil)
+		}
+		if err == nil {
+			grown := *old.frame
+			grown.span += room - used
+			grown.room = room
+			mem.frame = &grown
+			return m.settle(used, room)
+		}
+	}
+	if move == InPlace {
+		return fmt.Errorf("%w: %d bytes are reserved", os.NewSyscallError("mremap", unix.ENOMEM), old.frame.room)
+	}
+	if err := mem.enclose(room); err != nil {
+		mem.addr, mem.frame = old.addr, old.frame
+		return err
+	}
+	next := *mem
+	mem.addr, mem.frame = old.addr, old.frame
+	var err error
+	if split {
+		err = moveGrown(old.addr, used, next.addr, room)
+	} else {
+		_, err = Mremap(old.addr, used, room, moveOnto, next.addr)
+	}
+	if err != nil {
+		if mem := (&memory{addr: next.addr}); mem.isWhole(room) {
+			_ = next.frame.unmapAround(next.addr, 0)
+		}
+		return splitError(err)
+	}
+	mem.addr, mem.frame = next.addr, next.frame
+	_ = old.frame.unmapAround(old.addr, used)
+	return m.settle(used, room)
+}
+
+// settle takes back the access to what mremap gave beyond what was in use: the frame's rule.
+func (m *Mapping) settle(used, room int) error {
+	if m.mem.sized {
+		return m.mem.listObject()
+	}
+	return m.mem.protect(used, room-used, NoAccess)
+}
 
 // MoveTo moves the mapping's pages to where dst is (MREMAP_MAYMOVE|MREMAP_FIXED): dst's own pages
 // are gone, and dst is closed by it. m keeps its length; dst must span at least as many pages, or
@@ -215,16 +455,7 @@ func (m *Mapping) MoveTo(dst *Mapping) error {
 	return nil
 }
 
-// isWhole says whether the first length bytes are still mapped.
-func (mem *memory) isWhole(length int) bool {
-	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(mem.addr), uintptr(length), uintptr(unsafe.Pointer(unsafe.SliceData(make([]byte, pages(length))))))
-	return errno != unix.ENOMEM
-}
+// moving is held by who holds the locks of two mappings, so that no two wait for each other.
+var moving sync.Mutex
 
-func pages(length int) int {
-	page := os.Getpagesize()
-	if length%page > 0 {
-		return length/page + 1 // the largest int, too, has its pages
-	}
-	return length / page
-}
+func init() { hook.Locks = append(hook.Locks, &moving) }

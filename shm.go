@@ -29,156 +29,18 @@
 package shm
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"reflect"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"unsafe"
 )
-
-// Sharing says who sees what is written to a mapping. The zero value is invalid.
-type Sharing int
-
-const (
-	_       Sharing = iota
-	Private         // MAP_PRIVATE: a child gets a copy, made page by page when one side writes
-	Shared          // MAP_SHARED: parent and children see each other's writes
-)
-
-// String returns the flag's name, "MAP_PRIVATE" or "MAP_SHARED".
-func (s Sharing) String() string {
-	switch s {
-	case Private:
-		return "MAP_PRIVATE"
-	case Shared:
-		return "MAP_SHARED"
-	}
-	return fmt.Sprintf("Sharing(%d)", int(s))
-}
-
-// Technique is how a mapping's memory is had from the kernel.
-type Technique int
-
-const (
-	BuildDefault Technique = iota // what DefaultTechnique returns
-	Anonymous                     // MAP_ANONYMOUS
-	DevZero                       // a mapping of /dev/zero
-	Memfd                         // memfd_create(2): shared, it grows, and children forked earlier reach what is new
-)
-
-// String returns "MAP_ANONYMOUS", "/dev/zero" or "memfd".
-func (t Technique) String() string {
-	switch t {
-	case BuildDefault:
-		return "build default"
-	case Anonymous:
-		return "MAP_ANONYMOUS"
-	case DevZero:
-		return "/dev/zero"
-	case Memfd:
-		return "memfd"
-	}
-	return fmt.Sprintf("Technique(%d)", int(t))
-}
 
 // DefaultTechnique returns what this build selected: DevZero with the build tag devzero,
 // Anonymous without it, and BuildDefault where the build has no C shim at all.
 func DefaultTechnique() Technique { return defaultTechnique }
-
-// HugePages says which page size a mapping asks for.
-type HugePages int
-
-const (
-	HugeNone        HugePages = iota // pages of the usual size
-	HugeTransparent                  // aligned to the size of such a page, madvise(2) MADV_HUGEPAGE
-	HugeExplicit                     // MAP_HUGETLB, or HugeNone where no such page is left: see Mapping.Huge
-)
-
-// String returns "HugeNone", "HugeTransparent" or "HugeExplicit".
-func (h HugePages) String() string {
-	switch h {
-	case HugeNone:
-		return "HugeNone"
-	case HugeTransparent:
-		return "HugeTransparent"
-	case HugeExplicit:
-		return "HugeExplicit"
-	}
-	return fmt.Sprintf("HugePages(%d)", int(h))
-}
-
-// Config holds what [Map] is asked for beyond sharing and length. What cannot be had together is
-// refused with [errors.ErrUnsupported], never ignored.
-type Config struct {
-	Technique Technique
-
-	// Reserve is address space kept for growing in place, in bytes from the mapping's address on; 0
-	// keeps none beyond length. Up to it Resize never moves. It counts against RLIMIT_AS, and takes
-	// no memory. A shared Anonymous or DevZero mapping can grow up to it too.
-	//
-	// Where the kernel never overcommits (/proc/sys/vm/overcommit_memory is 2) it charges all of a shared
-	// Anonymous or DevZero mapping's reserve at once, and each fork is charged all private memory of the
-	// program again: what exceeds the limit fails with ENOMEM. There, use Memfd, which is charged for the
-	// pages in use, and ForkConfig.Lean, which leaves the Go heap out. See proc_sys_vm(5).
-	Reserve int
-
-	// Huge asks for huge pages, of the kernel's default size: 2 MiB on most machines. HugeExplicit goes with neither DevZero, Reserve nor Guard. The
-	// machine sets its pages aside for the mapping, not for copies of a private one: a child that writes to
-	// it when none are left gets SIGBUS.
-	Huge HugePages
-
-	// Populate faults every page in now, and those that Resize adds. A machine without the memory is
-	// an error then, and not a SIGBUS later: the object of a shared Memfd is allocated (fallocate(2)).
-	Populate bool
-
-	// Guard keeps an inaccessible page on each side: before the first byte, and behind the last page
-	// that the mapping has or, with Reserve, may have.
-	Guard bool
-
-	// Name is shown in /proc/PID/maps where the kernel can: as /memfd:name for Memfd, as [anon:name] for
-	// private Anonymous memory of a kernel that has CONFIG_ANON_VMA_NAME.
-	Name string
-}
-
-// What is refused before the kernel is asked. Test with [errors.Is].
-var (
-	ErrClosed     = errors.New("mapping is closed")
-	ErrPoolClosed = errors.New("pool is closed")
-	ErrRange      = errors.New("out of range")
-	ErrAlign      = errors.New("misaligned")
-	ErrType       = errors.New("type holds Go pointers, which mean nothing in mapped memory")
-	ErrLive       = errors.New("live children map the object, and what it loses would be SIGBUS in them: wait for them, or use Truncate")
-	ErrGrowShared = errors.New("a shared mapping cannot grow past the size that it was created with (use Config.Reserve, or Memfd)")
-)
-
-// Error is what every failure of a mapping is reported as.
-type Error struct {
-	Op     string // what was attempted: "map", "resize", ...
-	Length int    // the length that it was attempted with, in bytes; 0 if the operation has none
-	Err    error  // wraps an *os.SyscallError if the kernel refused, else a sentinel, EINVAL or errors.ErrUnsupported
-}
-
-func (e *Error) Error() string {
-	if !hasLength(e.Op) || errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed) { // which has none
-		return fmt.Sprintf("shm: %s: %v", e.Op, e.Err)
-	}
-	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
-}
-
-// hasLength says whether an operation is attempted with a length.
-func hasLength(op string) bool {
-	switch op {
-	case "object length", "file", "map file", "seal", "slice":
-		return false
-	}
-	return true
-}
-
-func (e *Error) Unwrap() error { return e.Err }
 
 // Mapping is anonymous memory outside the Go heap, readable and writable, page-aligned and
 // zero-filled at first.
@@ -193,42 +55,6 @@ type Mapping struct {
 	mu      sync.RWMutex // written by what moves, resizes or unmaps
 	mem     *memory      // nil once closed
 	cleanup runtime.Cleanup
-}
-
-// memory is what is mapped now. It lives apart from its Mapping, as the cleanup of an unreachable
-// Mapping must not hold the Mapping itself.
-type memory struct {
-	addr   unsafe.Pointer
-	length int // as asked for: the kernel rounds it up to whole pages
-
-	frame  *frame        // what is kept around it, or nil
-	fd     int           // of its memfd, or -1
-	object int           // of shared memory, the size that it was created with, in bytes
-	sized  bool          // a shared memfd, whose object is as long as the mapping
-	entry  *objectEntry  // of such a one, what tells its children of the object
-	live   *atomic.Int64 // of such a one, the children that Fork made and that are not reaped yet
-
-	prot   Protection
-	locked bool
-	huge   HugePages
-	guard  bool
-	eager  bool // Config.Populate
-}
-
-// A frame is the address space around a mapping that is kept for it. From base on there are: a page
-// without access where there is to be a guard, the mapping, what it may grow into, and a page without
-// access again where there is to be a guard.
-type frame struct {
-	base unsafe.Pointer
-	span int // all that is kept, in bytes
-	room int // what may be grown into, from the mapping's address on; whole pages
-}
-
-// objectEntry is struct shm_object of csrc/shm_child.h: an object behind a shared memfd.
-type objectEntry struct {
-	start, end uintptr // start is 0 while the entry is free
-	fd         int64
-	dev, ino   uint64
 }
 
 // Map maps length bytes of new memory. A nil cfg means all defaults.
@@ -296,6 +122,17 @@ func (m *Mapping) Sharing() Sharing { return m.sharing }
 // Technique returns how the mapping was made: never BuildDefault.
 func (m *Mapping) Technique() Technique { return m.technique }
 
+// Huge returns what kind of pages the mapping was had with: HugeNone where HugeExplicit was asked for
+// and the machine had none left. How many are huge at the moment is in Stats.
+func (m *Mapping) Huge() HugePages {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.mem == nil {
+		return HugeNone
+	}
+	return m.mem.huge
+}
+
 // ReadAt copies from the mapping, as [io.ReaderAt] has it: at the end it returns what there is
 // and io.EOF. A negative offset is ErrRange. Memory that fails, the mapping's or p's own, is a
 // [FaultError] and not a crash: n bytes were read, and of p behind them some may be written.
@@ -342,28 +179,6 @@ func (m *Mapping) writeAt(op string, p []byte, off int64) (int, error) {
 		return n, &Error{op, len(p), err}
 	}
 	return n, nil
-}
-
-// Close unmaps the memory. The second call returns ErrClosed. See munmap(2).
-func (m *Mapping) Close() error {
-	const op = "close"
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.mem == nil {
-		return &Error{op, 0, ErrClosed}
-	}
-	if err := m.mem.unmap(); err != nil {
-		return &Error{op, m.mem.length, err}
-	}
-	m.forget()
-	return nil
-}
-
-// forget marks the mapping as closed, its memory being gone or another's.
-func (m *Mapping) forget() {
-	m.cleanup.Stop()
-	m.mem.closeObject()
-	m.mem = nil
 }
 
 // At returns a pointer to the T at byte offset off, valid as long as Bytes is. T must hold no Go
@@ -427,4 +242,26 @@ func pointerFree(t reflect.Type) bool {
 	default:
 		return reflect.Bool <= k && k <= reflect.Complex128
 	}
+}
+
+// Close unmaps the memory. The second call returns ErrClosed. See munmap(2).
+func (m *Mapping) Close() error {
+	const op = "close"
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mem == nil {
+		return &Error{op, 0, ErrClosed}
+	}
+	if err := m.mem.unmap(); err != nil {
+		return &Error{op, m.mem.length, err}
+	}
+	m.forget()
+	return nil
+}
+
+// forget marks the mapping as closed, its memory being gone or another's.
+func (m *Mapping) forget() {
+	m.cleanup.Stop()
+	m.mem.closeObject()
+	m.mem = nil
 }

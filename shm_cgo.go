@@ -64,10 +64,6 @@ import (
 //go:embed csrc/*.[ch]
 var _ embed.FS
 
-// ChildFunc is a C function that a child runs: int (*)(void *addr, size_t length). From cgo it is
-// had by shm.ChildFunc(C.my_child).
-type ChildFunc unsafe.Pointer
-
 // Mmap is mmap(2) as C has it. It fails with a plain [unix.Errno].
 //
 //	void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
@@ -168,8 +164,8 @@ func waitPidfd(pidfd uintptr, options int, usage *unix.Rusage) (wpid int, status
 }
 
 // awaitSetUp waits until the child behind the pidfd has told how its set-up went, or has ended.
-func (c *control) awaitSetUp(pidfd uintptr) (report setUpReport) {
-	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(c.page)), C.int(pidfd), (*C.struct_shm_set_up_report)(unsafe.Pointer(&report)))
+func (p *controlPage) awaitSetUp(pidfd uintptr) (report setUpReport) {
+	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(p)), C.int(pidfd), (*C.struct_shm_set_up_report)(unsafe.Pointer(&report)))
 	return report
 }
 
@@ -177,8 +173,8 @@ func (c *control) awaitSetUp(pidfd uintptr) (report setUpReport) {
 var firstObjects = (*objectTable)(unsafe.Pointer(&C.shm_objects))
 
 // call asks the child for a call, and waits a little for the answer. It reports whether there is one.
-func (c *control) call(seq uint32, child ChildFunc, off, length int, patience time.Duration) bool {
-	return C.shm_pool_call((*C.struct_shm_control)(unsafe.Pointer(c.page)), C.uint32_t(seq),
+func (p *controlPage) call(seq uint32, child ChildFunc, off, length int, patience time.Duration) bool {
+	return C.shm_pool_call((*C.struct_shm_control)(unsafe.Pointer(p)), C.uint32_t(seq),
 		C.shm_child(child), C.size_t(off), C.size_t(length), C.int64_t(patience)) != 0
 }
 

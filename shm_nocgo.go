@@ -10,9 +10,6 @@ import (
 
 var errNoShim = fmt.Errorf("shm was built without its C shim, which needs Linux, a C compiler and CGO_ENABLED=1: %w", errors.ErrUnsupported)
 
-// ChildFunc is a C function that a child runs. Without the C shim there is none.
-type ChildFunc unsafe.Pointer
-
 // Mmap returns an error that wraps [errors.ErrUnsupported].
 func Mmap(addr unsafe.Pointer, length, prot, flags, fd int, offset int64) (unsafe.Pointer, error) {
 	return nil, errNoShim

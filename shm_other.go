@@ -5,10 +5,10 @@ package shm
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // What remap_linux.go and fork_linux.go declare, for programs that are also built elsewhere. There
@@ -16,25 +16,12 @@ import (
 
 type waitStatus = syscall.WaitStatus
 
-// Move says whether [Mapping.Resize] may give the mapping another address.
-type Move int
-
-const (
-	InPlace Move = iota
-	MayMove
-)
-
-// Protection is what may be done with a mapping's memory.
-type Protection int
-
-const (
-	NoAccess Protection = iota
-	ReadOnly
-	ReadWrite
-)
-
-// Stats is what a mapping takes of the machine, in bytes.
-type Stats struct{ Mapped, Resident, Proportional, PrivateDirty, Huge, Locked, Swapped int }
+// memory is what is mapped. Nothing ever is.
+type memory struct {
+	addr   unsafe.Pointer
+	length int
+	huge   HugePages
+}
 
 func newMemory(Technique, Sharing, int, *Config) (*memory, error) { return nil, errNoShim }
 func (mem *memory) unmap() error                                  { return errNoShim }
@@ -82,15 +69,6 @@ func (m *Mapping) Swap(other *Mapping) error { return &Error{"swap", 0, errNoShi
 func (m *Mapping) SwapPages(off int, other *Mapping, otherOff, length int) error {
 	return &Error{"swap", length, errNoShim}
 }
-
-// Huge returns HugeNone.
-func (m *Mapping) Huge() HugePages { return HugeNone }
-
-// WriteTo returns an error that wraps [errors.ErrUnsupported].
-func (m *Mapping) WriteTo(w io.Writer) (int64, error) { return 0, &Error{"write out", 0, errNoShim} }
-
-// ReadFrom returns an error that wraps [errors.ErrUnsupported].
-func (m *Mapping) ReadFrom(r io.Reader) (int64, error) { return 0, &Error{"read in", 0, errNoShim} }
 
 // Resize returns an error that wraps [errors.ErrUnsupported].
 func (m *Mapping) Resize(length int, move Move) error { return &Error{"resize", length, errNoShim} }
@@ -156,9 +134,6 @@ func (p *Process) Signal(sig syscall.Signal) error { return os.ErrProcessDone }
 // Kill returns [os.ErrProcessDone].
 func (p *Process) Kill() error { return os.ErrProcessDone }
 
-// Memory is what a child has in memory, in bytes.
-type Memory struct{ Rss, Pss, PrivateDirty, Swap int }
-
 // ExitError says how a child ended that did not exit with status 0.
 type ExitError struct {
 	Pid      int
@@ -168,26 +143,6 @@ type ExitError struct {
 }
 
 func (e *ExitError) Error() string { return fmt.Sprintf("child %d: %v", e.Pid, e.Status) }
-
-// Crash says where a child was when it died of a signal.
-type Crash struct {
-	Code     int32
-	Addr, PC uintptr
-	Module   string
-	Offset   uintptr
-	Symbol   string
-	Within   uintptr
-}
-
-// Counters tells of the children of this program.
-type Counters struct {
-	Forks, Failed               uint64
-	Live                        int64
-	Exits                       uint64
-	Signals                     map[string]uint64
-	Lost                        uint64
-	LastForkTime, WorstForkTime time.Duration
-}
 
 // ReadCounters returns no counts.
 func ReadCounters() Counters { return Counters{} }
@@ -200,9 +155,6 @@ type PoolConfig struct {
 	Fork        ForkConfig
 	RestartRate int
 }
-
-// PoolStats counts what a pool did.
-type PoolStats struct{ Calls, Failed, Restarts uint64 }
 
 // NewPool returns an error that wraps [errors.ErrUnsupported].
 func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {

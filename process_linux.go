@@ -1,0 +1,427 @@
+package shm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hook"
+	"forkshm.example/shm/internal/procmaps"
+)
+
+type waitStatus = unix.WaitStatus
+
+// Process is a child that [Mapping.Fork] made. Wait for it, as for any child: until then it stays,
+// ended, as a zombie. One that becomes unreachable is reaped when it ends. It is reaped by nothing
+// but its own pidfd, so that the other children of this program are left to their owners; do not
+// reap its pid yourself.
+type Process struct{ *process }
+
+// process is what a Process stands for. It lives apart from it, as what reaps an unreachable Process
+// must not hold the Process itself.
+type process struct {
+	pid      int
+	parent   uint64 // the token of the process that forked it: a live fork's child has a copy of all this
+	pidfd    *os.File
+	forkTime time.Duration
+	control  *control // nil if there is none
+
+	group *group // nil unless the child leads one
+
+	live *atomic.Int64 // counts the children of its mapping that are not reaped, or nil
+
+	reap  sync.Once // sets what follows, which all who went through it may read
+	err   error
+	usage atomic.Pointer[unix.Rusage]
+
+	watch sync.Once     // makes ended, and has a goroutine reap
+	ended chan struct{} // closed once reaped
+}
+
+func init() {
+	hook.NewProcess = func(fork func() (int, time.Duration, error)) (any, error) {
+		p, err := newProcess(fork)
+		count(p, err)
+		return p, err
+	}
+}
+
+// count counts a fork that was tried.
+func count(p *Process, err error) {
+	if err != nil {
+		counters.failed()
+		return
+	}
+	counters.forked(p.forkTime)
+}
+
+// newProcess returns the child that fork makes, whatever kind of fork it is.
+func newProcess(fork func() (pid int, held time.Duration, err error)) (*Process, error) {
+	// Once there is a child its pidfd must be had. What would prevent it is found out now.
+	if fd, err := openPidfd(os.Getpid()); err != nil {
+		return nil, err
+	} else if err := unix.Close(fd); err != nil {
+		return nil, os.NewSyscallError("close", err)
+	}
+	pid, held, err := fork()
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{&process{pid: pid, parent: processToken(), forkTime: held}}
+	fd, err := openChild(pid)
+	switch {
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // it has ended, and someone else has reaped it
+		p.reap.Do(func() { p.finish(p.gone(err)) })
+		return p, nil
+	case err != nil:
+		// Another thread took the last descriptor. A child that cannot be watched is not kept.
+		if wpid, _, err := Waitpid(pid, unix.WNOHANG); wpid == 0 && err == nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			for err = unix.EINTR; err == unix.EINTR; {
+				_, _, err = Waitpid(pid, 0)
+			}
+		}
+		return nil, err
+	}
+	p.pidfd = os.NewFile(uintptr(fd), "pidfd")
+	runtime.AddCleanup(p, func(p *process) { p.watched() }, p.process)
+	return p, nil
+}
+
+// openChild is openPidfd of a child of this process. If another has reaped the child already, its pid may be another
+// process's by now: then the error is ESRCH or ECHILD.
+func openChild(pid int) (int, error) {
+	fd, err := openPidfd(pid)
+	if err != nil {
+		return -1, err
+	}
+	if _, _, err := waitPidfd(uintptr(fd), unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("waitid", err)
+	}
+	return fd, nil
+}
+
+func openPidfd(pid int) (int, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err == nil {
+		return fd, nil
+	}
+	failed := os.NewSyscallError("pidfd_open", err)
+	switch err {
+	case unix.EINVAL, unix.ENOSYS:
+		return -1, fmt.Errorf("%w, needs Linux 5.10 or later", failed)
+	case unix.EPERM, unix.EACCES:
+		return -1, fmt.Errorf("%w: a seccomp filter forbids it; Docker's allows it from version 20.10 on", failed)
+	}
+	return -1, failed
+}
+
+// awaitSetUp waits until the child is set up. A child that could not be set up is reaped.
+func (p *process) awaitSetUp(order *forkOrder) (err error) {
+	conn, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	_ = conn.Control(func(fd uintptr) {
+		report := p.control.page.awaitSetUp(fd)
+		if report.state != setUpFailed {
+			return // a child that was killed meanwhile is Wait's to tell
+		}
+		err = report.failure(order)
+		_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // it is ending anyway, unless it is stopped
+		for reaped := error(unix.EINTR); reaped == unix.EINTR; {
+			_, _, reaped = Waitpid(p.pid, 0) // not by the pidfd, which does not wait (PIDFD_NONBLOCK)
+		}
+	})
+	if err != nil {
+		p.reap.Do(func() {
+			p.err = err
+			p.control.release()
+			_ = p.pidfd.Close()
+		})
+	}
+	return err
+}
+
+// failure returns what failed in the set-up of a child that was ordered.
+func (r *setUpReport) failure(o *forkOrder) error {
+	call := "set-up"
+	if r.call >= 0 && int(r.call) < len(setUpCalls) {
+		call = setUpCalls[r.call]
+	}
+	err := os.NewSyscallError(call, unix.Errno(r.err))
+	if call == "setrlimit" && r.which >= 0 && r.which < o.limitsCount {
+		return fmt.Errorf("ForkConfig.Limits[%d] (%v): %w", r.which, o.limits[r.which], err)
+	}
+	return err
+}
+
+var limitNames = map[int64]string{
+	unix.RLIMIT_AS: "RLIMIT_AS", unix.RLIMIT_CORE: "RLIMIT_CORE", unix.RLIMIT_CPU: "RLIMIT_CPU",
+	unix.RLIMIT_DATA: "RLIMIT_DATA", unix.RLIMIT_FSIZE: "RLIMIT_FSIZE", unix.RLIMIT_LOCKS: "RLIMIT_LOCKS",
+	unix.RLIMIT_MEMLOCK: "RLIMIT_MEMLOCK", unix.RLIMIT_MSGQUEUE: "RLIMIT_MSGQUEUE", unix.RLIMIT_NICE: "RLIMIT_NICE",
+	unix.RLIMIT_NOFILE: "RLIMIT_NOFILE", unix.RLIMIT_NPROC: "RLIMIT_NPROC", unix.RLIMIT_RSS: "RLIMIT_RSS",
+	unix.RLIMIT_RTPRIO: "RLIMIT_RTPRIO", unix.RLIMIT_RTTIME: "RLIMIT_RTTIME",
+	unix.RLIMIT_SIGPENDING: "RLIMIT_SIGPENDING", unix.RLIMIT_STACK: "RLIMIT_STACK",
+}
+
+// String returns, say, "RLIMIT_AS, soft 4096, hard 8192".
+func (l forkLimit) String() string {
+	name := limitNames[l.resource]
+	if name == "" {
+		name = fmt.Sprintf("resource %d", l.resource)
+	}
+	return fmt.Sprintf("%s, soft %d, hard %d", name, l.cur, l.max)
+}
+
+// Pid returns the child's process id. It is the child's until that is reaped.
+func (p *Process) Pid() int { return p.pid }
+
+// ForkTime returns how long fork(2) held the calling thread: what its page tables cost to copy.
+func (p *Process) ForkTime() time.Duration { return p.forkTime }
+
+// Wait waits until the child has ended. It returns nil if that was with exit status 0, an
+// [*ExitError] if it was otherwise, and the context's error if the context ends first: then the
+// child runs on and can be waited for again. Any number of goroutines may wait, any number of
+// times, and all get the same answer; a waiting goroutine holds no thread. Where the child was reaped
+// by another, or SIGCHLD is ignored, the error wraps ECHILD or ESRCH. See waitid(2).
+func (p *Process) Wait(ctx context.Context) error {
+	if ctx.Done() == nil { // there is only the child to wait for
+		p.reap.Do(p.wait)
+		return p.err
+	}
+	ended := p.watched()
+	select {
+	case <-ended:
+		return p.err
+	default:
+	}
+	select {
+	case <-ended:
+		return p.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// WaitChange waits until the child is stopped by a signal, is continued, or has ended, and returns which.
+// Each stop and each continuation is told once: of several who wait, one gets it. The end is told to all,
+// and may be told before a stop is; it reaps the child, as Wait does. Like Wait it returns the context's error
+// if the context ends first. It learns of changes by SIGCHLD: a program that ignores that (signal.Ignore)
+// gets ECHILD. See waitid(2), WSTOPPED and WCONTINUED.
+func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
+	if signal.Ignored(unix.SIGCHLD) {
+		return 0, fmt.Errorf("shm: wait for a change of child %d: this program ignores SIGCHLD: %w", p.pid, unix.ECHILD)
+	}
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, unix.SIGCHLD)
+	defer signal.Stop(told)
+	ended := p.watched()
+	for {
+		var wpid int
+		var status unix.WaitStatus
+		if conn, err := p.pidfd.SyscallConn(); err == nil {
+			_ = conn.Control(func(fd uintptr) { // fails once the child is reaped
+				wpid, status, _ = waitPidfd(fd, unix.WSTOPPED|unix.WCONTINUED|unix.WNOHANG, nil)
+			})
+		}
+		if wpid != 0 {
+			return status, nil
+		}
+		select {
+		case <-ended:
+			var exit *ExitError
+			if errors.As(p.err, &exit) {
+				return exit.Status, nil
+			}
+			return 0, p.err
+		case <-told:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// watched returns a channel that is closed once the child is reaped. It does not wait.
+func (p *process) watched() <-chan struct{} {
+	p.watch.Do(func() {
+		p.ended = make(chan struct{})
+		go func() {
+			defer close(p.ended)
+			p.reap.Do(p.wait)
+		}()
+	})
+	return p.ended
+}
+
+// wait waits for the child to end and takes its status. It waits in the runtime's poller, where it
+// holds no thread.
+func (p *process) wait() {
+	defer p.pidfd.Close()
+	if p.live != nil {
+		defer p.live.Add(-1)
+	}
+
+	var wpid int
+	var status unix.WaitStatus
+	var usage unix.Rusage
+	var err error
+	ended := func(fd uintptr) bool {
+		if p.group == nil {
+			wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG, &usage)
+		} else if p.group.killRest(int(fd)) {
+			p.group.mu.Lock()
+			defer p.group.mu.Unlock()
+			wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG, &usage)
+			p.group.reaped = wpid != 0 || err != nil
+		}
+		return wpid != 0 || err != nil
+	}
+	conn, pollErr := p.pidfd.SyscallConn()
+	if pollErr == nil {
+		pollErr = conn.Read(ended)
+	}
+	if pollErr != nil {
+		// The poller has no room for it (epoll(7), max_user_watches). So this one costs a thread.
+		_ = conn.Control(func(fd uintptr) {
+			for !ended(fd) {
+				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			}
+		})
+	}
+	if err != nil {
+		p.finish(p.gone(os.NewSyscallError("waitid", err)))
+		return
+	}
+	p.usage.Store(&usage)
+	if status == 0 {
+		p.finish(nil)
+		return
+	}
+	p.finish(&ExitError{p.pid, status, p.control.crash(status), p.control.hasCalledGo(status)})
+}
+
+// finish sets what Wait returns. The child is gone.
+func (p *process) finish(err error) {
+	p.err = err
+	p.control.release()
+	counters.ended(err)
+}
+
+// gone is what Wait returns where the child's status cannot be had.
+func (p *process) gone(err error) error {
+	return fmt.Errorf("shm: wait for child %d: %w: its status is lost, as SIGCHLD is ignored or this program reaped it elsewhere", p.pid, err)
+}
+
+// Usage returns what the child used of time, memory and the like, with what those of its own children
+// used that it waited for; nil until it is reaped. See getrusage(2).
+func (p *Process) Usage() *unix.Rusage { return p.usage.Load() }
+
+// Memory returns what the child has in memory now. PrivateDirty is what it, or its parent, wrote to since the
+// fork, and that was so copied on write, with what it allocated itself. Once the child has ended the error is
+// [os.ErrProcessDone]. See proc_pid_smaps(5), smaps_rollup.
+func (p *Process) Memory() (Memory, error) {
+	usage, err := procmaps.Rollup(p.pid)
+	// The child is still there, so it was there all the time: the usage is not that of another process with its pid.
+	if err := p.Signal(0); err != nil {
+		return Memory{}, err
+	}
+	if errors.Is(err, unix.ESRCH) { // a zombie has no memory
+		return Memory{}, os.ErrProcessDone
+	}
+	if err != nil {
+		return Memory{}, err
+	}
+	return Memory{
+		Rss:          clampInt(usage.Rss),
+		Pss:          clampInt(usage.Pss),
+		PrivateDirty: clampInt(usage.PrivateDirty),
+		Swap:         clampInt(usage.Swap),
+	}, nil
+}
+
+// Signal sends the child a signal, by its pidfd: a process that got the child's pid later is never
+// meant. Once the child is reaped it returns [os.ErrProcessDone]. See pidfd_send_signal(2).
+func (p *Process) Signal(sig unix.Signal) error {
+	err := os.ErrProcessDone
+	if conn, connErr := p.pidfd.SyscallConn(); connErr == nil {
+		_ = conn.Control(func(fd uintptr) { // fails if reap has closed it
+			err = unix.PidfdSendSignal(int(fd), sig, nil, 0)
+		})
+	}
+	if err == unix.ESRCH || err == os.ErrProcessDone {
+		return os.ErrProcessDone
+	}
+	return os.NewSyscallError("pidfd_send_signal", err)
+}
+
+// Kill sends SIGKILL to the child, and with ForkConfig.ProcessGroup to all of its process group.
+func (p *Process) Kill() error {
+	if conn, err := p.pidfd.SyscallConn(); err == nil && p.group != nil {
+		_ = conn.Control(func(fd uintptr) { p.group.kill(int(fd)) })
+	}
+	return p.Signal(unix.SIGKILL) // a child may have left its group
+}
+
+// killGrace is how long a child that was sent SIGKILL may take to end. Usually it takes the kernel microseconds, and
+// milliseconds for each GiB of the child's memory.
+const killGrace = time.Second
+
+// end kills the child and waits until it is reaped, but for killGrace at most. Where the child had ended by itself, err
+// is what Wait returns, and ended is true. Else err wraps cause, the reason to kill the child.
+func (p *Process) end(cause error) (err error, ended bool) {
+	if err := p.Kill(); err != nil && err != os.ErrProcessDone {
+		return fmt.Errorf("%w, and child %d cannot be killed: %w", cause, p.pid, err), false
+	}
+	grace, cancel := context.WithTimeout(context.Background(), killGrace)
+	defer cancel()
+	err = p.Wait(grace)
+	switch {
+	case err != nil && err == grace.Err():
+		return fmt.Errorf("child %d was sent SIGKILL, and has not ended within %v: %w", p.pid, killGrace, cause), false
+	case !isKilled(err):
+		return err, true
+	}
+	return fmt.Errorf("child %d is killed: %w", p.pid, cause), false
+}
+
+// group is the process group that a child leads. The group's id is the child's process id, which can be another's once
+// the child is reaped. So reaping and killing exclude each other.
+type group struct {
+	leader int
+
+	mu     sync.Mutex
+	reaped bool
+}
+
+const pidfdSignalProcessGroup = 4 // PIDFD_SIGNAL_PROCESS_GROUP of pidfd_send_signal(2), Linux 6.9
+
+// kill kills what is in the group.
+func (g *group) kill(pidfd int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, pidfdSignalProcessGroup)
+	if err == unix.EINVAL && !g.reaped { // before Linux 6.9
+		_ = unix.Kill(-g.leader, unix.SIGKILL)
+	}
+}
+
+// killRest kills what is left of the group if its leader has ended, and says whether it has. What is left may trace
+// the leader (ptrace(2)), which cannot be reaped as long as it does.
+func (g *group) killRest(pidfd int) bool {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(fds, 0); n != 1 || err != nil {
+		return false
+	}
+	g.kill(pidfd)
+	return true
+}
