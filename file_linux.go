@@ -66,9 +66,9 @@ func MapFile(f *os.File) (*Mapping, error) {
 	if err != nil {
 		return nil, &Error{op, 0, os.NewSyscallError("fcntl", err)}
 	}
-	mem := &memory{fd: fd, prot: ReadWrite, sized: true, eager: true, live: new(atomic.Int64)}
+	mem := &memory{fd: fd, prot: ReadWrite, tracksObject: true, populate: true, liveChildren: new(atomic.Int64)}
 	if err := mem.mapObject(); err != nil {
-		if mem.frame != nil {
+		if mem.reservation != nil {
 			_ = mem.unmap()
 		} else {
 			mem.closeObject()
@@ -92,9 +92,9 @@ func (mem *memory) mapObject() (err error) {
 	}
 	room := pages(mem.length) * os.Getpagesize()
 	if uint32(fs.Type) == unix.HUGETLBFS_MAGIC {
-		mem.sized, mem.huge, mem.object = false, HugeExplicit, room
+		mem.tracksObject, mem.huge, mem.object = false, HugeExplicit, room
 	}
-	if err := mem.enclose(room); err != nil {
+	if err := mem.reserve(room); err != nil {
 		return err
 	}
 	if _, err := Mmap(mem.addr, room, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED, mem.fd, 0); err != nil {

@@ -91,7 +91,7 @@ func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 	if child == nil {
 		return nil, &Error{op, length, fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)}
 	}
-	p, err := startChild(m.mem, forkOrder{child: child, addr: m.mem.addr, length: uintptr(length)}, cfg)
+	p, err := startChild(m.mem, forkArgs{child: child, addr: m.mem.addr, length: uintptr(length)}, cfg)
 	if err != nil {
 		return nil, &Error{op, length, err}
 	}
@@ -125,18 +125,18 @@ func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) err
 	return &Error{"call", m.Len(), err}
 }
 
-// startChild forks a child of a mapping that does what the order says, set up as cfg has it.
-func startChild(mem *memory, order forkOrder, cfg *ForkConfig) (p *Process, err error) {
+// startChild forks a child of a mapping that does what args has, set up as cfg has it.
+func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (p *Process, err error) {
 	defer func() { count(p, err) }()
-	keep, err := cfg.addTo(&order)
+	keep, err := cfg.addTo(&args)
 	if err != nil {
 		return nil, err
 	}
-	if order.flags&closeFDs != 0 {
+	if args.flags&closeFDs != 0 {
 		keep = mem.keepForStat(keep)
 	}
-	if order.canFail() {
-		order.flags |= awaitSetUp
+	if args.canFail() {
+		args.flags |= awaitSetUp
 	}
 	var lean []memoryRange
 	if cfg != nil && cfg.Lean {
@@ -147,32 +147,32 @@ func startChild(mem *memory, order forkOrder, cfg *ForkConfig) (p *Process, err 
 	p, err = newProcess(func() (pid int, held time.Duration, err error) {
 		syscall.ForkLock.Lock()
 		defer syscall.ForkLock.Unlock()
-		err = order.fork(keep, lean)
-		return int(order.pid), time.Duration(order.held), err
+		err = args.fork(keep, lean)
+		return int(args.pid), time.Duration(args.forkTime), err
 	})
-	control := newControl(order.control)
+	control := newControl(args.control)
 	if err != nil || p.pidfd == nil {
 		control.release()
 		return p, err
 	}
 	p.control = control
-	if order.flags&processGroup != 0 {
+	if args.flags&processGroup != 0 {
 		p.group = &group{leader: p.pid}
 	}
-	if order.flags&awaitSetUp != 0 {
-		if err := p.awaitSetUp(&order); err != nil {
+	if args.flags&awaitSetUp != 0 {
+		if err := p.awaitSetUp(&args); err != nil {
 			return nil, err
 		}
 	}
-	if mem.live != nil {
-		mem.live.Add(1)
-		p.live = mem.live // which does not keep the Mapping reachable
+	if mem.liveChildren != nil {
+		mem.liveChildren.Add(1)
+		p.liveChildren = mem.liveChildren // which does not keep the Mapping reachable
 	}
 	return p, nil
 }
 
-// addTo adds to an order how the child is to be set up, and returns the descriptors to keep; cfg may be nil.
-func (cfg *ForkConfig) addTo(o *forkOrder) (keep []int32, err error) {
+// addTo adds to args how the child is set up, and returns the descriptors to keep; cfg may be nil.
+func (cfg *ForkConfig) addTo(o *forkArgs) (keep []int32, err error) {
 	if cfg == nil {
 		cfg = new(ForkConfig)
 	}
@@ -200,7 +200,7 @@ func (cfg *ForkConfig) addTo(o *forkOrder) (keep []int32, err error) {
 	return cfg.keepFDs()
 }
 
-// keepFDs returns the descriptors that CloseFDs is to leave open, in ascending order.
+// keepFDs returns the descriptors that CloseFDs is to leave open, in ascending args.
 func (cfg *ForkConfig) keepFDs() (keep []int32, err error) {
 	if len(cfg.KeepFDs) > 0 && !cfg.CloseFDs {
 		return nil, fmt.Errorf("ForkConfig.KeepFDs has %d descriptors, but CloseFDs is not set and closes none: %w", len(cfg.KeepFDs), unix.EINVAL)
@@ -215,21 +215,21 @@ func (cfg *ForkConfig) keepFDs() (keep []int32, err error) {
 	return keep, nil
 }
 
-func (o *forkOrder) setLimits(limits []Limit) error {
+func (args *forkArgs) setLimits(limits []Limit) error {
 	if len(limits) > maxLimits {
 		return fmt.Errorf("ForkConfig.Limits has %d, more than there are resources: %w", len(limits), unix.EINVAL)
 	}
 	for i, l := range limits {
-		o.limits[i] = forkLimit{int64(l.Resource), uint64(l.Rlimit.Cur), uint64(l.Rlimit.Max)}
+		args.limits[i] = forkLimit{int64(l.Resource), uint64(l.Rlimit.Cur), uint64(l.Rlimit.Max)}
 		if int(int32(l.Resource)) != l.Resource {
-			return fmt.Errorf("ForkConfig.Limits[%d] (%v): the resource is none that setrlimit(2) knows: %w", i, o.limits[i], unix.EINVAL)
+			return fmt.Errorf("ForkConfig.Limits[%d] (%v): the resource is none that setrlimit(2) knows: %w", i, args.limits[i], unix.EINVAL)
 		}
 	}
-	o.limitsCount = int32(len(limits))
+	args.limitsCount = int32(len(limits))
 	return nil
 }
 
 // canFail says whether the child reports how its set-up went.
-func (o *forkOrder) canFail() bool {
-	return o.flags&(closeFDs|processGroup) != 0 || o.nice != 0 || o.limitsCount > 0
+func (args *forkArgs) canFail() bool {
+	return args.flags&(closeFDs|processGroup) != 0 || args.nice != 0 || args.limitsCount > 0
 }

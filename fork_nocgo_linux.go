@@ -10,7 +10,7 @@ import (
 
 // What fork_linux.go and pool_linux.go ask of the C shim. No mapping and no child is ever there to ask with.
 
-func (*forkOrder) fork([]int32, []memoryRange) error { return errNoShim }
+func (*forkArgs) fork([]int32, []memoryRange) error { return errNoShim }
 
 func waitPidfd(uintptr, int, *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	return 0, 0, errNoShim

@@ -20,10 +20,10 @@ enum {
 	offset_crash_module = offsetof(struct shm_crash, module),
 	offset_set_up_call = offsetof(struct shm_set_up_report, call),
 	offset_set_up_err = offsetof(struct shm_set_up_report, err),
-	offset_order_flags = offsetof(struct shm_order, flags),
-	offset_order_limits = offsetof(struct shm_order, limits),
-	offset_order_control = offsetof(struct shm_order, control),
-	offset_order_held = offsetof(struct shm_order, held),
+	offset_fork_args_flags = offsetof(struct shm_fork_args, flags),
+	offset_fork_args_limits = offsetof(struct shm_fork_args, limits),
+	offset_fork_args_control = offsetof(struct shm_fork_args, control),
+	offset_fork_args_fork_time = offsetof(struct shm_fork_args, fork_time),
 	offset_object_end = offsetof(struct shm_object, end),
 	offset_object_fd = offsetof(struct shm_object, fd),
 	offset_object_ino = offsetof(struct shm_object, ino),
@@ -41,7 +41,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(reply{})-C.sizeof_struct_shm_reply]
 	_ = [1]struct{}{}[unsafe.Sizeof(crashRecord{})-C.sizeof_struct_shm_crash]
 	_ = [1]struct{}{}[unsafe.Sizeof(setUpReport{})-C.sizeof_struct_shm_set_up_report]
-	_ = [1]struct{}{}[unsafe.Sizeof(forkOrder{})-C.sizeof_struct_shm_order]
+	_ = [1]struct{}{}[unsafe.Sizeof(forkArgs{})-C.sizeof_struct_shm_fork_args]
 	_ = [1]struct{}{}[unsafe.Sizeof(forkLimit{})-C.sizeof_struct_shm_limit]
 	_ = [1]struct{}{}[unsafe.Sizeof(memoryRange{})-C.sizeof_struct_shm_range]
 	_ = [1]struct{}{}[unsafe.Sizeof(objectEntry{})-C.sizeof_struct_shm_object]
@@ -60,10 +60,10 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.module)-C.offset_crash_module]
 	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.call)-C.offset_set_up_call]
 	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.err)-C.offset_set_up_err]
-	_ = [1]struct{}{}[unsafe.Offsetof(forkOrder{}.flags)-C.offset_order_flags]
-	_ = [1]struct{}{}[unsafe.Offsetof(forkOrder{}.limits)-C.offset_order_limits]
-	_ = [1]struct{}{}[unsafe.Offsetof(forkOrder{}.control)-C.offset_order_control]
-	_ = [1]struct{}{}[unsafe.Offsetof(forkOrder{}.held)-C.offset_order_held]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.flags)-C.offset_fork_args_flags]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.limits)-C.offset_fork_args_limits]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.control)-C.offset_fork_args_control]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.forkTime)-C.offset_fork_args_fork_time]
 )
 
 // The states and calls have the same numbers.

@@ -69,7 +69,7 @@ const calledGoStatus = 2
 type setUpReport struct {
 	state uint32 // setUpPending, setUpDone or setUpFailed
 	call  int32  // an index of setUpCalls
-	which int32  // an index of the order's limits
+	which int32  // an index of forkArgs.limits
 	err   int32
 }
 
@@ -84,7 +84,7 @@ const (
 var setUpCalls = [...]string{"none", "prctl", "setpgid", "close_range", "nice", "setrlimit"}
 
 // The Go faces of what csrc/child.h has.
-type forkOrder struct {
+type forkArgs struct {
 	child  ChildFunc
 	addr   unsafe.Pointer
 	length uintptr
@@ -92,10 +92,10 @@ type forkOrder struct {
 	flags, nice, limitsCount, wakeFD int32
 	limits                           [maxLimits]forkLimit
 
-	control *controlPage
-	call    unsafe.Pointer
-	pid     int32
-	held    int64
+	control  *controlPage
+	call     unsafe.Pointer
+	pid      int32
+	forkTime int64
 }
 
 type forkLimit struct {

@@ -22,27 +22,27 @@ type memory struct {
 	addr   unsafe.Pointer
 	length int // as asked for: the kernel rounds it up to whole pages
 
-	frame  *frame        // what is kept around it, or nil
-	fd     int           // of its memfd, or -1
-	object int           // of shared memory, the size that it was created with, in bytes
-	sized  bool          // a shared memfd, whose object is as long as the mapping
-	entry  *objectEntry  // of such a one, what tells its children of the object
-	live   *atomic.Int64 // of such a one, the children that Fork made and that are not reaped yet
+	reservation  *reservation  // what is kept around it, or nil
+	fd           int           // of its memfd, or -1
+	object       int           // of shared memory, the size that it was created with, in bytes
+	tracksObject bool          // a shared memfd, whose object is as long as the mapping
+	entry        *objectEntry  // of such a one, what tells its children of the object
+	liveChildren *atomic.Int64 // of such a one, the children that Fork made and that are not reaped yet
 
-	prot   Protection
-	locked bool
-	huge   HugePages
-	guard  bool
-	eager  bool // Config.Populate
+	prot     Protection
+	locked   bool
+	huge     HugePages
+	guard    bool
+	populate bool // Config.Populate
 }
 
 // A frame is the address space around a mapping that is kept for it. From base on there are: a page
 // without access where there is to be a guard, the mapping, what it may grow into, and a page without
 // access again where there is to be a guard.
-type frame struct {
-	base unsafe.Pointer
-	span int // all that is kept, in bytes
-	room int // what may be grown into, from the mapping's address on; whole pages
+type reservation struct {
+	base     unsafe.Pointer
+	size     int // all that is kept, in bytes
+	capacity int // what may be grown into, from the mapping's address on; whole pages
 }
 
 // newMemory maps what Map is asked for.
@@ -62,7 +62,7 @@ func newMemory(technique Technique, sharing Sharing, length int, cfg *Config) (*
 	case cfg.Huge == HugeExplicit:
 		mem, err = mapHuge(technique, sharing, length, cfg)
 	case technique == Memfd || cfg.Reserve > 0 || cfg.Guard || cfg.Huge == HugeTransparent:
-		mem, err = mapFramed(technique, sharing, length, cfg)
+		mem, err = mapReserved(technique, sharing, length, cfg)
 	default:
 		var addr unsafe.Pointer
 		addr, err = mapMemory(technique, sharing, length)
@@ -74,13 +74,13 @@ func newMemory(technique Technique, sharing Sharing, length int, cfg *Config) (*
 	if sharing == Shared {
 		mem.object = pages(max(length, cfg.Reserve)) * os.Getpagesize()
 		if mem.huge == HugeExplicit {
-			mem.object = mem.frame.room
+			mem.object = mem.reservation.capacity
 		}
 	}
-	mem.eager = cfg.Populate
+	mem.populate = cfg.Populate
 	mem.name(cfg.Name)
 	if cfg.Populate {
-		if err := mem.populate(0, length); err != nil {
+		if err := mem.faultIn(0, length); err != nil {
 			_ = mem.unmap()
 			return nil, err
 		}
@@ -89,7 +89,7 @@ func newMemory(technique Technique, sharing Sharing, length int, cfg *Config) (*
 }
 
 // mapFramed maps within a frame of its own.
-func mapFramed(technique Technique, sharing Sharing, length int, cfg *Config) (*memory, error) {
+func mapReserved(technique Technique, sharing Sharing, length int, cfg *Config) (*memory, error) {
 	if length <= 0 || max(length, cfg.Reserve) > math.MaxInt/2 {
 		_, err := Mmap(nil, length, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
 		if err == nil { // on the Reserve's account
@@ -98,14 +98,14 @@ func mapFramed(technique Technique, sharing Sharing, length int, cfg *Config) (*
 		return nil, os.NewSyscallError("mmap", err)
 	}
 	room := pages(max(length, cfg.Reserve)) * os.Getpagesize()
-	mem := &memory{length: length, fd: -1, prot: ReadWrite, guard: cfg.Guard, huge: cfg.Huge, sized: technique == Memfd && sharing == Shared}
-	if mem.sized {
-		mem.live = new(atomic.Int64)
+	mem := &memory{length: length, fd: -1, prot: ReadWrite, guard: cfg.Guard, huge: cfg.Huge, tracksObject: technique == Memfd && sharing == Shared}
+	if mem.tracksObject {
+		mem.liveChildren = new(atomic.Int64)
 	}
-	if err := mem.enclose(room); err != nil {
+	if err := mem.reserve(room); err != nil {
 		return nil, err
 	}
-	if err := mem.fill(technique, sharing, cfg); err != nil {
+	if err := mem.mapInto(technique, sharing, cfg); err != nil {
 		_ = mem.unmap()
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func mapFramed(technique Technique, sharing Sharing, length int, cfg *Config) (*
 }
 
 // enclose finds a frame for room bytes, all of it without access.
-func (mem *memory) enclose(room int) error {
+func (mem *memory) reserve(room int) error {
 	page := os.Getpagesize()
 	below, above, align := 0, 0, page
 	if mem.guard {
@@ -138,15 +138,15 @@ func (mem *memory) enclose(room int) error {
 	if skip > 0 {
 		_ = Munmap(base, skip)
 	}
-	mem.frame = &frame{base: unsafe.Add(base, skip), span: span, room: room}
+	mem.reservation = &reservation{base: unsafe.Add(base, skip), size: span, capacity: room}
 	mem.addr = unsafe.Add(base, skip+below)
 	return nil
 }
 
 // fill puts memory into an empty frame: all of a shared memfd, so that a child that has it reaches
 // what is grown into later, and of others what the length asks for.
-func (mem *memory) fill(technique Technique, sharing Sharing, cfg *Config) error {
-	room := mem.frame.room
+func (mem *memory) mapInto(technique Technique, sharing Sharing, cfg *Config) error {
+	room := mem.reservation.capacity
 	flags := unix.MAP_PRIVATE
 	if sharing == Shared {
 		flags = unix.MAP_SHARED
@@ -162,10 +162,10 @@ func (mem *memory) fill(technique Technique, sharing Sharing, cfg *Config) error
 			return err
 		}
 		size := room
-		if mem.sized {
+		if mem.tracksObject {
 			size, prot = mem.length, unix.PROT_READ|unix.PROT_WRITE
 		}
-		if err := mem.growObject(0, size, mem.sized && cfg.Populate); err != nil {
+		if err := mem.growObject(0, size, mem.tracksObject && cfg.Populate); err != nil {
 			return err
 		}
 		fd = mem.fd
@@ -190,7 +190,7 @@ func (mem *memory) fill(technique Technique, sharing Sharing, cfg *Config) error
 			return err
 		}
 	}
-	if mem.sized {
+	if mem.tracksObject {
 		return mem.listObject()
 	}
 	return mem.protect(0, mem.length, mem.prot)
@@ -227,10 +227,10 @@ func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*me
 	}
 	mem := &memory{length: length, fd: -1, prot: ReadWrite, huge: HugeExplicit}
 	if technique == Memfd && sharing == Shared {
-		mem.live = new(atomic.Int64)
+		mem.liveChildren = new(atomic.Int64)
 	}
-	if err := mem.fillHuge(technique, flags, room, cfg.Name); err != nil {
-		if mem.frame != nil {
+	if err := mem.mapHugeInto(technique, flags, room, cfg.Name); err != nil {
+		if mem.reservation != nil {
 			_ = mem.unmap()
 		} else {
 			mem.closeObject()
@@ -240,7 +240,7 @@ func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*me
 	return mem, nil
 }
 
-func (mem *memory) fillHuge(technique Technique, flags, room int, name string) (err error) {
+func (mem *memory) mapHugeInto(technique Technique, flags, room int, name string) (err error) {
 	if technique != Memfd {
 		flags |= unix.MAP_ANONYMOUS | unix.MAP_HUGETLB
 	} else if mem.fd, err = newObject(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_HUGETLB); err != nil {
@@ -248,13 +248,13 @@ func (mem *memory) fillHuge(technique Technique, flags, room int, name string) (
 	} else if err := mem.growObject(0, room, false); err != nil {
 		return err
 	}
-	if err := mem.enclose(room); err != nil {
+	if err := mem.reserve(room); err != nil {
 		return err
 	}
 	if _, err := Mmap(mem.addr, room, unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_FIXED, mem.fd, 0); err != nil {
 		return err
 	}
-	if mem.live != nil {
+	if mem.liveChildren != nil {
 		return mem.listObject()
 	}
 	return nil
@@ -288,7 +288,7 @@ func (mem *memory) objectLen() (int, error) {
 // listObject enters a shared memfd into the table, or enters where it is now.
 func (mem *memory) listObject() error {
 	start := uintptr(mem.addr)
-	end := start + uintptr(mem.frame.room)
+	end := start + uintptr(mem.reservation.capacity)
 	if mem.entry != nil {
 		mem.entry.place(start, end)
 		return nil
@@ -342,10 +342,10 @@ func (mem *memory) closeObject() {
 
 func (mem *memory) unmap() error {
 	var err error
-	if mem.frame == nil {
+	if mem.reservation == nil {
 		err = Munmap(mem.addr, mem.length)
 	} else {
-		err = Munmap(mem.frame.base, mem.frame.span)
+		err = Munmap(mem.reservation.base, mem.reservation.size)
 	}
 	if err != nil {
 		return os.NewSyscallError("munmap", err)
@@ -355,21 +355,21 @@ func (mem *memory) unmap() error {
 }
 
 // settleAt gives up the frame for the length bytes that were moved out of it.
-func (mem *memory) settleAt(length int) {
+func (mem *memory) leaveReservation(length int) {
 	mem.guard = false
-	if mem.frame = nil; mem.fd >= 0 {
-		mem.frame = &frame{base: mem.addr, span: length, room: length}
+	if mem.reservation = nil; mem.fd >= 0 {
+		mem.reservation = &reservation{base: mem.addr, size: length, capacity: length}
 	}
 }
 
 // unmapAround unmaps what the frame has besides length bytes from addr on, which are another's now.
-func (f *frame) unmapAround(addr unsafe.Pointer, length int) error {
+func (f *reservation) unmapAround(addr unsafe.Pointer, length int) error {
 	below := int(uintptr(addr) - uintptr(f.base))
 	var err error
 	if below > 0 {
 		err = Munmap(f.base, below)
 	}
-	if above := f.span - below - length; above > 0 {
+	if above := f.size - below - length; above > 0 {
 		err = errors.Join(err, Munmap(unsafe.Add(addr, length), above))
 	}
 	return os.NewSyscallError("munmap", err)
@@ -417,7 +417,7 @@ func (mem *memory) lockAdded(off, n int) error {
 }
 
 // populate faults pages in, and keeps what they hold.
-func (mem *memory) populate(off, length int) error {
+func (mem *memory) faultIn(off, length int) error {
 	advice := unix.MADV_POPULATE_WRITE
 	switch mem.prot {
 	case NoAccess:
@@ -450,15 +450,15 @@ func (mem *memory) name(name string) {
 		return
 	}
 	span := pages(mem.length) * os.Getpagesize()
-	if mem.frame != nil {
-		span = mem.frame.room
+	if mem.reservation != nil {
+		span = mem.reservation.capacity
 	}
 	_ = unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, uintptr(mem.addr), uintptr(span), uintptr(unsafe.Pointer(p)))
 	runtime.KeepAlive(p)
 }
 
 // isWhole says whether the first length bytes are still mapped.
-func (mem *memory) isWhole(length int) bool {
+func (mem *memory) isMapped(length int) bool {
 	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(mem.addr), uintptr(length), uintptr(unsafe.Pointer(unsafe.SliceData(make([]byte, pages(length))))))
 	return errno != unix.ENOMEM
 }

@@ -35,7 +35,7 @@ func (m *Mapping) Detach() (*Mapping, error) {
 		}
 		taken.fd = fd
 	}
-	addr, err := placeLike(m.mem.addr, span)
+	addr, err := reserveAligned(m.mem.addr, span)
 	if err == nil {
 		if err = movePages(m.mem.addr, addr, span); err != nil {
 			_ = Munmap(addr, span)
@@ -43,10 +43,10 @@ func (m *Mapping) Detach() (*Mapping, error) {
 	}
 	if err != nil {
 		taken.closeObject()
-		return nil, &Error{op, length, splitError(err)}
+		return nil, &Error{op, length, vmaError(err)}
 	}
 	taken.addr = addr
-	taken.settleAt(span)
+	taken.leaveReservation(span)
 	m.mem.locked = false
 	return newMappingOf(m.sharing, m.technique, &taken), nil
 }
@@ -95,8 +95,8 @@ func (m *Mapping) SwapPages(off int, other *Mapping, otherOff, length int) error
 
 // swap is Swap and SwapPages: ranges looks at what both span, in bytes, and says what of it to exchange.
 func (m *Mapping) swap(op string, other *Mapping, ranges func(span, otherSpan int) (off, otherOff, length int, err error)) error {
-	moving.Lock()
-	defer moving.Unlock()
+	pairLock.Lock()
+	defer pairLock.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other == nil {
@@ -121,8 +121,8 @@ func (m *Mapping) swap(op string, other *Mapping, ranges func(span, otherSpan in
 	case length == 0 || m == other && off == otherOff:
 		return nil
 	}
-	if err := exchange(unsafe.Add(m.mem.addr, off), unsafe.Add(other.mem.addr, otherOff), length); err != nil {
-		return &Error{op, length, splitError(err)}
+	if err := swapRanges(unsafe.Add(m.mem.addr, off), unsafe.Add(other.mem.addr, otherOff), length); err != nil {
+		return &Error{op, length, vmaError(err)}
 	}
 	return nil
 }

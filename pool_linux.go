@@ -145,7 +145,7 @@ func (p *pool) start(w *worker) error {
 	c := &poolChild{Process: child, control: child.control, wake: wake, closing: p.closing}
 	w.set(c)
 	go func() { // who awaits its answer is told of its end
-		<-c.watched()
+		<-c.reaped()
 		c.wakeUp()
 	}()
 	return nil
@@ -163,8 +163,8 @@ func (p *pool) fork(wakeFD int) (*Process, error) {
 	if p.m.mem == nil {
 		return nil, &Error{op, 0, ErrClosed}
 	}
-	order := forkOrder{addr: p.m.mem.addr, length: uintptr(p.m.mem.length), flags: serve, wakeFD: int32(wakeFD)}
-	child, err := startChild(p.m.mem, order, &cfg)
+	args := forkArgs{addr: p.m.mem.addr, length: uintptr(p.m.mem.length), flags: serve, wakeFD: int32(wakeFD)}
+	child, err := startChild(p.m.mem, args, &cfg)
 	if err == nil && child.control == nil {
 		err = child.Wait(context.Background()) // another has reaped it already
 	}
@@ -371,7 +371,7 @@ func (c *poolChild) await(ctx context.Context) bool {
 			return true
 		}
 		select {
-		case <-c.watched():
+		case <-c.reaped():
 			return c.control.isAnswered(c.seq)
 		case <-ctx.Done():
 			return false
@@ -412,7 +412,7 @@ func (c *poolChild) sleepDeaf(ctx context.Context, d time.Duration) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-c.watched():
+	case <-c.reaped():
 	case <-ctx.Done():
 	case <-c.closing:
 	}

@@ -36,14 +36,14 @@ type process struct {
 
 	group *group // nil unless the child leads one
 
-	live *atomic.Int64 // counts the children of its mapping that are not reaped, or nil
+	liveChildren *atomic.Int64 // counts the children of its mapping that are not reaped, or nil
 
 	reap  sync.Once // sets what follows, which all who went through it may read
 	err   error
 	usage atomic.Pointer[unix.Rusage]
 
-	watch sync.Once     // makes ended, and has a goroutine reap
-	ended chan struct{} // closed once reaped
+	reaper sync.Once     // makes ended, and has a goroutine reap
+	done   chan struct{} // closed once reaped
 }
 
 func init() {
@@ -79,7 +79,7 @@ func newProcess(fork func() (pid int, held time.Duration, err error)) (*Process,
 	fd, err := openChild(pid)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // it has ended, and someone else has reaped it
-		p.reap.Do(func() { p.finish(p.gone(err)) })
+		p.reap.Do(func() { p.setResult(p.lostError(err)) })
 		return p, nil
 	case err != nil:
 		// Another thread took the last descriptor. A child that cannot be watched is not kept.
@@ -92,7 +92,7 @@ func newProcess(fork func() (pid int, held time.Duration, err error)) (*Process,
 		return nil, err
 	}
 	p.pidfd = os.NewFile(uintptr(fd), "pidfd")
-	runtime.AddCleanup(p, func(p *process) { p.watched() }, p.process)
+	runtime.AddCleanup(p, func(p *process) { p.reaped() }, p.process)
 	return p, nil
 }
 
@@ -126,7 +126,7 @@ func openPidfd(pid int) (int, error) {
 }
 
 // awaitSetUp waits until the child is set up. A child that could not be set up is reaped.
-func (p *process) awaitSetUp(order *forkOrder) (err error) {
+func (p *process) awaitSetUp(args *forkArgs) (err error) {
 	conn, err := p.pidfd.SyscallConn()
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (p *process) awaitSetUp(order *forkOrder) (err error) {
 		if report.state != setUpFailed {
 			return // a child that was killed meanwhile is Wait's to tell
 		}
-		err = report.failure(order)
+		err = report.failure(args)
 		_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // it is ending anyway, unless it is stopped
 		for reaped := error(unix.EINTR); reaped == unix.EINTR; {
 			_, _, reaped = Waitpid(p.pid, 0) // not by the pidfd, which does not wait (PIDFD_NONBLOCK)
@@ -153,7 +153,7 @@ func (p *process) awaitSetUp(order *forkOrder) (err error) {
 }
 
 // failure returns what failed in the set-up of a child that was ordered.
-func (r *setUpReport) failure(o *forkOrder) error {
+func (r *setUpReport) failure(o *forkArgs) error {
 	call := "set-up"
 	if r.call >= 0 && int(r.call) < len(setUpCalls) {
 		call = setUpCalls[r.call]
@@ -199,7 +199,7 @@ func (p *Process) Wait(ctx context.Context) error {
 		p.reap.Do(p.wait)
 		return p.err
 	}
-	ended := p.watched()
+	ended := p.reaped()
 	select {
 	case <-ended:
 		return p.err
@@ -225,7 +225,7 @@ func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, unix.SIGCHLD)
 	defer signal.Stop(told)
-	ended := p.watched()
+	ended := p.reaped()
 	for {
 		var wpid int
 		var status unix.WaitStatus
@@ -252,23 +252,23 @@ func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 }
 
 // watched returns a channel that is closed once the child is reaped. It does not wait.
-func (p *process) watched() <-chan struct{} {
-	p.watch.Do(func() {
-		p.ended = make(chan struct{})
+func (p *process) reaped() <-chan struct{} {
+	p.reaper.Do(func() {
+		p.done = make(chan struct{})
 		go func() {
-			defer close(p.ended)
+			defer close(p.done)
 			p.reap.Do(p.wait)
 		}()
 	})
-	return p.ended
+	return p.done
 }
 
 // wait waits for the child to end and takes its status. It waits in the runtime's poller, where it
 // holds no thread.
 func (p *process) wait() {
 	defer p.pidfd.Close()
-	if p.live != nil {
-		defer p.live.Add(-1)
+	if p.liveChildren != nil {
+		defer p.liveChildren.Add(-1)
 	}
 
 	var wpid int
@@ -299,26 +299,26 @@ func (p *process) wait() {
 		})
 	}
 	if err != nil {
-		p.finish(p.gone(os.NewSyscallError("waitid", err)))
+		p.setResult(p.lostError(os.NewSyscallError("waitid", err)))
 		return
 	}
 	p.usage.Store(&usage)
 	if status == 0 {
-		p.finish(nil)
+		p.setResult(nil)
 		return
 	}
-	p.finish(&ExitError{p.pid, status, p.control.crash(status), p.control.hasCalledGo(status)})
+	p.setResult(&ExitError{p.pid, status, p.control.crash(status), p.control.hasCalledGo(status)})
 }
 
 // finish sets what Wait returns. The child is gone.
-func (p *process) finish(err error) {
+func (p *process) setResult(err error) {
 	p.err = err
 	p.control.release()
 	counters.ended(err)
 }
 
 // gone is what Wait returns where the child's status cannot be had.
-func (p *process) gone(err error) error {
+func (p *process) lostError(err error) error {
 	return fmt.Errorf("shm: wait for child %d: %w: its status is lost, as SIGCHLD is ignored or this program reaped it elsewhere", p.pid, err)
 }
 

@@ -22,8 +22,8 @@ func (m *Mapping) Protect(prot Protection) error {
 		return &Error{op, length, fmt.Errorf("Protection(%d), must be NoAccess, ReadOnly or ReadWrite: %w", int(prot), unix.EINVAL)}
 	}
 	span := length
-	if m.mem.sized || m.mem.huge == HugeExplicit { // the room is mapped already, and is to be alike
-		span = m.mem.frame.room
+	if m.mem.tracksObject || m.mem.huge == HugeExplicit { // the room is mapped already, and is to be alike
+		span = m.mem.reservation.capacity
 	}
 	if err := m.mem.protect(0, span, prot); err != nil {
 		_ = m.mem.protect(0, span, m.mem.prot) // it may have changed a part
@@ -54,8 +54,8 @@ func (m *Mapping) Advise(off, length int, advice int) error {
 		return &Error{op, length, fmt.Errorf("offset %d: %w, must be a multiple of %d", off, ErrAlign, os.Getpagesize())}
 	}
 	n := length
-	if m.mem.frame != nil && off == 0 && length == m.mem.length && (remembered(advice) || m.mem.huge == HugeExplicit) {
-		n = m.mem.frame.room
+	if m.mem.reservation != nil && off == 0 && length == m.mem.length && (isSticky(advice) || m.mem.huge == HugeExplicit) {
+		n = m.mem.reservation.capacity
 	}
 	if err := m.mem.advise(off, n, advice); err != nil {
 		return &Error{op, length, err}
@@ -64,7 +64,7 @@ func (m *Mapping) Advise(off, length int, advice int) error {
 }
 
 // remembered says whether the kernel keeps an advice as a property of the memory.
-func remembered(advice int) bool {
+func isSticky(advice int) bool {
 	switch advice {
 	case unix.MADV_NORMAL, unix.MADV_RANDOM, unix.MADV_SEQUENTIAL, unix.MADV_DONTFORK, unix.MADV_DOFORK,
 		unix.MADV_MERGEABLE, unix.MADV_UNMERGEABLE, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE,

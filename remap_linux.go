@@ -55,15 +55,15 @@ func (m *Mapping) Resize(length int, move Move) error {
 	if m.mem == nil {
 		return &Error{op, length, ErrClosed}
 	}
-	if m.sharing == Shared && !m.mem.sized && length > m.mem.object {
+	if m.sharing == Shared && !m.mem.tracksObject && length > m.mem.object {
 		return &Error{op, length, fmt.Errorf("created with %d bytes: %w", m.mem.object, ErrGrowShared)}
 	}
 	flags, err := move.flags()
 	if err != nil {
 		return &Error{op, length, err}
 	}
-	if m.mem.frame != nil {
-		err = m.resizeFramed(length, move, false)
+	if m.mem.reservation != nil {
+		err = m.resizeReserved(length, move, false)
 	} else {
 		err = m.resizePlain(length, flags)
 	}
@@ -85,7 +85,7 @@ func (m *Mapping) Truncate(length int) error {
 	if length > m.mem.length {
 		return &Error{op, length, fmt.Errorf("%w of a mapping of %d bytes: it only shrinks", ErrRange, m.mem.length)}
 	}
-	if err := m.resizeFramed(length, InPlace, true); err != nil {
+	if err := m.resizeReserved(length, InPlace, true); err != nil {
 		return &Error{op, length, err}
 	}
 	return nil
@@ -105,7 +105,7 @@ func (m *Mapping) resizePlain(length, flags int) error {
 	addr, err := Mremap(was, old, length, flags, nil)
 	split := err == unix.EFAULT && length > old
 	if split {
-		addr, err = was, growSplit(was, pages(old)*page, pages(length)*page)
+		addr, err = was, growLastVMA(was, pages(old)*page, pages(length)*page)
 	}
 	if err == unix.ENOMEM && (large || split && mayMove) {
 		if addr, err = mem.moveAligned(length, split); err != nil && !split {
@@ -113,12 +113,12 @@ func (m *Mapping) resizePlain(length, flags int) error {
 		}
 	}
 	if err != nil {
-		return splitError(err)
+		return vmaError(err)
 	}
 	mem.addr, mem.length = addr, length
-	if mem.eager && pages(length) > pages(old) {
+	if mem.populate && pages(length) > pages(old) {
 		from := pages(old) * page
-		if err := mem.populate(from, length-from); err != nil {
+		if err := mem.faultIn(from, length-from); err != nil {
 			_ = Munmap(unsafe.Add(addr, from), pages(length)*page-from)
 			mem.length = old
 			mem.moveBack(was, from)
@@ -135,16 +135,16 @@ func (mem *memory) moveAligned(length int, split bool) (unsafe.Pointer, error) {
 		return nil, unix.ENOMEM
 	}
 	used, span := pages(mem.length)*os.Getpagesize(), pages(length)*os.Getpagesize()
-	to, err := placeLike(mem.addr, span)
+	to, err := reserveAligned(mem.addr, span)
 	if err != nil {
 		return nil, err
 	}
 	if split {
-		err = moveGrown(mem.addr, used, to, span)
+		err = moveAndGrow(mem.addr, used, to, span)
 	} else {
 		_, err = Mremap(mem.addr, used, span, moveOnto, to)
 	}
-	if err != nil && (&memory{addr: to}).isWhole(span) {
+	if err != nil && (&memory{addr: to}).isMapped(span) {
 		_ = Munmap(to, span)
 	}
 	return to, err
@@ -168,7 +168,7 @@ func (mem *memory) moveBack(was unsafe.Pointer, span int) {
 }
 
 // resizeFramed is Resize of what has a frame. It changes nothing, or all.
-func (m *Mapping) resizeFramed(length int, move Move, evenLive bool) error {
+func (m *Mapping) resizeReserved(length int, move Move, evenLive bool) error {
 	mem := m.mem
 	page := os.Getpagesize()
 	if length <= 0 {
@@ -178,34 +178,34 @@ func (m *Mapping) resizeFramed(length int, move Move, evenLive bool) error {
 		return os.NewSyscallError("mremap", unix.ENOMEM)
 	}
 	if mem.huge == HugeExplicit {
-		if length > mem.frame.room {
-			return fmt.Errorf("mapped by MAP_HUGETLB, in a room of %d bytes: %w", mem.frame.room, errors.ErrUnsupported)
+		if length > mem.reservation.capacity {
+			return fmt.Errorf("mapped by MAP_HUGETLB, in a room of %d bytes: %w", mem.reservation.capacity, errors.ErrUnsupported)
 		}
 		mem.length = length
 		return nil
 	}
 	undo := func() {}
-	if mem.sized {
+	if mem.tracksObject {
 		size, err := mem.objectLen()
 		if err != nil {
 			return err
 		}
 		if length < mem.length {
-			return mem.shrinkObject(length, mem.live.Load(), evenLive)
+			return mem.shrinkObject(length, mem.liveChildren.Load(), evenLive)
 		}
 		undo = func() { // unless another process has grown it further meanwhile
 			if now, err := mem.objectLen(); err == nil && now > size && now <= length {
 				_ = unix.Ftruncate(mem.fd, int64(size))
 			}
 		}
-		if size < length || mem.eager { // it may be longer than what was allocated of it
-			if err := mem.growObject(min(size, mem.length), length, mem.eager); err != nil {
+		if size < length || mem.populate { // it may be longer than what was allocated of it
+			if err := mem.growObject(min(size, mem.length), length, mem.populate); err != nil {
 				undo()
 				return err
 			}
 		}
 	}
-	if needed := pages(length) * page; mem.fd >= 0 && !mem.sized && needed > mem.frame.room {
+	if needed := pages(length) * page; mem.fd >= 0 && !mem.tracksObject && needed > mem.reservation.capacity {
 		// The object of a private memfd never shrinks: that would take a child's copies away too.
 		if size, err := mem.objectLen(); err != nil {
 			return err
@@ -215,7 +215,7 @@ func (m *Mapping) resizeFramed(length int, move Move, evenLive bool) error {
 			}
 		}
 	}
-	err := m.growFramed(length, pages(length)*page, move)
+	err := m.growReserved(length, pages(length)*page, move)
 	if err != nil {
 		undo()
 	}
@@ -239,20 +239,20 @@ func (mem *memory) shrinkObject(length int, live int64, evenLive bool) error {
 
 // growFramed changes what of the frame is in use, or finds a larger frame; needed is the length in
 // whole pages.
-func (m *Mapping) growFramed(length, needed int, move Move) error {
+func (m *Mapping) growReserved(length, needed int, move Move) error {
 	mem := m.mem
 	page := os.Getpagesize()
 	from, to := pages(mem.length)*page, needed
-	if room := mem.frame.room; needed > room {
+	if room := mem.reservation.capacity; needed > room {
 		// Of a limit mremap tells only for what is locked, and afterwards it would be too late.
-		early := mem.sized && mem.locked && room > from
+		early := mem.tracksObject && mem.locked && room > from
 		if early {
 			if err := mem.lockAdded(from, room-from); err != nil {
 				_ = mem.lock(from, room-from, false)
 				return err
 			}
 		}
-		if err := m.leaveFrame(needed, move); err != nil {
+		if err := m.growReservation(needed, move); err != nil {
 			if early {
 				_ = mem.lock(from, room-from, false)
 			}
@@ -277,7 +277,7 @@ func (m *Mapping) growFramed(length, needed int, move Move) error {
 			}
 		}
 	case to > from:
-		if err := m.openUp(from, to-from); err != nil {
+		if err := m.commit(from, to-from); err != nil {
 			return err
 		}
 	}
@@ -286,10 +286,10 @@ func (m *Mapping) growFramed(length, needed int, move Move) error {
 }
 
 // openUp makes n bytes at off a part of the mapping.
-func (m *Mapping) openUp(off, n int) error {
+func (m *Mapping) commit(off, n int) error {
 	mem := m.mem
 	close := func() {}
-	if !mem.sized {
+	if !mem.tracksObject {
 		if err := mem.protect(off, n, mem.prot); err != nil {
 			return err
 		}
@@ -302,8 +302,8 @@ func (m *Mapping) openUp(off, n int) error {
 			return err
 		}
 	}
-	if mem.eager {
-		if err := mem.populate(off, n); err != nil {
+	if mem.populate {
+		if err := mem.faultIn(off, n); err != nil {
 			if mem.locked {
 				_ = mem.lock(off, n, false)
 			}
@@ -315,57 +315,57 @@ func (m *Mapping) openUp(off, n int) error {
 }
 
 // leaveFrame gives the mapping a room of that many bytes, and its length stays.
-func (m *Mapping) leaveFrame(room int, move Move) error {
+func (m *Mapping) growReservation(room int, move Move) error {
 	mem, old := m.mem, *m.mem
 	used := pages(mem.length) * os.Getpagesize()
-	if mem.sized {
-		used = old.frame.room
+	if mem.tracksObject {
+		used = old.reservation.capacity
 	}
-	split := isSplit(mem.addr, used)
-	if !mem.guard && used == old.frame.room { // the mapping is the frame's end
+	split := isManyVMAs(mem.addr, used)
+	if !mem.guard && used == old.reservation.capacity { // the mapping is the frame's end
 		var err error
 		if split {
-			err = growSplit(mem.addr, used, room)
+			err = growLastVMA(mem.addr, used, room)
 		} else {
 			_, err = Mremap(mem.addr, used, room, 0, nil)
 		}
 		if err == nil {
-			grown := *old.frame
-			grown.span += room - used
-			grown.room = room
-			mem.frame = &grown
-			return m.settle(used, room)
+			grown := *old.reservation
+			grown.size += room - used
+			grown.capacity = room
+			mem.reservation = &grown
+			return m.sealTail(used, room)
 		}
 	}
 	if move == InPlace {
-		return fmt.Errorf("%w: %d bytes are reserved", os.NewSyscallError("mremap", unix.ENOMEM), old.frame.room)
+		return fmt.Errorf("%w: %d bytes are reserved", os.NewSyscallError("mremap", unix.ENOMEM), old.reservation.capacity)
 	}
-	if err := mem.enclose(room); err != nil {
-		mem.addr, mem.frame = old.addr, old.frame
+	if err := mem.reserve(room); err != nil {
+		mem.addr, mem.reservation = old.addr, old.reservation
 		return err
 	}
 	next := *mem
-	mem.addr, mem.frame = old.addr, old.frame
+	mem.addr, mem.reservation = old.addr, old.reservation
 	var err error
 	if split {
-		err = moveGrown(old.addr, used, next.addr, room)
+		err = moveAndGrow(old.addr, used, next.addr, room)
 	} else {
 		_, err = Mremap(old.addr, used, room, moveOnto, next.addr)
 	}
 	if err != nil {
-		if mem := (&memory{addr: next.addr}); mem.isWhole(room) {
-			_ = next.frame.unmapAround(next.addr, 0)
+		if mem := (&memory{addr: next.addr}); mem.isMapped(room) {
+			_ = next.reservation.unmapAround(next.addr, 0)
 		}
-		return splitError(err)
+		return vmaError(err)
 	}
-	mem.addr, mem.frame = next.addr, next.frame
-	_ = old.frame.unmapAround(old.addr, used)
-	return m.settle(used, room)
+	mem.addr, mem.reservation = next.addr, next.reservation
+	_ = old.reservation.unmapAround(old.addr, used)
+	return m.sealTail(used, room)
 }
 
 // settle takes back the access to what mremap gave beyond what was in use: the frame's rule.
-func (m *Mapping) settle(used, room int) error {
-	if m.mem.sized {
+func (m *Mapping) sealTail(used, room int) error {
+	if m.mem.tracksObject {
 		return m.mem.listObject()
 	}
 	return m.mem.protect(used, room-used, NoAccess)
@@ -382,8 +382,8 @@ func (m *Mapping) settle(used, room int) error {
 // the error wraps [errors.ErrUnsupported]. See mremap(2).
 func (m *Mapping) MoveTo(dst *Mapping) error {
 	const op = "move"
-	moving.Lock()
-	defer moving.Unlock()
+	pairLock.Lock()
+	defer pairLock.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if dst == nil {
@@ -408,41 +408,41 @@ func (m *Mapping) MoveTo(dst *Mapping) error {
 	}
 	moved := pages(length) * os.Getpagesize()
 	addr, err := dst.mem.addr, error(nil)
-	if isSplit(m.mem.addr, moved) {
-		err = moveSplit(m.mem.addr, addr, moved)
+	if isManyVMAs(m.mem.addr, moved) {
+		err = moveManyVMAs(m.mem.addr, addr, moved)
 	} else {
 		_, err = Mremap(m.mem.addr, length, length, moveOnto, addr)
 	}
 	if err != nil {
-		err = splitError(err)
+		err = vmaError(err)
 		switch {
-		case !m.mem.isWhole(moved): // a part of it moved: neither is what it was
-			if dst.mem.isWhole(moved) {
+		case !m.mem.isMapped(moved): // a part of it moved: neither is what it was
+			if dst.mem.isMapped(moved) {
 				_ = dst.mem.unmap()
 			}
-			dst.forget()
-			m.forget()
+			dst.markClosed()
+			m.markClosed()
 			err = fmt.Errorf("%w, in its midst: both are lost, and closed", err)
-		case !dst.mem.isWhole(moved):
-			dst.forget()
+		case !dst.mem.isMapped(moved):
+			dst.markClosed()
 			err = fmt.Errorf("%w, when the place was cleared: it is closed", err)
 		}
 		return &Error{op, length, err}
 	}
-	if m.mem.frame != nil {
-		_ = m.mem.frame.unmapAround(m.mem.addr, moved)
+	if m.mem.reservation != nil {
+		_ = m.mem.reservation.unmapAround(m.mem.addr, moved)
 	}
 	m.mem.addr = addr
-	m.mem.settleAt(moved)
+	m.mem.leaveReservation(moved)
 	if m.mem.entry != nil {
 		_ = m.mem.listObject() // cannot fail: it has its entry
 	}
 
 	// What was moved over is m's now. Should the rest of dst not go, dst still holds it.
-	if dst.mem.frame != nil {
-		if err := dst.mem.frame.unmapAround(dst.mem.addr, moved); err != nil {
+	if dst.mem.reservation != nil {
+		if err := dst.mem.reservation.unmapAround(dst.mem.addr, moved); err != nil {
 			err = fmt.Errorf("moved, but some of what was kept around dst stays: %w", err)
-			dst.forget()
+			dst.markClosed()
 			return &Error{op, length, err}
 		}
 	} else if rest := dst.mem.length - moved; rest > 0 {
@@ -451,11 +451,11 @@ func (m *Mapping) MoveTo(dst *Mapping) error {
 			return &Error{op, length, fmt.Errorf("moved, but the rest of dst stays until it is closed: %w", err)}
 		}
 	}
-	dst.forget()
+	dst.markClosed()
 	return nil
 }
 
 // moving is held by who holds the locks of two mappings, so that no two wait for each other.
-var moving sync.Mutex
+var pairLock sync.Mutex
 
-func init() { hook.Locks = append(hook.Locks, &moving) }
+func init() { hook.Locks = append(hook.Locks, &pairLock) }

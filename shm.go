@@ -185,7 +185,7 @@ func (m *Mapping) writeAt(op string, p []byte, off int64) (int, error) {
 // pointers (ErrType), lie within the mapping (ErrRange) and be aligned (ErrAlign).
 func At[T any](m *Mapping, off int) (*T, error) {
 	var t T
-	p, err := m.view("access", reflect.TypeFor[T](), off, int(unsafe.Sizeof(t)))
+	p, err := m.checkedPointer("access", reflect.TypeFor[T](), off, int(unsafe.Sizeof(t)))
 	return (*T)(p), err
 }
 
@@ -197,7 +197,7 @@ func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 	if n < 0 || size > 0 && n > math.MaxInt/size {
 		return nil, &Error{"slice", 0, fmt.Errorf("%d elements of %d bytes at offset %d: %w", n, size, off, ErrRange)}
 	}
-	p, err := m.view(op, reflect.TypeFor[T](), off, n*size)
+	p, err := m.checkedPointer(op, reflect.TypeFor[T](), off, n*size)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +205,7 @@ func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 }
 
 // view returns the address of size bytes at off, once they may be used as Ts.
-func (m *Mapping) view(op string, t reflect.Type, off, size int) (unsafe.Pointer, error) {
+func (m *Mapping) checkedPointer(op string, t reflect.Type, off, size int) (unsafe.Pointer, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	switch {
@@ -255,12 +255,12 @@ func (m *Mapping) Close() error {
 	if err := m.mem.unmap(); err != nil {
 		return &Error{op, m.mem.length, err}
 	}
-	m.forget()
+	m.markClosed()
 	return nil
 }
 
 // forget marks the mapping as closed, its memory being gone or another's.
-func (m *Mapping) forget() {
+func (m *Mapping) markClosed() {
 	m.cleanup.Stop()
 	m.mem.closeObject()
 	m.mem = nil

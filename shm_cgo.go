@@ -16,8 +16,8 @@ package shm
 #cgo nocallback shm_mremap
 #cgo noescape shm_fork
 #cgo nocallback shm_fork
-#cgo noescape shm_fork_order
-#cgo nocallback shm_fork_order
+#cgo noescape shm_fork_with
+#cgo nocallback shm_fork_with
 #cgo noescape shm_start_forker
 #cgo nocallback shm_start_forker
 #cgo noescape shm_control_free
@@ -145,14 +145,14 @@ func init() {
 }
 
 // fork forks as ordered. Its callers take turns.
-func (o *forkOrder) fork(keep []int32, lean []memoryRange) error {
-	err := errno(C.shm_fork_order((*C.struct_shm_order)(unsafe.Pointer(o)),
+func (args *forkArgs) fork(keep []int32, lean []memoryRange) error {
+	err := errno(C.shm_fork_with((*C.struct_shm_fork_args)(unsafe.Pointer(args)),
 		(*C.int)(unsafe.SliceData(keep)), C.size_t(len(keep)),
 		(*C.struct_shm_range)(unsafe.Pointer(unsafe.SliceData(lean))), C.size_t(len(lean))))
 	if err == nil {
 		return nil
 	}
-	return os.NewSyscallError(C.GoString((*C.char)(o.call)), err)
+	return os.NewSyscallError(C.GoString((*C.char)(args.call)), err)
 }
 
 // waitPidfd is waitid(2) on a pidfd. With WNOHANG, and nothing to tell, wpid is 0.

@@ -20,17 +20,17 @@ func (m *Mapping) Stats() (Stats, error) {
 	if m.mem == nil {
 		return Stats{}, &Error{op, 0, ErrClosed}
 	}
-	telling.Lock()
-	defer telling.Unlock()
+	statsLock.Lock()
+	defer statsLock.Unlock()
 	from := uintptr(m.mem.addr)
 	span := uintptr(pages(m.mem.length)) * uintptr(os.Getpagesize())
 	if m.mem.huge == HugeExplicit {
-		span = uintptr(m.mem.frame.room)
+		span = uintptr(m.mem.reservation.capacity)
 	}
 	stats, joined, err := readStats(from, from+span)
 	if err == nil && len(joined) > 0 {
 		// The kernel has joined it with neighbours that are like it. So it is made unlike, for a moment.
-		var done []part
+		var done []vmaPart
 		for _, j := range joined {
 			if err = m.mem.advise(int(j.low-from), int(j.high-j.low), j.unlike()); err != nil {
 				break
@@ -55,31 +55,31 @@ func (m *Mapping) Stats() (Stats, error) {
 }
 
 // telling is held while a mapping's memory is made to differ from its neighbours'.
-var telling sync.Mutex
+var statsLock sync.Mutex
 
-func init() { hook.Locks = append(hook.Locks, &telling) }
+func init() { hook.Locks = append(hook.Locks, &statsLock) }
 
 // A part of a mapping is what smaps tells of together, by itself or with a neighbour.
-type part struct {
+type vmaPart struct {
 	low, high uintptr
 	undumped  bool // it has MADV_DONTDUMP
 }
 
-func (p part) like() int {
+func (p vmaPart) like() int {
 	if p.undumped {
 		return unix.MADV_DONTDUMP
 	}
 	return unix.MADV_DODUMP
 }
 
-func (p part) unlike() int {
+func (p vmaPart) unlike() int {
 	p.undumped = !p.undumped
 	return p.like()
 }
 
 // readStats adds up what smaps says of the memory from low to high. Where it says that of other memory
 // too, the part of low to high that it is joined to is in joined.
-func readStats(low, high uintptr) (stats Stats, joined []part, err error) {
+func readStats(low, high uintptr) (stats Stats, joined []vmaPart, err error) {
 	var total procmaps.Usage
 	for s, err := range procmaps.Smaps(0) {
 		if err != nil {
@@ -90,7 +90,7 @@ func readStats(low, high uintptr) (stats Stats, joined []part, err error) {
 		}
 		total.Add(&s.Usage)
 		if s.Start < low || s.End > high {
-			joined = append(joined, part{max(s.Start, low), min(s.End, high), s.HasFlag("dd")})
+			joined = append(joined, vmaPart{max(s.Start, low), min(s.End, high), s.HasFlag("dd")})
 		}
 	}
 	hugetlb := total.PrivateHugetlb + total.SharedHugetlb // which Rss leaves out

@@ -46,7 +46,7 @@ var errDontUnmap = fmt.Errorf("%w: moving pages without unmapping needs Linux 5.
 	os.NewSyscallError("mremap", unix.EINVAL), errors.ErrUnsupported)
 
 // splitError says of EFAULT what it means, as the kernel does not.
-func splitError(err error) error {
+func vmaError(err error) error {
 	if errno, ok := err.(unix.Errno); ok {
 		err = os.NewSyscallError("mremap", errno)
 		if errno == unix.EFAULT {
@@ -58,7 +58,7 @@ func splitError(err error) error {
 
 // placeLike reserves span bytes, without access. Where that is of use they lie to the size of a huge page as
 // addr does: then whole tables of pages, and huge pages, move as such.
-func placeLike(addr unsafe.Pointer, span int) (unsafe.Pointer, error) {
+func reserveAligned(addr unsafe.Pointer, span int) (unsafe.Pointer, error) {
 	extra, size := 0, hugepage.Transparent()
 	if span >= size {
 		extra = size
@@ -80,14 +80,14 @@ func placeLike(addr unsafe.Pointer, span int) (unsafe.Pointer, error) {
 // movePages moves all pages of a range onto another that is mapped, or none. The range stays mapped,
 // and reads zero.
 func movePages(from, to unsafe.Pointer, span int) error {
-	parts, err := partsOf(from, span)
+	parts, err := vmas(from, span)
 	if err != nil {
 		return err
 	}
-	return moveParts(from, to, parts)
+	return moveVMAs(from, to, parts)
 }
 
-func moveParts(from, to unsafe.Pointer, parts []int) error {
+func moveVMAs(from, to unsafe.Pointer, parts []int) error {
 	off := 0
 	for i, n := range parts {
 		_, err := Mremap(unsafe.Add(from, off), n, n, moveOnto|unix.MREMAP_DONTUNMAP, unsafe.Add(to, off))
@@ -95,8 +95,8 @@ func moveParts(from, to unsafe.Pointer, parts []int) error {
 			if err == unix.EINVAL {
 				err = errDontUnmap
 			}
-			plug(unsafe.Add(to, off), n)
-			if back := moveParts(to, from, parts[:i]); back != nil {
+			remapHole(unsafe.Add(to, off), n)
+			if back := moveVMAs(to, from, parts[:i]); back != nil {
 				return fmt.Errorf("%w, and back: %w: pages are lost", err, back)
 			}
 			return err
@@ -107,26 +107,26 @@ func moveParts(from, to unsafe.Pointer, parts []int) error {
 }
 
 // plug maps again what a failed mremap may have unmapped before it looked at what it was to move.
-func plug(addr unsafe.Pointer, span int) {
+func remapHole(addr unsafe.Pointer, span int) {
 	_, _ = Mmap(addr, span, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
 }
 
 // moveGrown moves a split mapping onto a place of room bytes, where its last part is grown to the end
 // of that; or leaves it as it was.
-func moveGrown(from unsafe.Pointer, used int, to unsafe.Pointer, room int) error {
-	parts, err := partsOf(from, used)
+func moveAndGrow(from unsafe.Pointer, used int, to unsafe.Pointer, room int) error {
+	parts, err := vmas(from, used)
 	if err != nil {
 		return err
 	}
 	last := parts[len(parts)-1]
 	head := used - last
-	if err := moveParts(from, to, parts[:len(parts)-1]); err != nil {
+	if err := moveVMAs(from, to, parts[:len(parts)-1]); err != nil {
 		return err
 	}
 	// Not before all else has gone well: this one leaves a hole behind.
 	if _, err := Mremap(unsafe.Add(from, head), last, last+room-used, moveOnto, unsafe.Add(to, head)); err != nil {
-		plug(unsafe.Add(to, head), room-head)
-		if back := moveParts(to, from, parts[:len(parts)-1]); back != nil {
+		remapHole(unsafe.Add(to, head), room-head)
+		if back := moveVMAs(to, from, parts[:len(parts)-1]); back != nil {
 			return fmt.Errorf("%w, and back: %w: pages are lost", err, back)
 		}
 		return err
@@ -138,8 +138,8 @@ func moveGrown(from unsafe.Pointer, used int, to unsafe.Pointer, room int) error
 }
 
 // moveSplit moves a split mapping onto another, or leaves both as they were.
-func moveSplit(from, to unsafe.Pointer, span int) error {
-	aside, err := placeLike(to, span)
+func moveManyVMAs(from, to unsafe.Pointer, span int) error {
+	aside, err := reserveAligned(to, span)
 	if err != nil {
 		return err
 	}
@@ -155,8 +155,8 @@ func moveSplit(from, to unsafe.Pointer, span int) error {
 }
 
 // growSplit grows the last part of a split mapping in place.
-func growSplit(addr unsafe.Pointer, used, room int) error {
-	parts, err := partsOf(addr, used)
+func growLastVMA(addr unsafe.Pointer, used, room int) error {
+	parts, err := vmas(addr, used)
 	if err != nil {
 		return err
 	}
@@ -167,8 +167,8 @@ func growSplit(addr unsafe.Pointer, used, room int) error {
 
 // exchange exchanges two ranges by way of a third. The ranges stay mapped throughout, so that no
 // other thread's memory comes to lie in them.
-func exchange(a, b unsafe.Pointer, span int) error {
-	aside, err := placeLike(a, span)
+func swapRanges(a, b unsafe.Pointer, span int) error {
+	aside, err := reserveAligned(a, span)
 	if err != nil {
 		return err
 	}
@@ -192,7 +192,7 @@ func exchange(a, b unsafe.Pointer, span int) error {
 
 // isSplit says whether a range is more than one mapping to the kernel. For that it asks for a page
 // more, in place, which is looked at later.
-func isSplit(addr unsafe.Pointer, span int) bool {
+func isManyVMAs(addr unsafe.Pointer, span int) bool {
 	page := os.Getpagesize()
 	_, err := Mremap(addr, span, span+page, 0, nil)
 	if err == nil {
@@ -203,8 +203,8 @@ func isSplit(addr unsafe.Pointer, span int) bool {
 
 // partsOf returns how long the parts are that a range is to the kernel, in order. A range with a hole
 // is EFAULT.
-func partsOf(addr unsafe.Pointer, span int) ([]int, error) {
-	if !isSplit(addr, span) {
+func vmas(addr unsafe.Pointer, span int) ([]int, error) {
+	if !isManyVMAs(addr, span) {
 		return []int{span}, nil
 	}
 	var parts []int

@@ -20,10 +20,10 @@ static int exit_status(int result)
 	return result != 0 && (result & 0xff) == 0 ? 255 : result;
 }
 
-static void start_order(void *arg)
+static void start_child(void *arg)
 {
 	const struct shm_start *s = arg;
-	const struct shm_order *o = s->order;
+	const struct shm_fork_args *o = s->args;
 	enum shm_set_up_call failed;
 	int32_t which = 0;
 
@@ -49,23 +49,23 @@ static void advise(const struct shm_range *ranges, size_t count, int advice)
 		madvise((void *)ranges[i].addr, ranges[i].length, advice);
 }
 
-static int fork_lean(struct shm_start *start, struct shm_order *o, const struct shm_range *lean, size_t lean_count)
+static int fork_lean(struct shm_start *start, struct shm_fork_args *o, const struct shm_range *lean, size_t lean_count)
 {
 	int err;
 
 	o->call = "fork";
 	advise(lean, lean_count, MADV_DONTFORK);
 	if (o->flags & SHM_KILL_WITH_PARENT)
-		err = shm_fork_by_forker(start_order, start, &o->pid, &o->held, &o->call);
+		err = shm_fork_by_forker(start_child, start, &o->pid, &o->fork_time, &o->call);
 	else
-		err = shm_fork_start(start_order, start, &o->pid, &o->held);
+		err = shm_fork_start(start_child, start, &o->pid, &o->fork_time);
 	advise(lean, lean_count, MADV_DOFORK);
 	if (err == 0 && o->flags & SHM_PROCESS_GROUP)
 		setpgid(o->pid, o->pid); /* the child does so too: whoever is first */
 	return err;
 }
 
-static int fork_with_control(struct shm_start *start, struct shm_order *o, const struct shm_range *lean, size_t lean_count)
+static int fork_with_control(struct shm_start *start, struct shm_fork_args *o, const struct shm_range *lean, size_t lean_count)
 {
 	int err;
 
@@ -87,17 +87,17 @@ static int fork_with_control(struct shm_start *start, struct shm_order *o, const
 	return 0;
 }
 
-int shm_fork_order(struct shm_order *order, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count)
+int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count)
 {
-	struct shm_order o = *order; /* the caller's may lie in what the child lacks */
-	struct shm_start start = { .order = &o, .keep_count = keep_count, .parent = getpid() };
+	struct shm_fork_args o = *args; /* the caller's may lie in what the child lacks */
+	struct shm_start start = { .args = &o, .keep_count = keep_count, .parent = getpid() };
 	int *kept = NULL;
 	int err;
 
 	if (keep_count > 0) {
 		kept = malloc(keep_count * sizeof(*kept));
 		if (kept == NULL) {
-			order->call = "malloc";
+			args->call = "malloc";
 			return ENOMEM;
 		}
 		memcpy(kept, keep, keep_count * sizeof(*kept));
@@ -105,9 +105,9 @@ int shm_fork_order(struct shm_order *order, const int *keep, size_t keep_count, 
 	start.keep = kept;
 	err = fork_with_control(&start, &o, lean, lean_count);
 	free(kept);
-	order->call = o.call;
-	order->pid = o.pid;
-	order->control = o.control;
-	order->held = o.held;
+	args->call = o.call;
+	args->pid = o.pid;
+	args->control = o.control;
+	args->fork_time = o.fork_time;
 	return err;
 }

@@ -2,8 +2,8 @@
  * What a child is given beyond its function: limits, a report on how it
  * crashed, an end with its parent's, and no more memory than it needs.
  */
-#ifndef SHM_ORDER_H
-#define SHM_ORDER_H
+#ifndef SHM_CHILD_FORK_H
+#define SHM_CHILD_FORK_H
 
 #include "control.h"
 
@@ -30,7 +30,7 @@ struct shm_range {
 };
 
 /* What is asked for of a fork. It holds no pointer to memory that the child may lack. */
-struct shm_order {
+struct shm_fork_args {
 	shm_child child;
 	void *addr;
 	size_t length;
@@ -44,14 +44,14 @@ struct shm_order {
 	struct shm_control *control; /* NULL if no flag needs it */
 	const char *call;            /* what failed */
 	pid_t pid;
-	int64_t held;
+	int64_t fork_time;
 };
 
 /*
- * Forks as ordered. Descriptors in keep, ascending, stay open. The memory in
+ * Forks a child as args has it. Descriptors in keep, ascending, stay open. The memory in
  * lean is left out of the child. With SHM_AWAIT_SET_UP the caller goes on to
  * wait for the child's set-up. One call at a time.
  */
-int shm_fork_order(struct shm_order *order, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count);
+int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count);
 
 #endif

@@ -19,7 +19,7 @@ static struct {
 
 	/* what was done */
 	pid_t pid;
-	int64_t held;
+	int64_t fork_time;
 	int err;
 } forker;
 
@@ -34,7 +34,7 @@ static void *keep_forking(void *unused)
 	(void)unused;
 	for (;;) {
 		sem_wait_whole(&forker.wanted);
-		forker.err = shm_fork_start(forker.start, forker.arg, &forker.pid, &forker.held);
+		forker.err = shm_fork_start(forker.start, forker.arg, &forker.pid, &forker.fork_time);
 		sem_post(&forker.done);
 	}
 	return NULL;
@@ -72,7 +72,7 @@ int shm_start_forker(void)
 	return err;
 }
 
-int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *held, const char **call)
+int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time, const char **call)
 {
 	int err;
 
@@ -88,6 +88,6 @@ int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t 
 	if (forker.err != 0)
 		return forker.err;
 	*pid = forker.pid;
-	*held = forker.held;
+	*fork_time = forker.fork_time;
 	return 0;
 }

@@ -39,6 +39,6 @@ int shm_start_forker(void);
  * could not be made at the start of the process it is made now, by the calling
  * thread: it has the properties of that. One call at a time.
  */
-int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *held, const char **call);
+int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time, const char **call);
 
 #endif

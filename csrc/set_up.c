@@ -20,7 +20,7 @@ __attribute__((constructor)) static void remember_files(void)
 		files_at_load.rlim_cur = files_at_load.rlim_max = 0;
 }
 
-static int is_limited(const struct shm_order *o, int resource)
+static int is_limited(const struct shm_fork_args *o, int resource)
 {
 	int i;
 
@@ -45,7 +45,7 @@ static void restore_files(void)
 		setrlimit(RLIMIT_NOFILE, &files_at_load);
 }
 
-static int set_limits(const struct shm_order *o, int32_t *which)
+static int set_limits(const struct shm_fork_args *o, int32_t *which)
 {
 	int i;
 
@@ -87,7 +87,7 @@ static int end_with(pid_t parent)
 
 enum shm_set_up_call shm_set_up(const struct shm_start *s, int32_t *which)
 {
-	const struct shm_order *o = s->order;
+	const struct shm_fork_args *o = s->args;
 
 	if (o->flags & SHM_PROCESS_GROUP && setpgid(0, 0) == -1)
 		return SHM_CALL_SETPGID;

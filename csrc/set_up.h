@@ -4,9 +4,9 @@
 
 #include "child.h"
 
-/* What the child starts with: the order, and what goes with it. */
+/* What the child starts with: its arguments, and what goes with them. */
 struct shm_start {
-	const struct shm_order *order;
+	const struct shm_fork_args *args;
 	const int *keep;
 	size_t keep_count;
 	pid_t parent;

@@ -102,7 +102,7 @@ static int64_t now(void)
  * threaded program (signal-safety(7)). The child never returns from here: the
  * caller's threads are gone in it.
  */
-int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *held)
+int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time)
 {
 	sigset_t all, saved;
 	int64_t began;
@@ -128,7 +128,7 @@ int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *hel
 		_exit(127);
 	default:
 		*pid = p;
-		*held = now() - began;
+		*fork_time = now() - began;
 	}
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return err;
@@ -150,9 +150,9 @@ static void start_call(void *arg)
 int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid)
 {
 	struct call c = { child, addr, length };
-	int64_t held;
+	int64_t fork_time;
 
-	return shm_fork_start(start_call, &c, pid, &held);
+	return shm_fork_start(start_call, &c, pid, &fork_time);
 }
 
 int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status)

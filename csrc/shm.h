@@ -36,10 +36,10 @@ int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid);
 
 /*
  * Forks with all signals blocked. The child, its signals as a fresh C program
- * has them, calls start(arg), which must not return. In the parent, *held is
+ * has them, calls start(arg), which must not return. In the parent, *fork_time is
  * how long fork() took, in nanoseconds.
  */
-int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *held);
+int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time);
 int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status);
 
 /* Like wait4(2), for the child behind a pidfd; options are waitid's. usage may be NULL. */
