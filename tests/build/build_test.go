@@ -5,7 +5,6 @@ package build_test
 
 import (
 	"archive/zip"
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,16 +162,7 @@ func TestReadmeProgramRuns(t *testing.T) {
 func assertReadmeProgramRuns(t *testing.T, program string) {
 	out, err := exec.Command(program).CombinedOutput()
 	assert.NoError(t, err)
-	assert.Equal(t, "in parent, value: 2\nthe other child: segmentation fault\n", string(out))
-}
-
-func TestReadmeExampleIsTheTestedOne(t *testing.T) {
-	example := must(os.ReadFile("example_test.go"))
-	_, rest, _ := bytes.Cut(example, []byte("func Example() {\n"))
-	body, _, found := bytes.Cut(rest, []byte("\t// Output"))
-	require.True(t, found)
-	code := strings.ReplaceAll(strings.TrimPrefix(string(body), "\t"), "\n\t", "\n")
-	assert.Contains(t, readme(t), "```go\n"+strings.TrimRight(code, "\t")+"```")
+	assert.Regexp(t, `^in parent, value: 2\nchild \d+: signal: segmentation fault( \(core dumped\))?, address 0x1000, at crash\+0x`, string(out))
 }
 
 // With a symbol table the report names the function.
