@@ -28,7 +28,7 @@ BENCHSTAT = $(GO) -C tools tool benchstat
 all: check
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
 
 # The gate (.ci/run) runs this, and make stress for 5 minutes.
 check: lint run test slow bench-once race ## everything that is tested in some minutes
@@ -165,6 +165,8 @@ cross: ## the builds for other systems alone
 	CGO_ENABLED=0 $(GO) vet ./...
 	@for to in $(CROSS); do (set -x; CGO_ENABLED=0 GOOS=$${to%/*} GOARCH=$${to#*/} $(GO) vet .); done
 	@if echo '#include <stdio.h>' | $(CC) -m32 -fsyntax-only -xc - 2>/dev/null; then (set -x; CGO_ENABLED=1 GOARCH=386 $(GO) vet .); fi
+
+include platforms/platforms.mk
 
 clean: ## removes what was built
 	rm -rf out

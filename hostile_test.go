@@ -58,8 +58,11 @@ func (a *attack) call(t *testing.T, act, end, offset, length, value uint32) (int
 	t.Helper()
 	*a.order = ctest.HostileOrder{Act: act, End: end, Offset: offset, Length: length, Value: value}
 	limit := 100 * time.Millisecond // what it wrote may cost it the call
-	if end == ctest.HostilePause {
+	switch end {
+	case ctest.HostilePause:
 		limit = 3 * time.Millisecond
+	case ctest.HostileFault: // by which the call ends, however slow the machine is
+		limit = 2 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(background, limit)
 	defer cancel()

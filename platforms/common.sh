@@ -33,6 +33,9 @@ show_failures() {
 		length(said) < 4000 { said = said $0 "\n" } /^panic|^fatal|^SIG/ { print }' "$log" | cut -c 1-250 | head -150
 }
 
+# What takes minutes where a processor is imitated, and has nothing to do with the kernel.
+SLOW='OverlappingCopyThatFaultsLeaves|NoHandlerOfTheParent|LeanDoesNotDisturb|ForkWhileResized'
+
 # build_suites FLAGS...: builds the tests for a guest. $only is one suite that is wanted, $args are for its tests.
 build_suites() {
 	local build=$OUT/build/$platform
@@ -49,7 +52,7 @@ build_suite() {
 	shift 3
 	[ -z "$only" ] || [ "$only" = "$name" ] || return 0
 	"$GO" test -c -o "$build/$name.test" "$@" "$package" 2>"$build/$name.err" || { cat "$build/$name.err" && return 1; }
-	guest_suite "$name" "$limit" "$package" "$build/$name.test" $args
+	guest_suite "$name" "$limit" "$package" "$build/$name.test" "-test.skip=$SLOW" $args
 }
 
 # run_suite PLATFORM SUITE SECONDS FOLDER COMMAND...: runs a test binary in a package's folder, and records it.

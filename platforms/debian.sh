@@ -37,10 +37,24 @@ kernel() {
 		found=$(find "$dir/root" -name 'vmlinu[xz]*' -type f | head -1)
 		if [ -n "$found" ]; then
 			mv "$found" "$file"
-			rm -rf "$dir/root"
+			rm -rf "$dir/root/boot" "$dir"/root/{,usr/}lib/modules
 			break
 		fi
 		package=$(in_release "$1" "$2" apt-cache depends "$package" | sed -n -E 's/^ *Depends: (linux-(image|binary)-[^ ]*)$/\1/p' | head -1)
 	done
 	echo "$file"
+}
+
+# cross_cc TRIPLET ARCH: has a C compiler of this release for another processor, and prints its path. Installed it
+# would displace gcc-multilib, or be displaced by it; unpacked it stands beside both.
+cross_cc() {
+	local release version dir package
+	release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	version=$(gcc -dumpversion)
+	dir=$OUT/debian/$release-amd64
+	for package in "gcc-$version-$1" "cpp-$version-$1" "binutils-$1" "libgcc-$version-dev-$2-cross" \
+		"libgcc-s1-$2-cross" "libc6-$2-cross" "libc6-dev-$2-cross" "linux-libc-dev-$2-cross"; do
+		unpack "$release" amd64 "$package"
+	done
+	echo "$dir/root/usr/bin/$1-gcc-$version"
 }

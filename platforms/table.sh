@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Writes docs/PLATFORMS.md from what the targets came to.
+. "$(dirname "$0")/common.sh"
+
+suites=(core devzero parity live)
+platforms=(musl musl-static glibc-static kernel-bullseye kernel-bookworm kernel-trixie kernel-sid
+	arm64-4k arm64-16k arm64-64k 386 arm riscv64 gvisor)
+notes=()
+
+# cell PLATFORM SUITE: what stands in the table.
+cell() {
+	local verdict note
+	IFS=$'\t' read -r _ _ verdict note < <(grep -P "^cell\t$2\t" "$OUT/results/$1.tsv" | tail -1) || true
+	case ${verdict:-} in
+	'') printf 'not run' ;;
+	unsupported) printf 'not supported: %s' "$note" ;;
+	*) printf '%s%s' "$verdict" "${note:+, $note}" ;;
+	esac
+}
+
+mkdir -p docs
+{
+	cat platforms/PLATFORMS.head.md
+	echo
+	echo "As of $(date -u +%Y-%m-%d), Go $("$GO" env GOVERSION | sed s/go//):"
+	echo
+	echo "| platform | what it was | ${suites[*]// / | } |" | sed 's/ core devzero parity live / core | devzero | parity | live /'
+	echo '|---|---|---|---|---|---|'
+	for platform in "${platforms[@]}"; do
+		file=$OUT/results/$platform.tsv
+		[ -e "$file" ] || continue
+		printf '| %s | %s |' "$platform" "$(sed -n 's/^is\t//p' "$file")"
+		for suite in "${suites[@]}"; do printf ' %s |' "$(cell "$platform" "$suite")"; done
+		echo
+	done
+} >docs/PLATFORMS.md
+echo "docs/PLATFORMS.md: $(grep -c -P '^cell\t[^\t]*\tfail' <(cat "$OUT"/results/*.tsv)) cells fail"
+! grep -q -P '^cell\t[^\t]*\tfail' "$OUT"/results/*.tsv
