@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,24 +27,29 @@ func TestForkRefusesWhatItCannotDo(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
 	const closed = math.MaxInt32 // no process has so many
-	const beyond = math.MaxInt32 + 1
-	for _, c := range []struct {
+	type refusal struct {
 		cfg   shm.ForkConfig
 		errno unix.Errno
 		text  string
-	}{
+	}
+	refusals := []refusal{
 		{shm.ForkConfig{KeepFDs: []int{0}}, unix.EINVAL, "ForkConfig.KeepFDs has 1 descriptors, but CloseFDs is not set and closes none: invalid argument"},
 		{shm.ForkConfig{CloseFDs: true, KeepFDs: []int{closed}}, unix.EBADF, "ForkConfig.KeepFDs has 2147483647, which is not open: bad file descriptor"},
-		{shm.ForkConfig{Nice: beyond}, unix.EINVAL, "ForkConfig.Nice is 2147483648, more than an int of C holds: invalid argument"},
-		{shm.ForkConfig{Limits: []shm.Limit{{Resource: beyond}}}, unix.EINVAL,
-			"ForkConfig.Limits[0] (resource 2147483648, soft 0, hard 0): the resource is none that setrlimit(2) knows: invalid argument"},
 		{shm.ForkConfig{Limits: []shm.Limit{{Resource: unix.RLIMIT_CORE}, {Resource: unix.RLIMIT_CPU, Rlimit: unix.Rlimit{Cur: 2, Max: 1}}}}, unix.EINVAL,
 			"ForkConfig.Limits[1] (RLIMIT_CPU, soft 2, hard 1): setrlimit: invalid argument"},
-	} {
+	}
+	if beyond := closed; strconv.IntSize > 32 { // an int of Go's holds more than C's
+		beyond++
+		refusals = append(refusals,
+			refusal{shm.ForkConfig{Nice: beyond}, unix.EINVAL, "ForkConfig.Nice is 2147483648, more than an int of C holds: invalid argument"},
+			refusal{shm.ForkConfig{Limits: []shm.Limit{{Resource: beyond}}}, unix.EINVAL,
+				"ForkConfig.Limits[0] (resource 2147483648, soft 0, hard 0): the resource is none that setrlimit(2) knows: invalid argument"})
+	}
+	for _, c := range refusals {
 		for _, kill := range []bool{false, true} {
 			c.cfg.KillWithParent = kill
 			_, err := m.Fork(ctest.Increment, &c.cfg)
-			assert.EqualError(t, err, "shm: fork 4096 bytes: "+c.text)
+			assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: %s", page, c.text))
 			assert.ErrorIs(t, err, c.errno)
 			_, err = shm.NewPool(m, 1, &shm.PoolConfig{Fork: c.cfg, InheritFDs: !c.cfg.CloseFDs})
 			assert.ErrorIs(t, err, c.errno)
@@ -170,7 +176,7 @@ func TestForkWithoutPidfds(t *testing.T) {
 			deny(t, unix.SYS_PIDFD_OPEN, errno)
 			for _, kill := range []bool{false, true} {
 				_, err := m.Fork(ctest.Increment, &shm.ForkConfig{KillWithParent: kill})
-				assert.EqualError(t, err, "shm: fork 4096 bytes: "+text)
+				assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: %s", page, text))
 				assert.ErrorIs(t, err, errno)
 			}
 		})
