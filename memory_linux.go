@@ -143,50 +143,30 @@ func (mem *memory) reserve(room int) error {
 	return nil
 }
 
-// fill puts memory into an empty frame: all of a shared memfd, so that a child that has it reaches
-// what is grown into later, and of others what the length asks for.
-func (mem *memory) mapInto(technique Technique, sharing Sharing, cfg *Config) error {
-	room := mem.reservation.capacity
+// mapInto maps memory into an empty reservation. All of a shared memfd's capacity is accessible, so that a child that
+// inherits the mapping can use what Resize adds later. Of other memory, only the mapping's length is accessible.
+func (mem *memory) mapInto(technique Technique, sharing Sharing, cfg *Config) (err error) {
 	flags := unix.MAP_PRIVATE
 	if sharing == Shared {
 		flags = unix.MAP_SHARED
 		if cfg.Reserve > 0 {
-			flags |= unix.MAP_NORESERVE // what is not grown into is not paid for
+			flags |= unix.MAP_NORESERVE // the kernel charges pages when they are used
 		}
 	}
-	prot, fd := unix.PROT_NONE, -1
 	switch {
 	case technique == Memfd:
-		var err error
-		if mem.fd, err = newObject(cfg.Name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING); err != nil {
-			return err
-		}
-		size := room
-		if mem.tracksObject {
-			size, prot = mem.length, unix.PROT_READ|unix.PROT_WRITE
-		}
-		if err := mem.growObject(0, size, mem.tracksObject && cfg.Populate); err != nil {
-			return err
-		}
-		fd = mem.fd
+		err = mem.mapMemfd(flags, cfg)
 	case technique == DevZero:
-		var err error
-		if fd, err = unix.Open("/dev/zero", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
-			return os.NewSyscallError("open /dev/zero", err)
-		}
-		defer unix.Close(fd)
-	case sharing == Private:
-		flags = 0 // the frame itself is such memory
-	default:
-		flags |= unix.MAP_ANONYMOUS
+		err = mem.mapDevZero(flags)
+	case sharing == Shared:
+		err = mem.mapFixed(unix.PROT_NONE, flags|unix.MAP_ANONYMOUS, -1)
+	default: // the reservation itself is private anonymous memory
 	}
-	if flags != 0 {
-		if _, err := Mmap(mem.addr, room, prot, flags|unix.MAP_FIXED, fd, 0); err != nil {
-			return os.NewSyscallError("mmap", err)
-		}
+	if err != nil {
+		return err
 	}
 	if mem.huge == HugeTransparent {
-		if err := mem.advise(0, room, unix.MADV_HUGEPAGE); err != nil {
+		if err := mem.advise(0, mem.reservation.capacity, unix.MADV_HUGEPAGE); err != nil {
 			return err
 		}
 	}
@@ -194,6 +174,35 @@ func (mem *memory) mapInto(technique Technique, sharing Sharing, cfg *Config) er
 		return mem.listObject()
 	}
 	return mem.protect(0, mem.length, mem.prot)
+}
+
+// mapFixed maps the whole capacity over the reservation.
+func (mem *memory) mapFixed(prot, flags, fd int) error {
+	_, err := Mmap(mem.addr, mem.reservation.capacity, prot, flags|unix.MAP_FIXED, fd, 0)
+	return os.NewSyscallError("mmap", err)
+}
+
+func (mem *memory) mapMemfd(flags int, cfg *Config) (err error) {
+	if mem.fd, err = newObject(cfg.Name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING); err != nil {
+		return err
+	}
+	size, prot := mem.reservation.capacity, unix.PROT_NONE
+	if mem.tracksObject {
+		size, prot = mem.length, unix.PROT_READ|unix.PROT_WRITE
+	}
+	if err := mem.growObject(0, size, mem.tracksObject && cfg.Populate); err != nil {
+		return err
+	}
+	return mem.mapFixed(prot, flags, mem.fd)
+}
+
+func (mem *memory) mapDevZero(flags int) error {
+	fd, err := unix.Open("/dev/zero", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open /dev/zero", err)
+	}
+	defer unix.Close(fd)
+	return mem.mapFixed(unix.PROT_NONE, flags, fd)
 }
 
 func newObject(name string, flags int) (fd int, err error) {

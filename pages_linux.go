@@ -95,17 +95,10 @@ func (m *Mapping) SwapPages(off int, other *Mapping, otherOff, length int) error
 
 // swap is Swap and SwapPages: ranges looks at what both span, in bytes, and says what of it to exchange.
 func (m *Mapping) swap(op string, other *Mapping, ranges func(span, otherSpan int) (off, otherOff, length int, err error)) error {
-	pairLock.Lock()
-	defer pairLock.Unlock()
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if other == nil {
-		other = new(Mapping) // as good as closed
+		other = new(Mapping) // which counts as closed
 	}
-	if other != m {
-		other.mu.Lock()
-		defer other.mu.Unlock()
-	}
+	defer lockPair(m, other)()
 	if m.mem == nil || other.mem == nil {
 		return &Error{op, 0, ErrClosed}
 	}
