@@ -23,7 +23,7 @@ C_WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-pro
 CROSS = linux/arm64 linux/386 darwin/arm64 windows/amd64 freebsd/amd64
 BENCHSTAT = $(GO) -C tools tool benchstat
 
-.PHONY: help all check run test slow stress live live-check live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare fuzz lint cross clean
+.PHONY: help all check run test slow stress live live-check live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare report fuzz lint cross clean
 
 all: check
 
@@ -140,6 +140,10 @@ bench-once: ## each benchmark once
 # costs, beside C and others. QUICK=1 takes less than 40 seconds, FULL=1 measures more often.
 compare: ## technique against technique
 	$(GO) -C tools run ./compare $(if $(QUICK),-quick) $(if $(FULL),-full) -out $(CURDIR)/out/compare
+
+# REPORT_FLAGS=-check writes nothing, and fails if a file is not what its measurements say.
+report: ## docs/MEASUREMENTS.md and the README's figures, from the data in docs/measurements
+	$(GO) -C tools run ./report $(REPORT_FLAGS)
 
 # All that children can go through, at random and at once.
 soak: ## all that children go through, at random and at once, for SOAKTIME

@@ -89,6 +89,9 @@ func (b *builder) add(p program, needs string, err error) {
 func (b *builder) python() {
 	_, err := exec.LookPath("python3")
 	b.add(program{"Python", "mmap, os.fork", []string{"python3", "peers/python/life.py"}, "memfd", "shared"}, "python3", err)
+	for _, method := range []string{"fork", "forkserver"} {
+		b.add(program{"Python", "multiprocessing, " + method, []string{"python3", "peers/python/processes.py", method}, "memfd", "shared"}, "python3", err)
+	}
 }
 
 // rust builds a copy, as cargo writes beside what it builds.
