@@ -110,7 +110,7 @@ live-modes: ## live forks with settings of GODEBUG, GOMAXPROCS, -race, -cover, a
 STD ?= runtime sync time context net net/http os os/exec os/signal encoding/json compress/gzip compress/flate compress/bzip2 compress/lzw compress/zlib database/sql
 live-std: ## the standard library's tests inside a child of a live fork
 	$(GO) build -o out/livego ./cmd/livego
-	LIVEGO=$(CURDIR)/out/livego live/instd.sh -short $(STD)
+	LIVEGO=$(CURDIR)/out/livego live/std-in-child.sh -short $(STD)
 
 # Live forks against C's, Python's, and starting the program anew.
 live-bench: ## what a live fork costs

@@ -3,7 +3,6 @@
 package live
 
 import (
-	"syscall"
 	"time"
 
 	"forkshm.example/shm"
@@ -18,10 +17,6 @@ func newDropping(...int) (*dropping, error) { return nil, errNoCgo }
 func (d *dropping) close()                  {}
 func (d *dropping) inChild()                {}
 func (d *dropping) wait(*shm.Process)       {}
-
-func isOpen(int) bool { return false }
-
-func descriptor(syscall.Conn) (fd int, ok bool) { return 0, false }
 
 type sign struct{ fd int }
 

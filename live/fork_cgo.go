@@ -75,27 +75,10 @@ static void *live_fork_address(void) { return (void *)live_fork; }
 */
 import "C"
 
-import (
-	"os"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-)
+import "unsafe"
 
 type pointer = unsafe.Pointer
 
 var forkInC = C.live_fork_address()
 
 var errNoCgo error // there is cgo
-
-func duplicate(f *os.File) (*os.File, error) {
-	old, open := descriptor(f)
-	if !open {
-		return nil, os.ErrClosed
-	}
-	fd, err := unix.FcntlInt(uintptr(old), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
-}

@@ -5,7 +5,6 @@ package live
 import (
 	"errors"
 	"fmt"
-	"os"
 	"unsafe"
 )
 
@@ -14,5 +13,3 @@ type pointer = unsafe.Pointer
 var forkInC pointer
 
 var errNoCgo = fmt.Errorf("live: built without its fork in C, which needs Linux, a C compiler and CGO_ENABLED=1: %w", errors.ErrUnsupported)
-
-func duplicate(*os.File) (*os.File, error) { return nil, errNoCgo }

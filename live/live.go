@@ -76,71 +76,24 @@
 //   - A test that fails in a child, as by t.Error, prints so to standard error, and the child exits with status 1
 //     whatever its function returns. The test fails in the parent where that asserts the child's status.
 //   - A fork waits for a garbage collection that is under way, then stops the world once, while fork(2)
-//     copies the page tables: see Process.ForkTime. It holds syscall.ForkLock meanwhile. It waits for no lock
-//     that other goroutines hold, but for those of [AtFork].
+//     copies the page tables: see Process.ForkTime.
+//   - A fork takes some locks first, and so waits for the goroutines that hold them: those that functions of [AtFork]
+//     take; those of package shm; syscall.ForkLock; that of the environment; and those of four caches, which
+//     belong to encoding/gob, math/big, http.DefaultServeMux and os.Getwd. Other goroutines hold each for a
+//     moment, but ForkLock while os/exec starts a program, up to its execve(2). A fork waits for no other lock of
+//     the program's.
 //
 // Not yet proved: programs for anything but amd64. A child that waits for what only frozen goroutines could
 // send waits for ever: the runtime does not report it as a deadlock.
 package live
 
 import (
-	"errors"
-	"io"
-	"log"
 	"os"
-	"slices"
-	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"forkshm.example/shm/internal/hook"
 )
-
-// ErrNotPatched is what a fork fails with in a program that plain go built.
-var ErrNotPatched = errors.New("live: this program's runtime cannot fork: build it by livego (go run forkshm.example/shm/cmd/livego build) instead of go build, with Go 1.24 to 1.27")
-
-// ErrTracing is what a fork fails with while runtime/trace takes an execution trace.
-var ErrTracing = errors.New("live: no fork while an execution trace is taken")
-
-var errNilFunc = errors.New("live: a nil function or writer")
-
-// ErrSynctest is what a fork fails with in a bubble of testing/synctest, whose time is its own.
-var ErrSynctest = errors.New("live: no fork inside a bubble of testing/synctest")
-
-// ErrStuck is what [GoWithin] fails with where a child does not get as far as its function.
-var ErrStuck = errors.New("it did not begin its function")
-
-// call is what fork(2) made of a call; the patched runtime and live_fork in C know its layout.
-type call struct {
-	pid   int32
-	errno int32
-	held  int64 // nanoseconds
-	mask  uint64
-}
-
-const (
-	tracing  = -1
-	synctest = -2
-)
-
-var (
-	// Set by a file that livego adds to this package.
-	runtimeFork      func(fork pointer, c *call)
-	runtimeResetLock func(p unsafe.Pointer, size uintptr)
-
-	runtimeCollectorOff, runtimeCollectorOn func()
-
-	runtimePoller func() []int // the poller's descriptors
-
-	child atomic.Bool
-)
-
-// Patched reports whether this program was built so that it can fork.
-func Patched() bool { return runtimeFork != nil && forkInC != nil }
-
-// Child reports whether this process is a child of a fork of this package.
-func Child() bool { return child.Load() }
 
 // Fork is fork(2): it returns twice, in the parent with the child's process id, in the child with
 // 0. The caller must see that the parent reaps the child, and that the child exits, by os.Exit: a
@@ -154,11 +107,8 @@ func Fork() (pid int, err error) {
 // fork is Fork, and says how long fork(2) took. The child lets go of what d
 // says, nil for nothing, before functions of AtFork open anything.
 func fork(d *dropping) (pid int, held time.Duration, err error) {
-	switch {
-	case forkInC == nil:
-		return 0, 0, errNoCgo
-	case runtimeFork == nil:
-		return 0, 0, ErrNotPatched
+	if err := canFork(); err != nil {
+		return 0, 0, err
 	}
 	warm()
 	fns := atFork.Load()
@@ -206,35 +156,4 @@ func warm() {
 		_ = p.Release()
 	}
 	time.Now().Zone() // the time zone
-}
-
-var (
-	standard  = [...]*os.File{os.Stdin, os.Stdout, os.Stderr}
-	logFile   *os.File      // of the standard logger, in a child; nil if the logger writes elsewhere
-	inherited [][3]*os.File // kept: their finalizers would close the descriptors
-)
-
-// renewStandardFiles gives the child standard files, and a file for the standard logger, that no frozen goroutine
-// is writing to. Those that the program had put in the standard files' place are its own. One that is closed stays
-// so: its number may be another file's by now.
-func renewStandardFiles() {
-	inherited = append(inherited, standard)
-	logFile = nil
-	for i, file := range []**os.File{&os.Stdin, &os.Stdout, &os.Stderr} {
-		if _, open := descriptor(standard[i]); open && *file == standard[i] {
-			old := standard[i]
-			*file = os.NewFile(uintptr(i), old.Name())
-			standard[i] = *file
-			if log.Writer() == io.Writer(old) {
-				log.SetOutput(*file)
-			}
-		}
-	}
-	// A duplicate, since the program may close its own.
-	if file, ok := log.Writer().(*os.File); ok && !slices.Contains(standard[:], file) {
-		if file, err := duplicate(file); err == nil {
-			logFile = file
-			log.SetOutput(file)
-		}
-	}
 }

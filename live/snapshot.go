@@ -1,10 +1,7 @@
 package live
 
 import (
-	"bufio"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"runtime/debug"
@@ -18,10 +15,6 @@ import (
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/hook"
 )
-
-// ErrSaving is what a snapshot fails with while an earlier one to the same file is under way: it would
-// replace newer data by older, were it to end last.
-var ErrSaving = errors.New("a snapshot to this file is under way")
 
 // Snapshot forks a child that replaces the file at path by what encode writes, while this process goes
 // on: the file holds the memory as it was at the fork. It returns as soon as the child runs and has let go of
@@ -117,16 +110,6 @@ func SnapshotTo(w io.Writer, encode func(w io.Writer) error, locks ...sync.Locke
 	return s, nil
 }
 
-func canFork() error {
-	switch {
-	case forkInC == nil:
-		return errNoCgo
-	case runtimeFork == nil:
-		return ErrNotPatched
-	}
-	return nil
-}
-
 // Saving is a snapshot that is under way, or has ended. It needs no Wait: the child is reaped, and
 // everything given back, when it ends.
 type Saving struct {
@@ -141,50 +124,6 @@ type Saving struct {
 
 	done chan struct{} // closed once err is set
 	err  error
-}
-
-// board is what a child tells its parent in memory that they share.
-type board struct {
-	written, copied atomic.Int64
-	done            atomic.Uint32 // the snapshot is complete
-	errno           atomic.Uint32 // that the error wraps, if any
-	said            atomic.Uint32 // bytes of message; set last
-	message         [3 << 10]byte
-}
-
-// SnapshotError is how a snapshot failed after its fork.
-type SnapshotError struct {
-	Path    string // "" of [SnapshotTo]
-	Message string // what failed in the child: encode's error, a system call's, or "panic: ..."; "" if it died without a word
-
-	// Err is how the child ended, an [*shm.ExitError], or what a writer of SnapshotTo failed with.
-	Err error
-
-	errno syscall.Errno
-}
-
-var errExited = errors.New("the child exited before the snapshot was complete")
-
-// Error returns, say, "live: snapshot to dump.db: no space left on device" or "live: snapshot to
-// dump.db: child 4711: signal: killed".
-func (e *SnapshotError) Error() string {
-	what := e.Message
-	if what == "" {
-		what = e.Err.Error()
-	}
-	if e.Path == "" {
-		return "live: snapshot: " + what
-	}
-	return fmt.Sprintf("live: snapshot to %s: %s", e.Path, what)
-}
-
-// Unwrap returns Err, and the errno that the child's error wrapped, if any: so
-// errors.Is(err, syscall.ENOSPC) holds.
-func (e *SnapshotError) Unwrap() []error {
-	if e.errno == 0 {
-		return []error{e.Err}
-	}
-	return []error{e.Err, e.errno}
 }
 
 // newSaving forks a child that runs work, and needs the descriptor fd for it.
@@ -224,69 +163,6 @@ func newSaving(path string, locks []sync.Locker, fd int, work func(b *board, par
 	}
 	d.wait(s.process)
 	return s, nil
-}
-
-// run runs work in the child, and returns its exit status.
-func (b *board) run(work func() error) int {
-	returned := false
-	defer func() {
-		if returned {
-			return
-		}
-		if v := recover(); v != nil {
-			b.fail(fmt.Errorf("panic: %v", v))
-			panic(v)
-		}
-		b.fail(errors.New("runtime.Goexit was called"))
-		os.Exit(1)
-	}()
-	err := work()
-	returned = true
-	if err != nil {
-		b.fail(err)
-		return 1
-	}
-	b.done.Store(1)
-	exit0()
-	return 0
-}
-
-// exit0 exits. In tests os.Exit(0) panics.
-func exit0() {
-	defer func() {
-		if recover() != nil {
-			syscall.Exit(0)
-		}
-	}()
-	os.Exit(0)
-}
-
-func (b *board) fail(err error) {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		b.errno.Store(uint32(errno))
-	}
-	b.said.Store(uint32(copy(b.message[:], err.Error())))
-}
-
-// encode writes what encode does to f.
-func (b *board) encode(f *os.File, encode func(io.Writer) error) error {
-	w := bufio.NewWriterSize(&counter{f, &b.written}, 256<<10)
-	if err := encode(w); err != nil {
-		return err
-	}
-	return w.Flush()
-}
-
-type counter struct {
-	w io.Writer
-	n *atomic.Int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n.Add(int64(n))
-	return n, err
 }
 
 // watch sees the child to its end. Then ended ends what the parent has of it, and says what failed there.

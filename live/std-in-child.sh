@@ -2,7 +2,7 @@
 # Runs the tests of packages inside a child of a live fork of a busy process, and says which of them fail there
 # that do not fail without the fork.
 #
-#	live/instd.sh [go test's flags] PACKAGE...    for instance: live/instd.sh -short net/http sync
+#	live/std-in-child.sh [go test's flags] PACKAGE...    for instance: live/std-in-child.sh -short net/http sync
 #
 # LIVEGO is the livego command. Exits with 1 if there is any difference.
 set -uo pipefail

@@ -1,0 +1,39 @@
+package live
+
+import (
+	"io"
+	"log"
+	"os"
+	"slices"
+)
+
+var (
+	standard  = [...]*os.File{os.Stdin, os.Stdout, os.Stderr}
+	logFile   *os.File      // of the standard logger, in a child; nil if the logger writes elsewhere
+	inherited [][3]*os.File // kept: their finalizers would close the descriptors
+)
+
+// renewStandardFiles gives the child standard files, and a file for the standard logger, that no frozen goroutine
+// is writing to. Those that the program had put in the standard files' place are its own. One that is closed stays
+// so: its number may be another file's by now.
+func renewStandardFiles() {
+	inherited = append(inherited, standard)
+	logFile = nil
+	for i, file := range []**os.File{&os.Stdin, &os.Stdout, &os.Stderr} {
+		if _, open := descriptor(standard[i]); open && *file == standard[i] {
+			old := standard[i]
+			*file = os.NewFile(uintptr(i), old.Name())
+			standard[i] = *file
+			if log.Writer() == io.Writer(old) {
+				log.SetOutput(*file)
+			}
+		}
+	}
+	// A duplicate, since the program may close its own.
+	if file, ok := log.Writer().(*os.File); ok && !slices.Contains(standard[:], file) {
+		if file, err := duplicate(file); err == nil {
+			logFile = file
+			log.SetOutput(file)
+		}
+	}
+}
