@@ -122,7 +122,7 @@ func TestGuardFaultsOnEachSide(t *testing.T) {
 // What the parent adds, children that were forked before it use, at their address, without a call.
 func TestChildrenUsePagesAddedAfterTheyWereForked(t *testing.T) {
 	children, last := 4, 256*page
-	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Memfd, Reserve: 1 << 30})
+	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Memfd, Reserve: 256 << 20})
 	addr := m.Addr()
 	header := must(shm.Slice[uint64](m, 0, 2))
 	header[0] = uint64(last)

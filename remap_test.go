@@ -128,6 +128,7 @@ func TestResizeRefusesSharedGrowth(t *testing.T) {
 }
 
 func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {
+	needWideInt(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		m := newMapping(t, sharing, 2*page, cfg)
 		want, addr := pattern(m), m.Addr()

@@ -161,6 +161,15 @@ func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr) bool {
 	return false
 }
 
+// needWideInt skips a test that asks for more than an address space has: one of 32 bits, under a kernel
+// of 64, has twice of what an int can say.
+func needWideInt(t *testing.T) {
+	t.Helper()
+	if strconv.IntSize == 32 {
+		t.Skip("an address space can have room for any int here")
+	}
+}
+
 // needSetuid skips a test that gives up what root may. musl's setuid(2) has every thread run a signal
 // handler on the stack that it is on, which may be a goroutine's, too small for that: the program
 // crashes later.

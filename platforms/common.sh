@@ -34,7 +34,7 @@ show_failures() {
 }
 
 # What takes minutes where a processor is imitated, and has nothing to do with the kernel.
-SLOW='OverlappingCopyThatFaultsLeaves|NoHandlerOfTheParent|LeanDoesNotDisturb|ForkWhileResized'
+SLOW='OverlappingCopyThatFaultsLeaves|NoHandlerOfTheParent|LeanDoesNotDisturb|ForkWhileResized|AttacksCostNoMemory'
 
 # build_suites FLAGS...: builds the tests for a guest. $only is one suite that is wanted, $args are for its tests.
 build_suites() {
