@@ -125,7 +125,7 @@ func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) err
 	return &Error{"call", m.Len(), err}
 }
 
-// startChild forks a child of a mapping that does what args has, set up as cfg has it.
+// startChild forks a child of a mapping. args says what the child does, and cfg how it is set up; cfg may be nil.
 func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (p *Process, err error) {
 	defer func() { count(p, err) }()
 	keep, err := cfg.addTo(&args)
@@ -142,22 +142,9 @@ func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (p *Process, err er
 	if cfg != nil && cfg.Lean {
 		lean = goHeap()
 	}
-	// The lock keeps the pipe by which os/exec learns of its child's exec out of ours, as far as
-	// it goes: os/exec lets go of it shortly before it closes its own writing end.
-	p, err = newProcess(func() (pid int, held time.Duration, err error) {
-		syscall.ForkLock.Lock()
-		defer syscall.ForkLock.Unlock()
-		err = args.fork(keep, lean)
-		return int(args.pid), time.Duration(args.forkTime), err
-	})
-	control := newControl(args.control)
-	if err != nil || p.pidfd == nil {
-		control.release()
+	p, err = args.newProcess(keep, lean)
+	if err != nil || p.handle.isReaped() {
 		return p, err
-	}
-	p.control = control
-	if args.flags&processGroup != 0 {
-		p.group = &group{leader: p.pid}
 	}
 	if args.flags&awaitSetUp != 0 {
 		if err := p.awaitSetUp(&args); err != nil {
@@ -168,6 +155,26 @@ func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (p *Process, err er
 		mem.liveChildren.Add(1)
 		p.liveChildren = mem.liveChildren // which does not keep the Mapping reachable
 	}
+	return p, nil
+}
+
+// newProcess forks a child, which need not be set up yet.
+func (args *forkArgs) newProcess(keep []int32, lean []memoryRange) (*Process, error) {
+	// The lock keeps the pipe by which os/exec learns of its child's exec out of ours, as far as
+	// it goes: os/exec lets go of it shortly before it closes its own writing end.
+	p, err := newProcess(func() (pid int, forkTime time.Duration, err error) {
+		syscall.ForkLock.Lock()
+		defer syscall.ForkLock.Unlock()
+		err = args.fork(keep, lean)
+		return int(args.pid), time.Duration(args.forkTime), err
+	})
+	control := newControl(args.control)
+	if err != nil || p.handle.isReaped() {
+		control.release()
+		return p, err
+	}
+	p.control = control
+	p.leadsGroup = args.flags&processGroup != 0
 	return p, nil
 }
 

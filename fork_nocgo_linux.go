@@ -12,7 +12,7 @@ import (
 
 func (*forkArgs) fork([]int32, []memoryRange) error { return errNoShim }
 
-func waitPidfd(uintptr, int, *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
+func waitID(idType, id, options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	return 0, 0, errNoShim
 }
 
@@ -23,7 +23,7 @@ var firstObjects = new(objectTable)
 // processToken: without the C shim nothing here forks.
 func processToken() uint64 { return 1 }
 
-func (*controlPage) awaitSetUp(uintptr) setUpReport { return setUpReport{} }
+func (*controlPage) awaitSetUp(idType, id int) setUpReport { return setUpReport{} }
 
 func (*controlPage) call(seq uint32, child ChildFunc, off, length int, patience time.Duration) bool {
 	return false

@@ -19,22 +19,27 @@ import (
 
 type waitStatus = unix.WaitStatus
 
-// Process is a child that [Mapping.Fork] made. Wait for it, as for any child: until then it stays,
-// ended, as a zombie. One that becomes unreachable is reaped when it ends. It is reaped by nothing
-// but its own pidfd, so that the other children of this program are left to their owners; do not
-// reap its pid yourself.
+// Process is a child that [Mapping.Fork] made. Wait for the child, as for any
+// child: a child that has ended stays as a zombie until then. The child of a
+// Process that becomes unreachable is reaped when the child ends.
+//
+// A Process reaps its own child alone, and leaves the program's other children
+// to their owners. Do not reap the child by its process id.
+//
+// A Process refers to its child by a pidfd. Where pidfd_open(2) is denied, by
+// an old seccomp(2) filter or by Linux before 5.10, the Process uses the process
+// id. Then a child that is waited for holds an OS thread until the child ends.
 type Process struct{ *process }
 
 // process is what a Process stands for. It lives apart from it, as what reaps an unreachable Process
 // must not hold the Process itself.
 type process struct {
 	pid      int
-	parent   uint64 // the token of the process that forked it: a live fork's child has a copy of all this
-	pidfd    *os.File
+	handle   *childHandle
 	forkTime time.Duration
 	control  *control // nil if there is none
 
-	group *group // nil unless the child leads one
+	leadsGroup bool // whether the child leads a process group
 
 	liveChildren *atomic.Int64 // counts the children of its mapping that are not reaped, or nil
 
@@ -63,90 +68,45 @@ func count(p *Process, err error) {
 	counters.forked(p.forkTime)
 }
 
-// newProcess returns the child that fork makes, whatever kind of fork it is.
-func newProcess(fork func() (pid int, held time.Duration, err error)) (*Process, error) {
-	// Once there is a child its pidfd must be had. What would prevent it is found out now.
-	if fd, err := openPidfd(os.Getpid()); err != nil {
+// newProcess returns the child that fork makes. The fork may be of any kind.
+func newProcess(fork func() (pid int, forkTime time.Duration, err error)) (*Process, error) {
+	// Once there is a child, its handle must be had. Whatever would prevent that is found out now.
+	if err := canOpenHandle(); err != nil {
 		return nil, err
-	} else if err := unix.Close(fd); err != nil {
-		return nil, os.NewSyscallError("close", err)
 	}
-	pid, held, err := fork()
+	pid, forkTime, err := fork()
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{&process{pid: pid, parent: processToken(), forkTime: held}}
-	fd, err := openChild(pid)
+	p := &Process{&process{pid: pid, forkTime: forkTime}}
+	p.handle, err = openHandle(pid)
 	switch {
-	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // it has ended, and someone else has reaped it
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // it has ended, and another has reaped it
+		p.handle = &childHandle{pid: pid, owner: processToken(), reaped: true}
 		p.reap.Do(func() { p.setResult(p.lostError(err)) })
 		return p, nil
 	case err != nil:
-		// Another thread took the last descriptor. A child that cannot be watched is not kept.
-		if wpid, _, err := Waitpid(pid, unix.WNOHANG); wpid == 0 && err == nil {
-			_ = unix.Kill(pid, unix.SIGKILL)
-			for err = unix.EINTR; err == unix.EINTR; {
-				_, _, err = Waitpid(pid, 0)
-			}
-		}
+		// Another thread took the last descriptor. A child that cannot be waited for is not kept.
+		killUnwatched(pid)
 		return nil, err
 	}
-	p.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	runtime.AddCleanup(p, func(p *process) { p.reaped() }, p.process)
 	return p, nil
 }
 
-// openChild is openPidfd of a child of this process. If another has reaped the child already, its pid may be another
-// process's by now: then the error is ESRCH or ECHILD.
-func openChild(pid int) (int, error) {
-	fd, err := openPidfd(pid)
-	if err != nil {
-		return -1, err
-	}
-	if _, _, err := waitPidfd(uintptr(fd), unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
-		_ = unix.Close(fd)
-		return -1, os.NewSyscallError("waitid", err)
-	}
-	return fd, nil
-}
-
-func openPidfd(pid int) (int, error) {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if err == nil {
-		return fd, nil
-	}
-	failed := os.NewSyscallError("pidfd_open", err)
-	switch err {
-	case unix.EINVAL, unix.ENOSYS:
-		return -1, fmt.Errorf("%w, needs Linux 5.10 or later", failed)
-	case unix.EPERM, unix.EACCES:
-		return -1, fmt.Errorf("%w: a seccomp filter forbids it; Docker's allows it from version 20.10 on", failed)
-	}
-	return -1, failed
-}
-
 // awaitSetUp waits until the child is set up. A child that could not be set up is reaped.
 func (p *process) awaitSetUp(args *forkArgs) (err error) {
-	conn, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	_ = conn.Control(func(fd uintptr) {
-		report := p.control.page.awaitSetUp(fd)
-		if report.state != setUpFailed {
-			return // a child that was killed meanwhile is Wait's to tell
-		}
-		err = report.failure(args)
-		_ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) // it is ending anyway, unless it is stopped
-		for reaped := error(unix.EINTR); reaped == unix.EINTR; {
-			_, _, reaped = Waitpid(p.pid, 0) // not by the pidfd, which does not wait (PIDFD_NONBLOCK)
+	_ = p.handle.use(func(id childID) { // nobody else knows the child yet
+		report := p.control.page.awaitSetUp(id.idType, id.id)
+		if report.state == setUpFailed { // else a child that was killed meanwhile is Wait's to tell
+			err = report.failure(args)
 		}
 	})
 	if err != nil {
 		p.reap.Do(func() {
 			p.err = err
+			p.handle.killAndReap() // the child ends by itself, unless it is stopped
 			p.control.release()
-			_ = p.pidfd.Close()
 		})
 	}
 	return err
@@ -192,7 +152,8 @@ func (p *Process) ForkTime() time.Duration { return p.forkTime }
 // Wait waits until the child has ended. It returns nil if that was with exit status 0, an
 // [*ExitError] if it was otherwise, and the context's error if the context ends first: then the
 // child runs on and can be waited for again. Any number of goroutines may wait, any number of
-// times, and all get the same answer; a waiting goroutine holds no thread. Where the child was reaped
+// times, and all get the same answer. A waiting goroutine holds no thread, unless pidfd_open(2) is denied
+// (see [Process]): then each child that is waited for holds one. Where the child was reaped
 // by another, or SIGCHLD is ignored, the error wraps ECHILD or ESRCH. See waitid(2).
 func (p *Process) Wait(ctx context.Context) error {
 	if ctx.Done() == nil { // there is only the child to wait for
@@ -229,11 +190,9 @@ func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 	for {
 		var wpid int
 		var status unix.WaitStatus
-		if conn, err := p.pidfd.SyscallConn(); err == nil {
-			_ = conn.Control(func(fd uintptr) { // fails once the child is reaped
-				wpid, status, _ = waitPidfd(fd, unix.WSTOPPED|unix.WCONTINUED|unix.WNOHANG, nil)
-			})
-		}
+		_ = p.handle.use(func(id childID) { // fails once the child is reaped
+			wpid, status, _ = id.wait(unix.WSTOPPED|unix.WCONTINUED|unix.WNOHANG, nil)
+		})
 		if wpid != 0 {
 			return status, nil
 		}
@@ -251,7 +210,7 @@ func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 	}
 }
 
-// watched returns a channel that is closed once the child is reaped. It does not wait.
+// reaped returns a channel that is closed once the child is reaped. reaped does not wait.
 func (p *process) reaped() <-chan struct{} {
 	p.reaper.Do(func() {
 		p.done = make(chan struct{})
@@ -263,51 +222,37 @@ func (p *process) reaped() <-chan struct{} {
 	return p.done
 }
 
-// wait waits for the child to end and takes its status. It waits in the runtime's poller, where it
-// holds no thread.
+// wait waits for the child to end, and takes the child's status.
 func (p *process) wait() {
-	defer p.pidfd.Close()
+	defer p.handle.close()
 	if p.liveChildren != nil {
 		defer p.liveChildren.Add(-1)
 	}
-
-	var wpid int
 	var status unix.WaitStatus
 	var usage unix.Rusage
 	var err error
-	ended := func(fd uintptr) bool {
-		if p.group == nil {
-			wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG, &usage)
-		} else if p.group.killRest(int(fd)) {
-			p.group.mu.Lock()
-			defer p.group.mu.Unlock()
-			wpid, status, err = waitPidfd(fd, unix.WEXITED|unix.WNOHANG, &usage)
-			p.group.reaped = wpid != 0 || err != nil
-		}
-		return wpid != 0 || err != nil
-	}
-	conn, pollErr := p.pidfd.SyscallConn()
-	if pollErr == nil {
-		pollErr = conn.Read(ended)
-	}
-	if pollErr != nil {
-		// The poller has no room for it (epoll(7), max_user_watches). So this one costs a thread.
-		_ = conn.Control(func(fd uintptr) {
-			for !ended(fd) {
-				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+	p.handle.await(func(id childID) bool {
+		if p.leadsGroup {
+			// What is left of the group may trace the child, which cannot be reaped as long as it does.
+			if !id.hasEnded() {
+				return false
 			}
-		})
-	}
-	if err != nil {
+			p.handle.killGroup()
+		}
+		var wpid int
+		wpid, status, err = p.handle.reap(id, &usage)
+		return wpid != 0 || err != nil
+	})
+	switch {
+	case err != nil:
 		p.setResult(p.lostError(os.NewSyscallError("waitid", err)))
-		return
-	}
-	p.usage.Store(&usage)
-	if status == 0 {
+	case status == 0:
+		p.usage.Store(&usage)
 		p.setResult(nil)
-		return
+	default:
+		p.usage.Store(&usage)
+		p.setResult(&ExitError{p.pid, status, p.control.crash(status), p.control.hasCalledGo(status)})
 	}
-	p.setResult(&ExitError{p.pid, status, p.control.crash(status), p.control.hasCalledGo(status)})
 }
 
 // finish sets what Wait returns. The child is gone.
@@ -349,25 +294,14 @@ func (p *Process) Memory() (Memory, error) {
 	}, nil
 }
 
-// Signal sends the child a signal, by its pidfd: a process that got the child's pid later is never
-// meant. Once the child is reaped it returns [os.ErrProcessDone]. See pidfd_send_signal(2).
-func (p *Process) Signal(sig unix.Signal) error {
-	err := os.ErrProcessDone
-	if conn, connErr := p.pidfd.SyscallConn(); connErr == nil {
-		_ = conn.Control(func(fd uintptr) { // fails if reap has closed it
-			err = unix.PidfdSendSignal(int(fd), sig, nil, 0)
-		})
-	}
-	if err == unix.ESRCH || err == os.ErrProcessDone {
-		return os.ErrProcessDone
-	}
-	return os.NewSyscallError("pidfd_send_signal", err)
-}
+// Signal sends the child a signal. A process that got the child's process id later never gets the signal. Once the child
+// is reaped, Signal returns [os.ErrProcessDone]. See pidfd_send_signal(2), kill(2).
+func (p *Process) Signal(sig unix.Signal) error { return p.handle.signal(sig) }
 
-// Kill sends SIGKILL to the child, and with ForkConfig.ProcessGroup to all of its process group.
+// Kill sends SIGKILL to the child. With ForkConfig.ProcessGroup, Kill sends it to all of the child's process group.
 func (p *Process) Kill() error {
-	if conn, err := p.pidfd.SyscallConn(); err == nil && p.group != nil {
-		_ = conn.Control(func(fd uintptr) { p.group.kill(int(fd)) })
+	if p.leadsGroup {
+		p.handle.killGroup()
 	}
 	return p.Signal(unix.SIGKILL) // a child may have left its group
 }
@@ -392,36 +326,4 @@ func (p *Process) end(cause error) (err error, ended bool) {
 		return err, true
 	}
 	return fmt.Errorf("child %d is killed: %w", p.pid, cause), false
-}
-
-// group is the process group that a child leads. The group's id is the child's process id, which can be another's once
-// the child is reaped. So reaping and killing exclude each other.
-type group struct {
-	leader int
-
-	mu     sync.Mutex
-	reaped bool
-}
-
-const pidfdSignalProcessGroup = 4 // PIDFD_SIGNAL_PROCESS_GROUP of pidfd_send_signal(2), Linux 6.9
-
-// kill kills what is in the group.
-func (g *group) kill(pidfd int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, pidfdSignalProcessGroup)
-	if err == unix.EINVAL && !g.reaped { // before Linux 6.9
-		_ = unix.Kill(-g.leader, unix.SIGKILL)
-	}
-}
-
-// killRest kills what is left of the group if its leader has ended, and says whether it has. What is left may trace
-// the leader (ptrace(2)), which cannot be reaped as long as it does.
-func (g *group) killRest(pidfd int) bool {
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
-	if n, err := unix.Poll(fds, 0); n != 1 || err != nil {
-		return false
-	}
-	g.kill(pidfd)
-	return true
 }

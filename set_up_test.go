@@ -125,8 +125,14 @@ func TestChildHasTheProgramsLimitOfDescriptors(t *testing.T) {
 	assert.Equal(t, int(own.Cur-1), soft(nil), "the program has set it")
 }
 
-// deny has the kernel refuse a system call to this thread from now on, as a filter of a container does.
+// deny has the kernel refuse a system call to this thread from now on, as a container's filter does.
 func deny(t *testing.T, number uint32, errno unix.Errno) {
+	t.Helper()
+	setFilter(t, number, errno, 0)
+}
+
+// setFilter is deny, with flags of seccomp(2).
+func setFilter(t *testing.T, number uint32, errno unix.Errno, flags uintptr) {
 	t.Helper()
 	const (
 		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
@@ -141,7 +147,7 @@ func deny(t *testing.T, number uint32, errno unix.Errno) {
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	_, _, failed := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program)))
+	_, _, failed := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&program)))
 	require.Zero(t, failed, "seccomp")
 }
 
@@ -162,24 +168,4 @@ func TestCloseFDsWithoutCloseRange(t *testing.T) {
 			assert.Equal(t, &shm.ExitError{Pid: p.Pid(), Status: want}, wait(t, p), "one by one")
 		})
 	}
-}
-
-// A filter that forbids what children cannot do without is named before anything is forked.
-func TestForkWithoutPidfds(t *testing.T) {
-	leavesNothing(t)
-	m := newMapping(t, shm.Shared, page, nil)
-	for errno, text := range map[unix.Errno]string{
-		unix.EPERM:  "pidfd_open: operation not permitted: a seccomp filter forbids it; Docker's allows it from version 20.10 on",
-		unix.ENOSYS: "pidfd_open: function not implemented, needs Linux 5.10 or later",
-	} {
-		onAThreadOfItsOwn(func() {
-			deny(t, unix.SYS_PIDFD_OPEN, errno)
-			for _, kill := range []bool{false, true} {
-				_, err := m.Fork(ctest.Increment, &shm.ForkConfig{KillWithParent: kill})
-				assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: %s", page, text))
-				assert.ErrorIs(t, err, errno)
-			}
-		})
-	}
-	assert.Zero(t, getInt(m), "no child ran")
 }

@@ -28,8 +28,8 @@ package shm
 #cgo nocallback shm_pool_call
 #cgo noescape shm_waitpid
 #cgo nocallback shm_waitpid
-#cgo noescape shm_waitpidfd
-#cgo nocallback shm_waitpidfd
+#cgo noescape shm_waitid
+#cgo nocallback shm_waitid
 
 #include "csrc/stack.c"
 #include "csrc/identity.c"
@@ -155,17 +155,17 @@ func (args *forkArgs) fork(keep []int32, lean []memoryRange) error {
 	return os.NewSyscallError(C.GoString((*C.char)(args.call)), err)
 }
 
-// waitPidfd is waitid(2) on a pidfd. With WNOHANG, and nothing to tell, wpid is 0.
-func waitPidfd(pidfd uintptr, options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
+// waitID is waitid(2). With WNOHANG, wpid is 0 if there is nothing to tell. usage may be nil.
+func waitID(idType, id, options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	var p C.pid_t
 	var s C.int
-	err = errno(C.shm_waitpidfd(C.int(pidfd), C.int(options), &p, &s, (*C.struct_rusage)(unsafe.Pointer(usage))))
+	err = errno(C.shm_waitid(C.int(idType), C.int(id), C.int(options), &p, &s, (*C.struct_rusage)(unsafe.Pointer(usage))))
 	return int(p), unix.WaitStatus(s), err
 }
 
-// awaitSetUp waits until the child behind the pidfd has told how its set-up went, or has ended.
-func (p *controlPage) awaitSetUp(pidfd uintptr) (report setUpReport) {
-	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(p)), C.int(pidfd), (*C.struct_shm_set_up_report)(unsafe.Pointer(&report)))
+// awaitSetUp waits until the child has reported how its set-up went, or has ended.
+func (p *controlPage) awaitSetUp(idType, id int) (report setUpReport) {
+	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(p)), C.int(idType), C.int(id), (*C.struct_shm_set_up_report)(unsafe.Pointer(&report)))
 	return report
 }
 

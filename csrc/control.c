@@ -5,8 +5,8 @@
 #include "futex.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static size_t page_size(void)
@@ -65,16 +65,23 @@ void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, i
 		_exit(127); /* its function could forge the report */
 }
 
-/* The kernel tells no futex of the child's end, so it is looked for now and then. */
-void shm_set_up_await(struct shm_control *control, int pidfd, struct shm_set_up_report *report)
+static int has_ended(int id_type, int id)
 {
-	const int64_t glance = 10 * 1000 * 1000; /* nanoseconds */
+	pid_t wpid = 0;
+	int status;
+
+	return shm_waitid(id_type, id, WEXITED | WNOHANG | WNOWAIT, &wpid, &status, NULL) != 0 || wpid != 0;
+}
+
+/* The kernel wakes no futex when the child ends. So the parent checks for the end now and then. */
+void shm_set_up_await(struct shm_control *control, int id_type, int id, struct shm_set_up_report *report)
+{
+	const int64_t interval = 10 * 1000 * 1000; /* nanoseconds */
 	struct shm_set_up_report *r = set_up_report(control);
-	struct pollfd end = { .fd = pidfd, .events = POLLIN };
 
 	while (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == SHM_SET_UP_PENDING) {
-		shm_futex_wait(&r->state, SHM_SET_UP_PENDING, glance);
-		if (poll(&end, 1, 0) > 0)
+		shm_futex_wait(&r->state, SHM_SET_UP_PENDING, interval);
+		if (has_ended(id_type, id))
 			break;
 	}
 	report->state = __atomic_load_n(&r->state, __ATOMIC_ACQUIRE);

@@ -108,7 +108,10 @@ void shm_control_free(struct shm_control *control);
 /* In the child: reports how its set-up went, and unmaps that report. */
 void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err);
 
-/* In the parent: waits until the set-up is done, has failed, or the child behind the pidfd has ended. */
-void shm_set_up_await(struct shm_control *control, int pidfd, struct shm_set_up_report *report);
+/*
+ * In the parent: waits until the set-up is done, has failed, or the child has
+ * ended. id_type and id name the child for waitid(2).
+ */
+void shm_set_up_await(struct shm_control *control, int id_type, int id, struct shm_set_up_report *report);
 
 #endif

@@ -167,10 +167,6 @@ int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status)
 	return 0;
 }
 
-#ifndef P_PIDFD
-#define P_PIDFD 3 /* Linux 5.4 */
-#endif
-
 /* The status word that waitpid(2) would have given. */
 static int wait_status(const siginfo_t *info)
 {
@@ -188,12 +184,12 @@ static int wait_status(const siginfo_t *info)
 	return info->si_status; /* CLD_KILLED */
 }
 
-int shm_waitpidfd(int pidfd, int options, pid_t *wpid, int *status, struct rusage *usage)
+int shm_waitid(int id_type, int id, int options, pid_t *wpid, int *status, struct rusage *usage)
 {
 	siginfo_t info = { .si_pid = 0 };
 
 	/* libc's waitid has no place for the usage. */
-	if (syscall(SYS_waitid, P_PIDFD, pidfd, &info, options, usage) == -1)
+	if (syscall(SYS_waitid, id_type, id, &info, options, usage) == -1)
 		return errno;
 	*wpid = info.si_pid;
 	if (info.si_pid != 0)

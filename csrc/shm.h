@@ -42,7 +42,7 @@ int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid);
 int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time);
 int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status);
 
-/* Like wait4(2), for the child behind a pidfd; options are waitid's. usage may be NULL. */
-int shm_waitpidfd(int pidfd, int options, pid_t *wpid, int *status, struct rusage *usage);
+/* waitid(2) with the status word of waitpid(2). *wpid is 0 if WNOHANG finds nothing to tell. usage may be NULL. */
+int shm_waitid(int id_type, int id, int options, pid_t *wpid, int *status, struct rusage *usage);
 
 #endif
