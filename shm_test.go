@@ -233,6 +233,7 @@ func TestDefaultTechniqueIsTheBuilds(t *testing.T) {
 }
 
 func TestMapFailsAsMmapDoes(t *testing.T) {
+	needWideInt(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		flags := map[shm.Sharing]int{shm.Private: unix.MAP_PRIVATE, shm.Shared: unix.MAP_SHARED}[sharing]
 		for _, length := range []int{0, -1, -page, math.MinInt + 1, math.MaxInt, tooLarge} {
