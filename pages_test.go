@@ -23,6 +23,7 @@ import (
 )
 
 func TestDetachTakesTheDataAway(t *testing.T) {
+	needLinux513(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, reserve := range []int{0, 16 * page} {
 			m := newMapping(t, sharing, odd, with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
@@ -294,6 +295,7 @@ func TestSwapFromManyGoroutines(t *testing.T) {
 
 // A mapping that advice or protection split grows all the same, and its parts stay what they were.
 func TestSplitMappingGrows(t *testing.T) {
+	needLinux513(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		if sharing == shm.Shared && cfg.Technique != shm.Memfd {
 			return // it does not grow
@@ -331,6 +333,7 @@ func TestSplitMappingGrows(t *testing.T) {
 }
 
 func TestSplitMappingMoves(t *testing.T) {
+	needLinux513(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, reserve := range []int{0, 8 * page} {
 			m := newMapping(t, sharing, 4*page, with(cfg, func(c *shm.Config) { c.Reserve = reserve }))

@@ -170,6 +170,19 @@ func needWideInt(t *testing.T) {
 	}
 }
 
+// needLinux513 skips a test of what the library refuses on an older kernel, as MREMAP_DONTUNMAP is for
+// private anonymous memory alone there.
+func needLinux513(t *testing.T) {
+	t.Helper()
+	var name unix.Utsname
+	require.NoError(t, unix.Uname(&name))
+	var major, minor int
+	fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
+	if major < 5 || major == 5 && minor < 13 {
+		t.Skipf("Linux %d.%d moves no pages of files and shared memory: that needs 5.13", major, minor)
+	}
+}
+
 // needSetuid skips a test that gives up what root may. musl's setuid(2) has every thread run a signal
 // handler on the stack that it is on, which may be a goroutine's, too small for that: the program
 // crashes later.
