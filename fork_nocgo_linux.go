@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+type waitStatus = unix.WaitStatus
+
 // What fork_linux.go and pool_linux.go ask of the C shim. No mapping and no child is ever there to ask with.
 
 func (*forkArgs) fork([]int32, []memoryRange) error { return errNoShim }

@@ -17,8 +17,6 @@ import (
 	"forkshm.example/shm/internal/procmaps"
 )
 
-type waitStatus = unix.WaitStatus
-
 // Process is a child that [Mapping.Fork] made. Wait for the child, as for any
 // child: a child that has ended stays as a zombie until then. The child of a
 // Process that becomes unreachable is reaped when the child ends.

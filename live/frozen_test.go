@@ -95,6 +95,7 @@ func startBusy(t *testing.T) *busy {
 	b.does("lock", func() { mu.Lock(); pause(); mu.Unlock() })
 	b.does("lock too", func() { mu.Lock(); pause(); mu.Unlock() })
 	b.does("rwlock", func() { rw.RLock(); pause(); rw.RUnlock() })
+	//lint:ignore SA2001 the lock is what is tested
 	b.does("rwlock writing", func() { rw.Lock(); rw.Unlock() })
 	b.does("system call", func() {
 		ts := syscall.Timespec{Nsec: 100_000}

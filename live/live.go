@@ -155,5 +155,5 @@ func warm() {
 	if p, err := os.FindProcess(os.Getpid()); err == nil { // whether pidfds work, for os/exec
 		_ = p.Release()
 	}
-	time.Now().Zone() // the time zone
+	_, _ = time.Now().Zone() // the time zone
 }

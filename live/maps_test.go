@@ -199,6 +199,7 @@ func TestChildrenUseAPoolThatOthersBeginToUse(t *testing.T) {
 					if pool.Get() != n {
 						return fmt.Errorf("pool %d", n)
 					}
+					//lint:ignore SA6002 an int, so that the pool of another int is told from it
 					pool.Put(n)
 				}
 				runtime.GC()

@@ -10,7 +10,8 @@ type call struct {
 	pid   int32
 	errno int32
 	held  int64 // nanoseconds
-	mask  uint64
+	//lint:ignore U1000 live_fork keeps the signal mask here
+	mask uint64
 }
 
 const (

@@ -47,7 +47,7 @@ func run(args []string) error {
 	chdir, args := cutChdir(args)
 	switch {
 	case len(args) == 0:
-		return errors.New("no command\n" + usage)
+		return errors.New("no command\n" + strings.TrimSuffix(usage, "\n"))
 	case args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help":
 		_, err := fmt.Print(usage)
 		return err

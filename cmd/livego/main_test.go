@@ -5,11 +5,11 @@ package main
 import (
 	"bytes"
 	"flag"
+	"go/build"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -155,7 +155,7 @@ func TestLivegoBuildRunTestVetInstallList(t *testing.T) {
 	forked(t, dir, filepath.Join(bin, "program"))
 	assert.Equal(t, "outside.example/program\n", good(t, dir, nil, livego, "list", "./..."))
 
-	patched, err := filepath.Glob(filepath.Join(runtime.GOROOT(), "src/*/*z_live_*"))
+	patched, err := filepath.Glob(filepath.Join(build.Default.GOROOT, "src/*/*z_live_*"))
 	require.NoError(t, err)
 	assert.Empty(t, patched, "GOROOT is left alone")
 }

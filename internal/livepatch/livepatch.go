@@ -107,7 +107,7 @@ func For(pkg, goVersion string, race bool) ([]File, error) {
 	}
 	locks, err := lockFile(pkg, minor)
 	if locks != nil {
-		added = append(added, *locks)
+		added = append(added, File{"z_live_locks.go", locks})
 	}
 	return added, err
 }

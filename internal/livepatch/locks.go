@@ -13,7 +13,7 @@ import (
 // lockFile makes the file by which a package takes, before a fork, those of its locks whose verdict is taken, and
 // opens, in a child, those and the ones whose verdict is reset: another goroutine may have held them. It returns nil
 // for most packages.
-func lockFile(pkg, minor string) (*File, error) {
+func lockFile(pkg, minor string) ([]byte, error) {
 	list, err := assumed.List()
 	if err != nil {
 		return nil, err
@@ -36,8 +36,7 @@ func lockFile(pkg, minor string) (*File, error) {
 	if child.Len() == 0 {
 		return nil, nil
 	}
-	text := fmt.Appendf(nil, lockFormat, path.Base(pkg), before.Bytes(), parent.Bytes(), child.Bytes())
-	return &File{"z_live_locks.go", text}, nil
+	return fmt.Appendf(nil, lockFormat, path.Base(pkg), before.Bytes(), parent.Bytes(), child.Bytes()), nil
 }
 
 // Its names are not those of the files in this folder, which the same package may have.

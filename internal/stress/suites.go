@@ -11,7 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
+
+// A run that is under way when the time is over may take so long to end.
+const rest = time.Minute
 
 // suite is the tests of a package, built in one way.
 type suite struct {
