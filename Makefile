@@ -22,16 +22,20 @@ C_FILES = $(wildcard csrc/*.c internal/ctest/*.c internal/ctest/*/*.c examples/*
 C_WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 CROSS = linux/arm64 linux/386 darwin/arm64 windows/amd64 freebsd/amd64
 BENCHSTAT = $(GO) -C tools tool benchstat
+# Packages in which no two files use each other.
+LADDERS = . ./live ./parity ./cmd/... ./internal/... ./tests/...
+# The revision whose exported names are kept.
+API ?= a477f76
 
-.PHONY: help all check run test slow stress live live-check live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare report fuzz lint cross clean
+.PHONY: help all check run test slow stress live live-check live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare report fuzz lint apidiff vuln cross clean
 
 all: check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
 
-# The gate (.ci/run) runs this, and make stress for 5 minutes.
-check: lint run test slow bench-once race ## everything that is tested in some minutes
+# The gate (.ci/run) runs this, and make stress for some minutes.
+check: lint apidiff run test slow bench-once race ## everything that is tested in some minutes
 
 run: ## the book's program: a child changes a shared int
 	$(GO) run ./cmd/anon_mmap
@@ -43,6 +47,7 @@ test: ## the tests, in both builds, without cgo, and those of live forks: 2 minu
 
 slow: ## what builds other programs, and holds this one against C and strace
 	@$(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $(SLOW)); done
+	$(GO) -C tools test -count=$(COUNT) ./...
 
 # Some tests at a time, in random order, on a machine that it keeps busy, with GOMAXPROCS=1, 2 and 8, nice,
 # and half a core.
@@ -158,11 +163,24 @@ fuzz: ## the fuzz tests, each for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzVMA -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 	$(GO) test -run '^$$' -fuzz FuzzFiles -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 
-lint: cross ## gofmt, go vet, C warnings, builds for other systems
+lint: cross ## gofmt, go vet, staticcheck, ladders of files, C warnings, builds for other systems
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	@for tags in "" devzero livego; do (set -x; $(GO) vet -tags "$$tags" ./...); done
 	@for c in $(C_FILES); do for def in -DUSE_MAP_ANON -UUSE_MAP_ANON; do (set -x; $(CC) -fsyntax-only $(C_WARNINGS) $$def $$c); done; done
 	@if command -v cppcheck >/dev/null; then (set -x; cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr $(C_FILES)); fi
+	@staticcheck=$$($(GO) -C tools tool -n staticcheck); \
+		for tags in "" devzero; do (set -x; $$staticcheck -tags "$$tags" ./...); done; \
+		(set -x; $$staticcheck -tags livego ./live; cd tools && $$staticcheck ./...)
+	@dirs=$$($(GO) list -f '{{.Dir}}' $(LADDERS)); (set -x; $(GO) -C tools run ./knots $$dirs)
+	$(GO) -C tools vet ./...
+
+apidiff: ## what the exported names have lost since revision API
+	@if git cat-file -e '$(API)^{commit}' 2>/dev/null; then (set -x; $(GO) -C tools run ./api $(API)); \
+		else echo "exported names are not compared: $(API) is not in this clone (git fetch --unshallow gets it)"; fi
+
+# Its database is at vuln.go.dev.
+vuln: ## known vulnerabilities in what this module uses: needs the network
+	@govulncheck=$$($(GO) -C tools tool -n govulncheck); (set -x; $$govulncheck ./...)
 
 # The package builds where its shim does not.
 cross: ## the builds for other systems alone

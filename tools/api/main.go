@@ -87,7 +87,7 @@ func load(dir string) (map[string]*packages.Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	const mode = packages.NeedName | packages.NeedTypes | packages.NeedImports | packages.NeedDeps | packages.NeedSyntax | packages.NeedTypesInfo
+	const mode = packages.NeedName | packages.NeedTypes | packages.NeedImports | packages.NeedExportFile
 	pkgs, err := packages.Load(&packages.Config{Mode: mode, Dir: dir}, "./...")
 	if err != nil {
 		return nil, err
