@@ -73,7 +73,7 @@ func ExampleConfig_reserve() {
 	fmt.Println(m.Resize(3<<29, shm.InPlace))
 	// Output:
 	// stays valid, 1048576 bytes
-	// shm: resize 1610612736 bytes: mremap: cannot allocate memory: 1073741824 bytes are reserved
+	// shm: resize 1610612736 bytes: mremap: cannot allocate memory: 1073741824 bytes are reserved (use MayMove, or a larger Config.Reserve)
 }
 
 func ExampleMapping_Huge() {
