@@ -8,20 +8,22 @@ import (
 	"unsafe"
 )
 
-// Buffer is bytes outside the Go heap, appended to without ever being copied: what [append] and
-// [bytes.Buffer] do by a new array and a copy, it does by moving pages, as realloc(3) does. Memory
-// is used for the bytes that it holds, not for its capacity, and the garbage collector has no part
-// in it.
+// Buffer is an append buffer outside the Go heap. To grow, [append] and
+// [bytes.Buffer] copy their bytes to a new array. A Buffer moves its pages
+// instead, as realloc(3) does. A Buffer takes memory for the bytes that it
+// holds, and only address space for the rest of its capacity. The garbage
+// collector does not see its memory.
 //
-// The zero value is empty and ready to use. It must not be copied after first use, and, as
-// bytes.Buffer, not be used by several goroutines at once. Close gives its memory back; that of a
-// Buffer that was forgotten goes when it is unreachable, as a [Mapping]'s does.
+// The zero value is empty and ready to use. A Buffer must not be copied after
+// its first use. Several goroutines must not use a Buffer at the same time.
+// Close gives the memory back. The memory of a Buffer that is not closed is
+// given back when the Buffer is unreachable, as that of a [Mapping] is.
 //
-// Memory that fails is an error, see [FaultError].
+// If memory fails, methods return a [FaultError] and do not crash.
 type Buffer struct {
 	_      noCopy
-	m      *Mapping // nil at first, and once closed
-	length int      // of m, the bytes in use
+	m      *Mapping // nil before the first byte and after Close
+	length int      // the bytes of m that are in use
 	closed bool
 }
 
@@ -32,32 +34,38 @@ func (*noCopy) Lock() {}
 
 func (*noCopy) Unlock() {}
 
-// bufferFirst is the least that is mapped, in bytes. Pages are allocated when they are written to.
+// bufferFirst is the least size of a buffer's mapping, in bytes. The kernel allocates a page at the
+// first write to it.
 const bufferFirst = 64 << 10
 
-// Bytes returns what was written. The slice is valid until the next call that writes, reads into,
-// grows or closes the buffer: used after that it crashes the program, or worse, finds other memory
-// there. It does not keep the Buffer alive. Appending to it copies it to the Go heap.
+// Bytes returns the bytes that the buffer holds. The slice is valid until the
+// next call of Write, WriteString, WriteByte, ReadFrom, Grow or Close. Using
+// the slice later crashes the program, or reads or damages memory of another
+// owner. The slice does not keep the Buffer alive. Appending to the slice
+// copies it to the Go heap.
 func (b *Buffer) Bytes() []byte { return b.memory()[:b.length:b.length] }
 
-// memory returns all that is mapped.
+// memory returns all bytes of the mapping.
 func (b *Buffer) memory() []byte {
 	if b.m == nil {
 		return nil
 	}
-	return unsafe.Slice((*byte)(b.m.mem.addr), b.m.mem.length) // b is its only user: no lock is needed
+	// Only b uses m, so no lock is needed.
+	return unsafe.Slice((*byte)(b.m.mem.addr), b.m.mem.length)
 }
 
-// Len returns how many bytes the buffer holds.
+// Len returns the number of bytes that the buffer holds.
 func (b *Buffer) Len() int { return b.length }
 
-// Cap returns how many bytes it can hold without asking the kernel. Those beyond Len use address
-// space and no memory, unless they were in use before.
+// Cap returns the number of bytes that the buffer can hold without growing. The
+// bytes beyond Len take address space, and no memory unless they were in use
+// before.
 func (b *Buffer) Cap() int { return len(b.memory()) }
 
-// Grow makes room for n more bytes, so that writing them neither fails for want of address space
-// nor moves the buffer. It fails with ErrRange where n is negative or too large for an int, and as
-// [Mapping.Resize] does; then the buffer is as it was.
+// Grow makes the capacity large enough for n more bytes. Writing these bytes
+// then neither moves the buffer nor fails for lack of address space. If n is
+// negative, or the new length does not fit an int, the error is ErrRange. Grow
+// also fails as [Mapping.Resize] does. A call that fails changes nothing.
 func (b *Buffer) Grow(n int) error {
 	const op = "grow"
 	switch {
@@ -72,12 +80,12 @@ func (b *Buffer) Grow(n int) error {
 	if page := os.Getpagesize(); need <= math.MaxInt-page {
 		need = (need + page - 1) &^ (page - 1)
 	}
-	roomy := max(need, bufferFirst)
+	capacity := max(need, bufferFirst)
 	if b.Cap() <= math.MaxInt/2 {
-		roomy = max(roomy, 2*b.Cap())
+		capacity = max(capacity, 2*b.Cap())
 	}
-	err := b.resize(roomy)
-	if err != nil && roomy > need { // doubled is too much: there may be room for what is needed
+	err := b.resize(capacity)
+	if err != nil && capacity > need { // less may be available than double the capacity
 		err = b.resize(need)
 	}
 	return err
@@ -91,8 +99,8 @@ func (b *Buffer) resize(length int) (err error) {
 	return err
 }
 
-// Write appends p, which may be a part of the buffer itself. On an error, the n bytes that it
-// returns were appended.
+// Write appends p. The slice p may be a part of the buffer itself. After an
+// error, the first n bytes of p are appended.
 func (b *Buffer) Write(p []byte) (n int, err error) { return b.write("write", p) }
 
 func (b *Buffer) write(op string, p []byte) (n int, err error) {
@@ -104,7 +112,8 @@ func (b *Buffer) write(op string, p []byte) (n int, err error) {
 		if err := b.Grow(len(p)); err != nil {
 			return 0, err
 		}
-		if at := addrOf(p) - addrOf(old); at < uintptr(len(old)) && len(p) <= len(old)-int(at) { // it moved with the buffer
+		// If p lies in the buffer, p moved with it.
+		if at := addrOf(p) - addrOf(old); at < uintptr(len(old)) && len(p) <= len(old)-int(at) {
 			p = b.memory()[at:][:len(p)]
 		}
 	}
@@ -116,19 +125,20 @@ func (b *Buffer) write(op string, p []byte) (n int, err error) {
 	return n, nil
 }
 
-// WriteString appends s, as Write does.
+// WriteString appends s. The errors are those of Write.
 func (b *Buffer) WriteString(s string) (n int, err error) {
 	return b.Write(unsafe.Slice(unsafe.StringData(s), len(s)))
 }
 
-// WriteByte appends c.
+// WriteByte appends c. The errors are those of Write.
 func (b *Buffer) WriteByte(c byte) error {
 	_, err := b.Write([]byte{c})
 	return err
 }
 
-// ReadFrom appends what r has, until io.EOF. r reads into other memory, at most
-// 128 KiB at once, which is then appended: r meets no memory that fails.
+// ReadFrom reads from r until io.EOF, and appends what it read. r reads into
+// other memory, at most 128 KiB at once, and ReadFrom copies that into the
+// buffer. After an error, n bytes are appended.
 func (b *Buffer) ReadFrom(r io.Reader) (n int64, err error) {
 	const op = "read into"
 	if b.closed {
@@ -153,10 +163,10 @@ func (b *Buffer) ReadFrom(r io.Reader) (n int64, err error) {
 	}
 }
 
-// WriteTo writes all that the buffer holds to w, in pieces of at most 128 KiB.
-// The buffer keeps it. Each piece is copied first, and w gets the copy: w meets
-// no memory that fails. If the buffer's memory fails, all bytes before that
-// were written.
+// WriteTo writes the bytes of the buffer to w, in pieces of at most 128 KiB.
+// The buffer keeps the bytes. WriteTo copies each piece out of the buffer
+// first, and gives w the copy. If memory of the buffer fails, the error is a
+// [FaultError], and all bytes before that memory were written.
 func (b *Buffer) WriteTo(w io.Writer) (n int64, err error) {
 	const op = "write out"
 	length := int64(b.length)
@@ -178,7 +188,7 @@ func (b *Buffer) WriteTo(w io.Writer) (n int64, err error) {
 	return n, nil
 }
 
-// errorOf returns what the error of another's Read or Write is reported as.
+// errorOf returns an error of a caller's Read or Write as it is, and wraps an impossible count.
 func (b *Buffer) errorOf(op string, length int, err error) error {
 	if _, ok := err.(*countError); ok {
 		return &Error{op, length, err}
@@ -186,8 +196,8 @@ func (b *Buffer) errorOf(op string, length int, err error) error {
 	return err
 }
 
-// Truncate drops all but the first n bytes. The memory behind them is kept for what is written
-// next. It fails with ErrRange if n is negative or greater than Len.
+// Truncate drops all bytes but the first n. The buffer keeps its memory for
+// later writes. If n is negative or greater than Len, the error is ErrRange.
 func (b *Buffer) Truncate(n int) error {
 	const op = "truncate"
 	switch {
@@ -200,11 +210,12 @@ func (b *Buffer) Truncate(n int) error {
 	return nil
 }
 
-// Reset drops all bytes, and keeps the memory for what is written next. A closed buffer stays so.
+// Reset drops all bytes. The buffer keeps its memory for later writes. A closed
+// buffer stays closed.
 func (b *Buffer) Reset() { b.length = 0 }
 
-// Close gives the memory back. The buffer is of no use after that: what can fail does so with
-// ErrClosed, the second Close too.
+// Close gives the memory back. After Close the buffer is empty, and methods
+// that return an error return ErrClosed, a second Close included.
 func (b *Buffer) Close() error {
 	const op = "close"
 	if b.closed {

@@ -131,7 +131,7 @@ func TestBufferTruncateAndReset(t *testing.T) {
 	for _, n := range []int{-1, 6, math.MaxInt, math.MinInt} {
 		assert.ErrorIs(t, b.Truncate(n), shm.ErrRange)
 	}
-	assert.EqualError(t, b.Truncate(6), "shm: truncate 6 bytes: out of range of a buffer of 5 bytes")
+	assert.EqualError(t, b.Truncate(6), "shm: truncate to 6 bytes: out of range of a buffer of 5 bytes")
 	must(b.WriteString("!"))
 	assert.Equal(t, "hello!", string(b.Bytes()))
 	room := b.Cap()

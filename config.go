@@ -5,13 +5,19 @@ import (
 	"unsafe"
 )
 
-// Sharing says who sees what is written to a mapping. The zero value is invalid.
+// Sharing says which processes see a write to a mapping. The zero value is
+// invalid.
 type Sharing int
 
 const (
-	_       Sharing = iota
-	Private         // MAP_PRIVATE: a child gets a copy, made page by page when one side writes
-	Shared          // MAP_SHARED: parent and children see each other's writes
+	_ Sharing = iota
+
+	// Private is MAP_PRIVATE. A child gets a copy of the memory. The kernel
+	// copies a page when parent or child writes to it.
+	Private
+
+	// Shared is MAP_SHARED. Parent and children see each other's writes.
+	Shared
 )
 
 // String returns the flag's name, "MAP_PRIVATE" or "MAP_SHARED".
@@ -25,14 +31,14 @@ func (s Sharing) String() string {
 	return fmt.Sprintf("Sharing(%d)", int(s))
 }
 
-// Technique is how a mapping's memory is had from the kernel.
+// Technique says how the package asks the kernel for memory.
 type Technique int
 
 const (
-	BuildDefault Technique = iota // what DefaultTechnique returns
+	BuildDefault Technique = iota // the technique that DefaultTechnique returns
 	Anonymous                     // MAP_ANONYMOUS
 	DevZero                       // a mapping of /dev/zero
-	Memfd                         // memfd_create(2): shared, it grows, and children forked earlier reach what is new
+	Memfd                         // memfd_create(2), whose shared mappings can grow
 )
 
 // String returns "MAP_ANONYMOUS", "/dev/zero" or "memfd".
@@ -54,9 +60,15 @@ func (t Technique) String() string {
 type HugePages int
 
 const (
-	HugeNone        HugePages = iota // pages of the usual size
-	HugeTransparent                  // aligned to the size of such a page, madvise(2) MADV_HUGEPAGE
-	HugeExplicit                     // MAP_HUGETLB, or HugeNone where no such page is left: see Mapping.Huge
+	HugeNone HugePages = iota // pages of the usual size
+
+	// HugeTransparent is MADV_HUGEPAGE of madvise(2), with an address that is
+	// aligned to huge pages.
+	HugeTransparent
+
+	// HugeExplicit is MAP_HUGETLB. If too few huge pages are left, the mapping
+	// has pages of the usual size: see [Mapping.Huge].
+	HugeExplicit
 )
 
 // String returns "HugeNone", "HugeTransparent" or "HugeExplicit".
@@ -72,36 +84,50 @@ func (h HugePages) String() string {
 	return fmt.Sprintf("HugePages(%d)", int(h))
 }
 
-// Config holds what [Map] is asked for beyond sharing and length. What cannot be had together is
-// refused with [errors.ErrUnsupported], never ignored.
+// Config has the optional settings of [Map]. The zero value has all defaults.
+// [Map] does not ignore a setting: if the settings cannot be had together, the
+// error wraps [errors.ErrUnsupported].
 type Config struct {
+	// Technique is how the kernel is asked for memory. The zero value is the
+	// default of the build.
 	Technique Technique
 
-	// Reserve is address space kept for growing in place, in bytes from the mapping's address on; 0
-	// keeps none beyond length. Up to it Resize never moves. It counts against RLIMIT_AS, and takes
-	// no memory. A shared Anonymous or DevZero mapping can grow up to it too.
+	// Reserve is the length, in bytes, up to which Resize can grow the mapping
+	// in place. Address space of that length is kept from the mapping's address
+	// on. A shared Anonymous or DevZero mapping can grow up to Reserve too. If
+	// Reserve is 0, or less than the mapping's length, no address space is kept
+	// beyond the mapping. Reserved address space counts against RLIMIT_AS, and
+	// takes no memory.
 	//
-	// Where the kernel never overcommits (/proc/sys/vm/overcommit_memory is 2) it charges all of a shared
-	// Anonymous or DevZero mapping's reserve at once, and each fork is charged all private memory of the
-	// program again: what exceeds the limit fails with ENOMEM. There, use Memfd, which is charged for the
-	// pages in use, and ForkConfig.Lean, which leaves the Go heap out. See proc_sys_vm(5).
+	// A kernel that never overcommits (/proc/sys/vm/overcommit_memory is 2)
+	// charges the whole reserve of a shared Anonymous or DevZero mapping at
+	// once. It charges each fork for all private memory of the program again.
+	// Beyond the limit, the calls fail with ENOMEM. On such a machine use
+	// Memfd, which is charged for the pages in use, and ForkConfig.Lean, which
+	// leaves out the Go heap. See proc_sys_vm(5).
 	Reserve int
 
-	// Huge asks for huge pages, of the kernel's default size: 2 MiB on most machines. HugeExplicit goes with neither DevZero, Reserve nor Guard. The
-	// machine sets its pages aside for the mapping, not for copies of a private one: a child that writes to
-	// it when none are left gets SIGBUS.
+	// Huge asks for huge pages of the kernel's default size, 2 MiB on most
+	// machines. HugeExplicit cannot be combined with DevZero, Reserve or Guard.
+	// For a HugeExplicit mapping the kernel sets huge pages aside, but none for
+	// a child's copy of private memory: a child that writes there when no huge
+	// page is left gets SIGBUS.
 	Huge HugePages
 
-	// Populate faults every page in now, and those that Resize adds. A machine without the memory is
-	// an error then, and not a SIGBUS later: the object of a shared Memfd is allocated (fallocate(2)).
+	// Populate faults in all pages now, and later those that Resize adds. If
+	// the machine has too little memory, Map and Resize fail, instead of a
+	// later access with SIGBUS. The object of a shared Memfd is allocated by
+	// fallocate(2).
 	Populate bool
 
-	// Guard keeps an inaccessible page on each side: before the first byte, and behind the last page
-	// that the mapping has or, with Reserve, may have.
+	// Guard keeps an inaccessible page on each side of the mapping. One is
+	// before the first byte. The other is behind the last page, or with Reserve
+	// behind the last page that the mapping can grow to.
 	Guard bool
 
-	// Name is shown in /proc/PID/maps where the kernel can: as /memfd:name for Memfd, as [anon:name] for
-	// private Anonymous memory of a kernel that has CONFIG_ANON_VMA_NAME.
+	// Name is shown in /proc/PID/maps if the kernel supports it. A Memfd
+	// mapping is shown as /memfd:name. Private Anonymous memory is shown as
+	// [anon:name], if the kernel has CONFIG_ANON_VMA_NAME.
 	Name string
 }
 
@@ -109,19 +135,25 @@ type Config struct {
 type Move int
 
 const (
-	InPlace Move = iota // flags 0: ENOMEM where the pages behind are taken
-	MayMove             // MREMAP_MAYMOVE: what Bytes, Addr, At and Slice returned becomes invalid
+	// InPlace keeps the address. Resize fails with ENOMEM if the addresses behind
+	// the mapping are taken.
+	InPlace Move = iota
+
+	// MayMove is MREMAP_MAYMOVE. After a move, what Bytes, Addr, At and Slice
+	// returned before is invalid.
+	MayMove
 )
 
-// Protection is what may be done with a mapping's memory. What it forbids is SIGSEGV.
+// Protection says what a process may do with a mapping's memory. A forbidden
+// access is SIGSEGV.
 type Protection int
 
 const (
 	NoAccess  Protection = iota // PROT_NONE
 	ReadOnly                    // PROT_READ
-	ReadWrite                   // PROT_READ|PROT_WRITE: what a mapping has at first
+	ReadWrite                   // PROT_READ|PROT_WRITE: the protection of a new mapping
 )
 
-// ChildFunc is a C function that a child runs: int (*)(void *addr, size_t length).
-// A program has one from cgo, by shm.ChildFunc(C.my_child).
+// ChildFunc is a C function that a child runs: int (*)(void *addr, size_t
+// length). A program converts its own C function by shm.ChildFunc(C.my_child).
 type ChildFunc unsafe.Pointer

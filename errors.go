@@ -5,38 +5,65 @@ import (
 	"fmt"
 )
 
-// What is refused before the kernel is asked. Test with [errors.Is].
+// Errors for what the package refuses before it asks the kernel. Test for them with
+// [errors.Is].
 var (
-	ErrClosed     = errors.New("mapping is closed")
+	// ErrClosed is the error of every method of a closed Mapping or Buffer.
+	ErrClosed = errors.New("mapping is closed")
+
+	// ErrPoolClosed is the error of every method of a closed Pool.
 	ErrPoolClosed = errors.New("pool is closed")
-	ErrRange      = errors.New("out of range")
-	ErrAlign      = errors.New("misaligned")
-	ErrType       = errors.New("type holds Go pointers, which mean nothing in mapped memory")
-	ErrLive       = errors.New("live children map the object, and what it loses would be SIGBUS in them: wait for them, or use Truncate")
-	ErrGrowShared = errors.New("a shared mapping cannot grow past the size that it was created with (use Config.Reserve, or Memfd)")
+
+	// ErrRange is for an offset, a length or a count beyond the memory that it
+	// is for.
+	ErrRange = errors.New("out of range")
+
+	// ErrAlign is for an offset or a length that is not a multiple of what the
+	// type or the page size requires.
+	ErrAlign = errors.New("misaligned")
+
+	// ErrType is for a type that holds Go pointers. The garbage collector does
+	// not see mapped memory, and another process cannot use Go pointers.
+	ErrType = errors.New("type holds Go pointers, which mean nothing in mapped memory")
+
+	// ErrLive is for shrinking a shared Memfd mapping while children that share
+	// it are not reaped.
+	ErrLive = errors.New("live children would get SIGBUS beyond the new length (wait for them, or use Truncate)")
+
+	// ErrGrowShared is for growing a shared mapping that is no Memfd past the
+	// size that it was created with.
+	ErrGrowShared = errors.New("a shared mapping cannot grow past its first size (use Config.Reserve, or Memfd)")
 )
 
-// Error is what every failure of a mapping is reported as.
+// Error is the error of every failed operation on a mapping, a buffer or a
+// pool.
 type Error struct {
-	Op     string // what was attempted: "map", "resize", ...
-	Length int    // the length that it was attempted with, in bytes; 0 if the operation has none
-	Err    error  // wraps an *os.SyscallError if the kernel refused, else a sentinel, EINVAL or errors.ErrUnsupported
+	Op     string // the operation: "map", "resize", ...
+	Length int    // the length that the operation was given, in bytes; 0 if it has none
+
+	// Err is the cause. It wraps an *os.SyscallError if the kernel refused, and
+	// one of the errors above, EINVAL or errors.ErrUnsupported if the package
+	// refused.
+	Err error
 }
 
-// hasLength says whether an operation is attempted with a length.
+func (e *Error) Error() string {
+	switch {
+	case !hasLength(e.Op) || errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed):
+		return fmt.Sprintf("shm: %s: %v", e.Op, e.Err)
+	case e.Op == "resize" || e.Op == "truncate":
+		return fmt.Sprintf("shm: %s to %d bytes: %v", e.Op, e.Length, e.Err)
+	}
+	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
+}
+
+// hasLength reports whether an operation is given a length.
 func hasLength(op string) bool {
 	switch op {
 	case "object length", "file", "map file", "seal", "slice":
 		return false
 	}
 	return true
-}
-
-func (e *Error) Error() string {
-	if !hasLength(e.Op) || errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed) { // which has none
-		return fmt.Sprintf("shm: %s: %v", e.Op, e.Err)
-	}
-	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
 }
 
 func (e *Error) Unwrap() error { return e.Err }

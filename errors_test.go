@@ -41,8 +41,8 @@ func TestErrorsSayWhatWasWrong(t *testing.T) {
 		{length, "shm: object length: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must be MAP_SHARED and memfd: unsupported operation"},
 		{file, "shm: file: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must be MAP_SHARED and memfd: unsupported operation"},
 		{slice, "shm: slice: -5 elements of 8 bytes at offset 0: out of range"},
-		{mapFile, "shm: map file: " + empty.Name() + ": empty file: invalid argument"},
-		{shared.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize %d bytes: created with %d bytes: a shared mapping cannot grow past the size that it was created with (use Config.Reserve, or Memfd)", 2*page, page)},
+		{mapFile, "shm: map file: " + empty.Name() + ": the file is empty, must have at least one byte: invalid argument"},
+		{shared.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize to %d bytes: the mapping was created with %d bytes: a shared mapping cannot grow past its first size (use Config.Reserve, or Memfd)", 2*page, page)},
 	} {
 		assert.EqualError(t, row.err, row.want)
 	}

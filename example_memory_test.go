@@ -53,7 +53,7 @@ func ExampleMapFile() {
 	fmt.Println(m.Resize(100, shm.InPlace))
 	// Output:
 	// written there
-	// shm: resize 100 bytes: ftruncate: operation not permitted
+	// shm: resize to 100 bytes: ftruncate: operation not permitted
 }
 
 func ExampleConfig_reserve() {
@@ -73,7 +73,7 @@ func ExampleConfig_reserve() {
 	fmt.Println(m.Resize(3<<29, shm.InPlace))
 	// Output:
 	// stays valid, 1048576 bytes
-	// shm: resize 1610612736 bytes: mremap: cannot allocate memory: 1073741824 bytes are reserved (use MayMove, or a larger Config.Reserve)
+	// shm: resize to 1610612736 bytes: mremap: cannot allocate memory: 1073741824 bytes are reserved (use MayMove, or a larger Config.Reserve)
 }
 
 func ExampleMapping_Huge() {

@@ -9,30 +9,31 @@ import (
 	"unsafe"
 )
 
-// ErrFault is what a [FaultError] wraps.
+// ErrFault is the error that every [FaultError] wraps.
 var ErrFault = errors.New("memory fault")
 
-// FaultError is what ReadAt, WriteAt, ReadFrom, WriteTo and a [Buffer] fail with where memory that is mapped cannot
-// be used: it is SIGBUS where the object behind it has become shorter or no page is to be had for
-// it, SIGSEGV where it was protected or unmapped. Such an access through Bytes, At or Slice crashes
-// the program.
+// FaultError is the error of ReadAt, WriteAt, ReadFrom, WriteTo and of a
+// [Buffer] if an access to memory fails. The kernel sends SIGBUS if the object
+// behind the memory became shorter, or if the kernel has no page for it. The
+// kernel sends SIGSEGV if the memory was protected or unmapped. The same access
+// through Bytes, At or Slice crashes the program.
 type FaultError struct {
-	Addr uintptr // in the page that failed, at the byte or near it
+	Addr uintptr // an address in the page that failed, at or near the byte
 }
 
 func (e *FaultError) Error() string { return fmt.Sprintf("%v at address %#x", ErrFault, e.Addr) }
 
 func (e *FaultError) Unwrap() error { return ErrFault }
 
-// fault is what the runtime panics with, once asked to by debug.SetPanicOnFault.
+// fault is the error that the runtime panics with after debug.SetPanicOnFault.
 type fault interface {
 	runtime.Error
 	Addr() uintptr
 }
 
-// copyMapped is copy, and a *FaultError if memory on either side fails. Then the first n bytes are
-// as they should be, and of those behind them some may have been written. If the sides overlap, n is 0
-// then, and nothing is certain.
+// copyMapped copies as the built-in copy does. If memory of either slice fails, copyMapped returns
+// a *FaultError: the first n bytes are copied, and bytes behind them may be written. If the slices
+// overlap, n is 0 after an error, and any byte of dst may be written.
 func copyMapped(dst, src []byte) (n int, err error) {
 	total := min(len(dst), len(src))
 	dst, src = dst[:total], src[:total]
@@ -40,10 +41,11 @@ func copyMapped(dst, src []byte) (n int, err error) {
 		return copyBackward(dst, src)
 	}
 	n, err = tryCopy(dst, src)
-	if err == nil || overlap(dst, src) { // half a copy may have changed its own source
+	if err == nil || overlap(dst, src) { // half a copy may have changed the source
 		return n, err
 	}
-	// The order in which copy copies is not defined. So what can be copied is found out page by page.
+	// The built-in copy may copy in any order. So the copy is repeated page by page, up to the page
+	// that fails.
 	for n < total {
 		size := min(total-n, toPageEnd(dst[n:]), toPageEnd(src[n:]))
 		if _, err := tryCopy(dst[n:n+size], src[n:]); err != nil {
@@ -54,10 +56,11 @@ func copyMapped(dst, src []byte) (n int, err error) {
 	return n, nil
 }
 
-// copyBackward copies to a place that begins within the source. It goes from the last bytes to the first, so that
-// none is overwritten before it is copied, and each piece goes by way of other memory. The built-in copy would set
-// the processor's direction flag for that (on amd64 without AVX, and on 386). A fault would leave the flag set, and
-// what the runtime copies and clears later would go the wrong way.
+// copyBackward copies to a place that begins within the source. copyBackward goes from the last
+// bytes to the first, so that it overwrites no byte before it copied that byte. Each piece is
+// copied to other memory first. The built-in copy would set the processor's direction flag instead
+// (on amd64 without AVX, and on 386). A fault would leave that flag set, and the runtime's own
+// copies would then run in the wrong direction.
 func copyBackward(dst, src []byte) (n int, err error) {
 	var aside [4096]byte
 	for end := len(dst); end > 0; {
@@ -74,12 +77,13 @@ func copyBackward(dst, src []byte) (n int, err error) {
 	return len(dst), nil
 }
 
-// tryCopy is copy, of what does not overlap or has dst below src, and a *FaultError if memory fails.
+// tryCopy copies as the built-in copy does, and returns a *FaultError if memory fails. The slices
+// must not overlap, unless dst begins before src.
 func tryCopy(dst, src []byte) (n int, err error) {
-	before, done := debug.SetPanicOnFault(true), false // of this goroutine alone
+	before, done := debug.SetPanicOnFault(true), false // for this goroutine only
 	defer func() {
 		debug.SetPanicOnFault(before)
-		if done { // recover is what would cost most
+		if done { // calling recover would cost more than all else
 			return
 		}
 		switch e := recover().(type) {
@@ -100,7 +104,7 @@ func overlap(a, b []byte) bool {
 	return addrOf(a)-addrOf(b) < uintptr(len(b)) || addrOf(b)-addrOf(a) < uintptr(len(a))
 }
 
-// toPageEnd returns how many bytes it is from where p begins to the end of that page.
+// toPageEnd returns the number of bytes from the beginning of p to the end of that page.
 func toPageEnd(p []byte) int {
 	page := os.Getpagesize()
 	return page - int(addrOf(p)%uintptr(page))

@@ -10,9 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ObjectLen returns how many bytes there are behind a shared Memfd mapping now, whichever process
-// grew or shrank it. In C, a child's too, it is shm_object_length of csrc/shm_child.h. For other
-// mappings the error wraps [errors.ErrUnsupported]. See fstat(2).
+// ObjectLen returns the present length, in bytes, of the object behind a shared
+// Memfd mapping. Any process that has the object may have grown or shrunk it. C
+// code, also that of a child, calls shm_object_length of csrc/shm_child.h
+// instead. For other mappings the error wraps [errors.ErrUnsupported]. See
+// fstat(2).
 func (m *Mapping) ObjectLen() (int, error) {
 	const op = "object length"
 	m.mu.RLock()
@@ -27,19 +29,23 @@ func (m *Mapping) ObjectLen() (int, error) {
 	return n, nil
 }
 
+// needObject says why the mapping has no object, if it has none.
 func (m *Mapping) needObject() error {
 	switch {
 	case m.mem == nil:
 		return ErrClosed
 	case m.technique != Memfd || m.sharing != Shared:
-		return fmt.Errorf("a %v mapping of %v has no object, must be MAP_SHARED and memfd: %w", m.sharing, m.technique, errors.ErrUnsupported)
+		return fmt.Errorf("a %v mapping of %v has no object, must be MAP_SHARED and memfd: %w",
+			m.sharing, m.technique, errors.ErrUnsupported)
 	}
 	return nil
 }
 
-// File returns a new descriptor of the object behind a shared Memfd mapping, for passing to an
-// unrelated process, which maps it by [MapFile]. The caller must close it; it outlives the mapping.
-// For other mappings the error wraps [errors.ErrUnsupported].
+// File returns a new descriptor of the object behind a shared Memfd mapping. A
+// program passes the descriptor to another process, which maps the object by
+// [MapFile]. The caller must close the file. The file stays valid after the
+// mapping is closed. For other mappings the error wraps
+// [errors.ErrUnsupported].
 func (m *Mapping) File() (*os.File, error) {
 	const op = "file"
 	m.mu.RLock()
@@ -54,11 +60,16 @@ func (m *Mapping) File() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "memfd"), nil
 }
 
-// MapFile maps all of a file that can be resized and written to, one that [Mapping.File] returned
-// in another process, or one on a tmpfs: a shared Memfd mapping. The file may be closed then. If
-// another process grows the object, Resize to ObjectLen follows it; if one shrinks it, what is
-// beyond is SIGBUS here. What Resize adds is allocated, as with Config.Populate: a full file system is
-// an error then. An object of huge pages is mapped as HugeExplicit maps.
+// MapFile maps all of a file, and returns a shared Memfd mapping. The file must
+// be one that can be written to and resized: one that [Mapping.File] returned
+// in another process, or a file on a tmpfs. The caller may close the file
+// afterwards.
+//
+// If another process grows the object, Resize to ObjectLen makes the mapping as
+// long. If another process shrinks the object, an access beyond the object's
+// end is SIGBUS. Resize allocates what it adds, as with Config.Populate, so
+// that a full file system is an error of Resize. An object of huge pages gives
+// a HugeExplicit mapping.
 func MapFile(f *os.File) (*Mapping, error) {
 	const op = "map file"
 	defer runtime.KeepAlive(f)
@@ -78,34 +89,37 @@ func MapFile(f *os.File) (*Mapping, error) {
 	return newMappingOf(Shared, Memfd, mem), nil
 }
 
-// mapObject maps all of the object that a shared memfd is to be.
+// mapObject maps all of the object behind mem.fd.
 func (mem *memory) mapObject() (err error) {
 	if mem.length, err = mem.objectLen(); err != nil {
 		return err
 	}
 	if mem.length == 0 {
-		return fmt.Errorf("empty file: %w", unix.EINVAL)
+		return fmt.Errorf("the file is empty, must have at least one byte: %w", unix.EINVAL)
 	}
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(mem.fd, &fs); err != nil {
 		return os.NewSyscallError("fstatfs", err)
 	}
-	room := pages(mem.length) * os.Getpagesize()
+	capacity := pages(mem.length) * os.Getpagesize()
 	if uint32(fs.Type) == unix.HUGETLBFS_MAGIC {
-		mem.tracksObject, mem.huge, mem.object = false, HugeExplicit, room
+		mem.tracksObject, mem.huge, mem.object = false, HugeExplicit, capacity
 	}
-	if err := mem.reserve(room); err != nil {
+	if err := mem.reserve(capacity); err != nil {
 		return err
 	}
-	if _, err := Mmap(mem.addr, room, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED, mem.fd, 0); err != nil {
+	if _, err := Mmap(mem.addr, capacity, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED, mem.fd, 0); err != nil {
 		return os.NewSyscallError("mmap", err)
 	}
 	return mem.listObject()
 }
 
-// Seal has the kernel refuse, to every process and from now on, what seals names: unix.F_SEAL_SHRINK
-// promises those who map the object that none of it becomes SIGBUS. Then Resize to less is EPERM
-// here too. See fcntl(2), F_ADD_SEALS.
+// Seal forbids operations on the object behind a shared Memfd mapping, for
+// every process and for good. The argument is one or more of unix.F_SEAL_*.
+// With unix.F_SEAL_SHRINK, no process can shrink the object, so that no access
+// within its length is SIGBUS. Resize to a smaller length then fails with
+// EPERM. For other mappings the error wraps [errors.ErrUnsupported]. See
+// fcntl(2), F_ADD_SEALS.
 func (m *Mapping) Seal(seals int) error {
 	const op = "seal"
 	m.mu.RLock()

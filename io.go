@@ -5,13 +5,17 @@ import (
 	"io"
 )
 
-// pieceSize is the most that another's Read or Write gets at once, in bytes.
+// pieceSize is the most that a caller's Read or Write gets at once, in bytes.
 const pieceSize = 128 << 10
 
-// WriteTo writes all of the mapping to w, in pieces of at most 128 KiB. Each piece is copied first, and w gets the
-// copy: no lock is held while w runs, and w meets no memory that fails. So w may use the mapping, and so may other
-// goroutines. If Resize shrinks the mapping meanwhile, the rest is not written. If Close or MoveTo closes it, the error
-// is ErrClosed. Memory that fails is a [FaultError]: all bytes before it were written.
+// WriteTo writes the whole mapping to w, in pieces of at most 128 KiB. WriteTo
+// copies each piece out of the mapping first, and gives w the copy. While w
+// runs, WriteTo holds no lock: w and other goroutines may use the mapping.
+//
+// If Resize shrinks the mapping meanwhile, WriteTo ends at the new length,
+// without an error. If Close or MoveTo closes the mapping meanwhile, the error
+// is ErrClosed. If memory of the mapping fails, the error is a [FaultError],
+// and all bytes before that memory were written.
 func (m *Mapping) WriteTo(w io.Writer) (n int64, err error) {
 	const op = "write out"
 	length := int64(m.Len())
@@ -31,13 +35,17 @@ func (m *Mapping) WriteTo(w io.Writer) (n int64, err error) {
 	}
 }
 
-// ReadFrom reads from r until its end, into the mapping from its first byte on. Bytes beyond what r had stay as they
-// are. r reads into other memory, at most 128 KiB at once, which is then copied: no lock is held while r runs, and r
-// meets no memory that fails. So r may use the mapping, and so may other goroutines.
+// ReadFrom reads from r until io.EOF, into the mapping from its first byte on.
+// The bytes of the mapping behind what r had stay as they are. r reads into
+// other memory, at most 128 KiB at once, and ReadFrom copies that into the
+// mapping. While r runs, ReadFrom holds no lock: r and other goroutines may use
+// the mapping.
 //
-// If r has more than the mapping can hold the error is ErrRange, the mapping is full, and one byte of r is lost, or
-// what was read at once if Resize shrinks the mapping meanwhile. If Close or MoveTo closes the mapping meanwhile, the
-// error is ErrClosed. Memory that fails is a [FaultError]: the first n bytes were read.
+// If r has more bytes than the mapping, the mapping is filled, the error is
+// ErrRange, and one byte of r is lost. If Resize shrinks the mapping meanwhile, a
+// piece that does not fit any more is ErrRange, and is lost. If Close or MoveTo
+// closes the mapping meanwhile, the error is ErrClosed. If memory of the mapping
+// fails, the error is a [FaultError], and the first n bytes were read.
 func (m *Mapping) ReadFrom(r io.Reader) (n int64, err error) {
 	const op = "read in"
 	length, err := m.openLen(op)
@@ -46,12 +54,13 @@ func (m *Mapping) ReadFrom(r io.Reader) (n int64, err error) {
 	}
 	piece := make([]byte, min(length, pieceSize))
 	for {
-		room := piece[:max(min(int64(len(piece)), int64(length)-n), 1)] // once it is full, there may be more
-		got, readErr := readPiece(r, room)
+		// When the mapping is full, one byte more is read: r must have none.
+		rest := piece[:max(min(int64(len(piece)), int64(length)-n), 1)]
+		got, readErr := readPiece(r, rest)
 		if n == int64(length) && got > 0 {
-			return n, &Error{op, length, fmt.Errorf("the source has more: %w", ErrRange)}
+			return n, &Error{op, length, fmt.Errorf("the reader has more bytes than the mapping: %w", ErrRange)}
 		}
-		wrote, err := m.writeAt(op, room[:got], n)
+		wrote, err := m.writeAt(op, rest[:got], n)
 		n += int64(wrote)
 		switch {
 		case err != nil:
@@ -64,7 +73,7 @@ func (m *Mapping) ReadFrom(r io.Reader) (n int64, err error) {
 	}
 }
 
-// openLen returns the length of a mapping that must not be closed.
+// openLen returns the length of the mapping, or ErrClosed.
 func (m *Mapping) openLen(op string) (int, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -74,7 +83,7 @@ func (m *Mapping) openLen(op string) (int, error) {
 	return m.mem.length, nil
 }
 
-// countError is for a Read or Write that breaks the rules of [io.Reader] and [io.Writer].
+// countError is the error for a Read or Write that returns an impossible count.
 type countError struct {
 	who   string
 	count int
@@ -84,7 +93,7 @@ func (e *countError) Error() string {
 	return fmt.Sprintf("the %s returned a count of %d", e.who, e.count)
 }
 
-// readPiece calls another's Read, and looks at what it returns.
+// readPiece calls Read of a caller's type, and checks the count.
 func readPiece(r io.Reader, p []byte) (n int, err error) {
 	n, err = r.Read(p)
 	if n < 0 || n > len(p) {
@@ -93,7 +102,7 @@ func readPiece(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-// writePiece calls another's Write, if there is anything to write, and looks at what it returns.
+// writePiece calls Write of a caller's type if p has bytes, and checks the count.
 func writePiece(w io.Writer, p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil

@@ -16,18 +16,18 @@ import (
 	"forkshm.example/shm/internal/hugepage"
 )
 
-// memory is what is mapped now. It lives apart from its Mapping, as the cleanup of an unreachable
-// Mapping must not hold the Mapping itself.
+// memory is the memory that a Mapping has now. It is a type of its own, as the cleanup of an
+// unreachable Mapping needs the memory and must not refer to the Mapping.
 type memory struct {
 	addr   unsafe.Pointer
-	length int // as asked for: the kernel rounds it up to whole pages
+	length int // in bytes, as the caller gave it; the kernel maps whole pages
 
-	reservation  *reservation  // what is kept around it, or nil
-	fd           int           // of its memfd, or -1
-	object       int           // of shared memory, the size that it was created with, in bytes
-	tracksObject bool          // a shared memfd, whose object is as long as the mapping
-	entry        *objectEntry  // of such a one, what tells its children of the object
-	liveChildren *atomic.Int64 // of such a one, the children that Fork made and that are not reaped yet
+	reservation  *reservation  // the address space kept around the memory, or nil
+	fd           int           // the memfd, or -1
+	object       int           // the size that shared memory was created with, in bytes
+	tracksObject bool          // whether this is a shared memfd, whose object is as long as the mapping
+	entry        *objectEntry  // the place in the table of objects, nil if this is no shared memfd
+	liveChildren *atomic.Int64 // the children of Fork that are not reaped yet, nil if this is no shared memfd
 
 	prot     Protection
 	locked   bool
@@ -36,28 +36,38 @@ type memory struct {
 	populate bool // Config.Populate
 }
 
-// A frame is the address space around a mapping that is kept for it. From base on there are: a page
-// without access where there is to be a guard, the mapping, what it may grow into, and a page without
-// access again where there is to be a guard.
+// A reservation is address space that is kept for one mapping. In ascending order it consists of a
+// guard page if the mapping has guards, the mapping, the space that the mapping may grow into, and
+// another guard page. Guard pages have no access.
 type reservation struct {
 	base     unsafe.Pointer
-	size     int // all that is kept, in bytes
-	capacity int // what may be grown into, from the mapping's address on; whole pages
+	size     int // of the whole reservation, in bytes
+	capacity int // the most that the mapping can grow to, in bytes; a multiple of the page size
 }
 
-// newMemory maps what Map is asked for.
+// checkMap says why Map cannot do what it is asked for, before the kernel is asked. BuildDefault
+// passes: only a build without the C shim has it here, and mapping reports that.
+func checkMap(technique Technique, sharing Sharing, cfg *Config) error {
+	switch {
+	case technique < BuildDefault || technique > Memfd:
+		return fmt.Errorf("%v, must be one of the named techniques: %w", technique, unix.EINVAL)
+	case sharing != Private && sharing != Shared:
+		return fmt.Errorf("%v, must be Private or Shared: %w", sharing, unix.EINVAL)
+	case cfg.Reserve < 0:
+		return fmt.Errorf("Config.Reserve %d, must not be negative: %w", cfg.Reserve, unix.EINVAL)
+	case cfg.Huge < HugeNone || cfg.Huge > HugeExplicit:
+		return fmt.Errorf("Config.Huge %v, must be HugeNone, HugeTransparent or HugeExplicit: %w", cfg.Huge, unix.EINVAL)
+	}
+	return nil
+}
+
+// newMemory maps new memory for Map.
 func newMemory(technique Technique, sharing Sharing, length int, cfg *Config) (*memory, error) {
-	if technique < BuildDefault || technique > Memfd { // BuildDefault: there is no shim, as will be said
-		return nil, fmt.Errorf("%v: %w", technique, unix.EINVAL)
-	}
-	if sharing != Private && sharing != Shared {
-		return nil, fmt.Errorf("%v, must be Private or Shared: %w", sharing, unix.EINVAL)
-	}
-	if cfg.Reserve < 0 || cfg.Huge < HugeNone || cfg.Huge > HugeExplicit {
-		return nil, fmt.Errorf("Config.Reserve %d, Config.Huge %d: %w", cfg.Reserve, cfg.Huge, unix.EINVAL)
+	err := checkMap(technique, sharing, cfg)
+	if err != nil {
+		return nil, err
 	}
 	var mem *memory
-	var err error
 	switch {
 	case cfg.Huge == HugeExplicit:
 		mem, err = mapHuge(technique, sharing, length, cfg)
@@ -88,21 +98,21 @@ func newMemory(technique Technique, sharing Sharing, length int, cfg *Config) (*
 	return mem, nil
 }
 
-// mapFramed maps within a frame of its own.
+// mapReserved maps memory within a reservation.
 func mapReserved(technique Technique, sharing Sharing, length int, cfg *Config) (*memory, error) {
 	if length <= 0 || max(length, cfg.Reserve) > math.MaxInt/2 {
 		_, err := Mmap(nil, length, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
-		if err == nil { // on the Reserve's account
+		if err == nil { // length is valid, so Reserve is too large
 			err = unix.ENOMEM
 		}
 		return nil, os.NewSyscallError("mmap", err)
 	}
-	room := pages(max(length, cfg.Reserve)) * os.Getpagesize()
+	capacity := pages(max(length, cfg.Reserve)) * os.Getpagesize()
 	mem := &memory{length: length, fd: -1, prot: ReadWrite, guard: cfg.Guard, huge: cfg.Huge, tracksObject: technique == Memfd && sharing == Shared}
 	if mem.tracksObject {
 		mem.liveChildren = new(atomic.Int64)
 	}
-	if err := mem.reserve(room); err != nil {
+	if err := mem.reserve(capacity); err != nil {
 		return nil, err
 	}
 	if err := mem.mapInto(technique, sharing, cfg); err != nil {
@@ -112,8 +122,8 @@ func mapReserved(technique Technique, sharing Sharing, length int, cfg *Config) 
 	return mem, nil
 }
 
-// enclose finds a frame for room bytes, all of it without access.
-func (mem *memory) reserve(room int) error {
+// reserve makes a reservation with this capacity, all of it without access.
+func (mem *memory) reserve(capacity int) error {
 	page := os.Getpagesize()
 	below, above, align := 0, 0, page
 	if mem.guard {
@@ -125,26 +135,27 @@ func (mem *memory) reserve(room int) error {
 	case HugeExplicit:
 		align = hugepage.Explicit()
 	}
-	span := below + room + above
-	base, err := Mmap(nil, span+align-page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
+	size := below + capacity + above
+	base, err := Mmap(nil, size+align-page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
 	if err != nil {
 		return os.NewSyscallError("mmap", err)
 	}
-	// What is too much, for the alignment's sake, goes again.
+	// The bytes reserved for the alignment alone are given back.
 	skip := int(-(uintptr(base) + uintptr(below)) & uintptr(align-1))
 	if rest := align - page - skip; rest > 0 {
-		_ = Munmap(unsafe.Add(base, skip+span), rest)
+		_ = Munmap(unsafe.Add(base, skip+size), rest)
 	}
 	if skip > 0 {
 		_ = Munmap(base, skip)
 	}
-	mem.reservation = &reservation{base: unsafe.Add(base, skip), size: span, capacity: room}
+	mem.reservation = &reservation{base: unsafe.Add(base, skip), size: size, capacity: capacity}
 	mem.addr = unsafe.Add(base, skip+below)
 	return nil
 }
 
-// mapInto maps memory into an empty reservation. All of a shared memfd's capacity is accessible, so that a child that
-// inherits the mapping can use what Resize adds later. Of other memory, only the mapping's length is accessible.
+// mapInto maps memory into an empty reservation. All of a shared memfd's capacity is accessible, so
+// that a child that inherits the mapping can use what Resize adds later. Of other memory, only the
+// mapping's length is accessible.
 func (mem *memory) mapInto(technique Technique, sharing Sharing, cfg *Config) (err error) {
 	flags := unix.MAP_PRIVATE
 	if sharing == Shared {
@@ -214,14 +225,15 @@ func newObject(name string, flags int) (fd int, err error) {
 	return fd, os.NewSyscallError("memfd_create", err)
 }
 
-// mapHuge maps by MAP_HUGETLB or, if no such pages are left, maps the length that was asked for by
-// usual ones. The kernel sets the pages aside at mmap: the first touch finds them.
+// mapHuge maps memory by MAP_HUGETLB. If too few huge pages are left, mapHuge maps length bytes by
+// pages of the usual size. mmap(2) itself sets the huge pages aside, so that a later access finds
+// them.
 func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*memory, error) {
 	if technique == DevZero {
-		return nil, fmt.Errorf("Config.Huge: HugeExplicit of /dev/zero: %w", errors.ErrUnsupported)
+		return nil, fmt.Errorf("Config.Huge: /dev/zero has no HugeExplicit (use Anonymous or Memfd): %w", errors.ErrUnsupported)
 	}
 	if cfg.Reserve > 0 || cfg.Guard {
-		return nil, fmt.Errorf("Config.Huge: HugeExplicit with Reserve or Guard: %w", errors.ErrUnsupported)
+		return nil, fmt.Errorf("Config.Huge: HugeExplicit cannot be had with Reserve or Guard: %w", errors.ErrUnsupported)
 	}
 	usual := *cfg
 	usual.Huge = HugeNone
@@ -229,7 +241,7 @@ func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*me
 	if length <= 0 || length > math.MaxInt-size {
 		return newMemory(technique, sharing, length, &usual)
 	}
-	room := (length + size - 1) &^ (size - 1)
+	capacity := (length + size - 1) &^ (size - 1)
 	flags := unix.MAP_PRIVATE
 	if sharing == Shared {
 		flags = unix.MAP_SHARED
@@ -238,7 +250,7 @@ func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*me
 	if technique == Memfd && sharing == Shared {
 		mem.liveChildren = new(atomic.Int64)
 	}
-	if err := mem.mapHugeInto(technique, flags, room, cfg.Name); err != nil {
+	if err := mem.mapHugeInto(technique, flags, capacity, cfg.Name); err != nil {
 		if mem.reservation != nil {
 			_ = mem.unmap()
 		} else {
@@ -249,18 +261,18 @@ func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*me
 	return mem, nil
 }
 
-func (mem *memory) mapHugeInto(technique Technique, flags, room int, name string) (err error) {
+func (mem *memory) mapHugeInto(technique Technique, flags, capacity int, name string) (err error) {
 	if technique != Memfd {
 		flags |= unix.MAP_ANONYMOUS | unix.MAP_HUGETLB
 	} else if mem.fd, err = newObject(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_HUGETLB); err != nil {
 		return err
-	} else if err := mem.growObject(0, room, false); err != nil {
+	} else if err := mem.growObject(0, capacity, false); err != nil {
 		return err
 	}
-	if err := mem.reserve(room); err != nil {
+	if err := mem.reserve(capacity); err != nil {
 		return err
 	}
-	if _, err := Mmap(mem.addr, room, unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_FIXED, mem.fd, 0); err != nil {
+	if _, err := Mmap(mem.addr, capacity, unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_FIXED, mem.fd, 0); err != nil {
 		return err
 	}
 	if mem.liveChildren != nil {
@@ -269,9 +281,10 @@ func (mem *memory) mapHugeInto(technique Technique, flags, room int, name string
 	return nil
 }
 
-// growObject makes the object behind a memfd larger; reserved, by memory that is really there.
-func (mem *memory) growObject(from, to int, reserved bool) error {
-	if !reserved {
+// growObject makes the object behind a memfd larger. If allocate is set, the kernel allocates the
+// new pages now.
+func (mem *memory) growObject(from, to int, allocate bool) error {
+	if !allocate {
 		return os.NewSyscallError("ftruncate", unix.Ftruncate(mem.fd, int64(to)))
 	}
 	for {
@@ -283,18 +296,20 @@ func (mem *memory) growObject(from, to int, reserved bool) error {
 	}
 }
 
+// objectLen returns the length of the object behind the memfd, in bytes.
 func (mem *memory) objectLen() (int, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(mem.fd, &st); err != nil {
 		return 0, os.NewSyscallError("fstat", err)
 	}
 	if st.Size > math.MaxInt {
-		return 0, fmt.Errorf("an object of %d bytes: %w", st.Size, os.NewSyscallError("fstat", unix.EOVERFLOW))
+		return 0, fmt.Errorf("an object of %d bytes does not fit an int: %w", st.Size, os.NewSyscallError("fstat", unix.EOVERFLOW))
 	}
 	return int(st.Size), nil
 }
 
-// listObject enters a shared memfd into the table, or enters where it is now.
+// listObject puts a shared memfd into the table of objects. If the memfd is there already,
+// listObject writes down its new address.
 func (mem *memory) listObject() error {
 	start := uintptr(mem.addr)
 	end := start + uintptr(mem.reservation.capacity)
@@ -317,7 +332,7 @@ func (mem *memory) listObject() error {
 	return err
 }
 
-// unlistObject takes a shared memfd out of the table.
+// unlistObject takes a shared memfd out of the table of objects.
 func (mem *memory) unlistObject() {
 	if mem.entry == nil {
 		return
@@ -331,7 +346,8 @@ func (mem *memory) unlistObject() {
 	mem.entry = nil
 }
 
-// keepForStat adds the descriptor by which a child learns the object's length to those that the child keeps.
+// keepForStat adds a descriptor to those that a child keeps: the one by which the child learns the
+// object's length.
 func (mem *memory) keepForStat(keep []int32) []int32 {
 	if mem.entry == nil || int(mem.entry.fd) == mem.fd {
 		return keep
@@ -341,6 +357,7 @@ func (mem *memory) keepForStat(keep []int32) []int32 {
 	return keep
 }
 
+// closeObject closes the memfd, if there is one.
 func (mem *memory) closeObject() {
 	mem.unlistObject()
 	if mem.fd >= 0 {
@@ -349,6 +366,7 @@ func (mem *memory) closeObject() {
 	}
 }
 
+// unmap unmaps the memory with its reservation, and closes the memfd.
 func (mem *memory) unmap() error {
 	var err error
 	if mem.reservation == nil {
@@ -363,7 +381,8 @@ func (mem *memory) unmap() error {
 	return nil
 }
 
-// settleAt gives up the frame for the length bytes that were moved out of it.
+// leaveReservation gives up the reservation of a mapping that moved to another place, where it has
+// length bytes.
 func (mem *memory) leaveReservation(length int) {
 	mem.guard = false
 	if mem.reservation = nil; mem.fd >= 0 {
@@ -371,14 +390,15 @@ func (mem *memory) leaveReservation(length int) {
 	}
 }
 
-// unmapAround unmaps what the frame has besides length bytes from addr on, which are another's now.
-func (f *reservation) unmapAround(addr unsafe.Pointer, length int) error {
-	below := int(uintptr(addr) - uintptr(f.base))
+// unmapAround unmaps the reservation except for length bytes at addr. Those bytes are unmapped
+// already, or belong to another mapping.
+func (r *reservation) unmapAround(addr unsafe.Pointer, length int) error {
+	below := int(uintptr(addr) - uintptr(r.base))
 	var err error
 	if below > 0 {
-		err = Munmap(f.base, below)
+		err = Munmap(r.base, below)
 	}
-	if above := f.size - below - length; above > 0 {
+	if above := r.size - below - length; above > 0 {
 		err = errors.Join(err, Munmap(unsafe.Add(addr, length), above))
 	}
 	return os.NewSyscallError("munmap", err)
@@ -412,8 +432,9 @@ func (mem *memory) lock(off, length int, locked bool) error {
 	return nil
 }
 
-// lockAdded locks what is added to a locked mapping. mlock(2) refuses what it cannot fault in, so memory
-// that is to have no access has some while it is locked.
+// lockAdded locks memory that is added to a locked mapping. mlock(2) faults the pages in, and fails
+// if they have no access. So lockAdded gives a NoAccess mapping access for the duration of the
+// call.
 func (mem *memory) lockAdded(off, n int) error {
 	if mem.prot != NoAccess {
 		return mem.lock(off, n, true)
@@ -425,7 +446,7 @@ func (mem *memory) lockAdded(off, n int) error {
 	return errors.Join(err, mem.protect(off, n, NoAccess))
 }
 
-// populate faults pages in, and keeps what they hold.
+// faultIn faults pages in. Their bytes stay.
 func (mem *memory) faultIn(off, length int) error {
 	advice := unix.MADV_POPULATE_WRITE
 	switch mem.prot {
@@ -435,7 +456,7 @@ func (mem *memory) faultIn(off, length int) error {
 		advice = unix.MADV_POPULATE_READ
 	}
 	err := mem.advise(off, length, advice)
-	if errors.Is(err, unix.EINVAL) { // before Linux 5.14
+	if errors.Is(err, unix.EINVAL) { // Linux before 5.14 does not know the advice
 		for end := off + length; off < end; off += os.Getpagesize() {
 			p := (*uint32)(unsafe.Add(mem.addr, off))
 			if mem.prot == ReadWrite {
@@ -449,7 +470,8 @@ func (mem *memory) faultIn(off, length int) error {
 	return err
 }
 
-// name is best effort: kernels built without CONFIG_ANON_VMA_NAME refuse, as do all for files.
+// name names the memory in /proc/PID/maps, if the kernel can. A kernel without CONFIG_ANON_VMA_NAME
+// cannot, and no kernel names a mapping of a file in this way. Errors are ignored.
 func (mem *memory) name(name string) {
 	if name == "" {
 		return
@@ -458,15 +480,15 @@ func (mem *memory) name(name string) {
 	if err != nil {
 		return
 	}
-	span := pages(mem.length) * os.Getpagesize()
+	size := pages(mem.length) * os.Getpagesize()
 	if mem.reservation != nil {
-		span = mem.reservation.capacity
+		size = mem.reservation.capacity
 	}
-	_ = unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, uintptr(mem.addr), uintptr(span), uintptr(unsafe.Pointer(p)))
+	_ = unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, uintptr(mem.addr), uintptr(size), uintptr(unsafe.Pointer(p)))
 	runtime.KeepAlive(p)
 }
 
-// isWhole says whether the first length bytes are still mapped.
+// isMapped reports whether all of the first length bytes are mapped.
 func (mem *memory) isMapped(length int) bool {
 	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(mem.addr), uintptr(length), uintptr(unsafe.Pointer(unsafe.SliceData(make([]byte, pages(length))))))
 	return errno != unix.ENOMEM

@@ -7,9 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Protect sets what this process may do with the mapping's memory, all of it, and with what Resize
-// adds to it. Bytes, ReadAt and WriteAt do not look: what is forbidden is a fault. A child forked
-// earlier keeps what it has. See mprotect(2).
+// Protect sets what this process may do with the mapping's memory. The
+// protection holds for the whole mapping and for what Resize adds. A forbidden
+// access through Bytes, At or Slice is SIGSEGV, and one by ReadAt or WriteAt is
+// a [FaultError]. A child that was forked earlier keeps its protection. See
+// mprotect(2).
 func (m *Mapping) Protect(prot Protection) error {
 	const op = "protect"
 	m.mu.Lock()
@@ -21,26 +23,29 @@ func (m *Mapping) Protect(prot Protection) error {
 	if prot < NoAccess || prot > ReadWrite {
 		return &Error{op, length, fmt.Errorf("Protection(%d), must be NoAccess, ReadOnly or ReadWrite: %w", int(prot), unix.EINVAL)}
 	}
-	span := length
-	if m.mem.tracksObject || m.mem.huge == HugeExplicit { // the room is mapped already, and is to be alike
-		span = m.mem.reservation.capacity
+	size := length
+	if m.mem.tracksObject || m.mem.huge == HugeExplicit { // Resize does not protect what it adds
+		size = m.mem.reservation.capacity
 	}
-	if err := m.mem.protect(0, span, prot); err != nil {
-		_ = m.mem.protect(0, span, m.mem.prot) // it may have changed a part
+	if err := m.mem.protect(0, size, prot); err != nil {
+		_ = m.mem.protect(0, size, m.mem.prot) // mprotect may have changed a part
 		return &Error{op, length, err}
 	}
 	m.mem.prot = prot
 	return nil
 }
 
-// Advise tells the kernel how length bytes at off will be used; advice is one of unix.MADV_*. The
-// offset must be a multiple of the page size (ErrAlign), and both lie within the mapping
-// (ErrRange). Some advice changes what memory holds: after MADV_DONTNEED a private mapping reads
-// zero. See madvise(2).
+// Advise tells the kernel how the program will use length bytes at off. The
+// advice is one of unix.MADV_*. The offset must be a multiple of the page size,
+// or the error is ErrAlign. The bytes must lie within the mapping, or the error
+// is ErrRange. Some advice changes the bytes: after MADV_DONTNEED, private
+// memory reads zero.
 //
-// Advice that the kernel remembers (MADV_DONTFORK, MADV_HUGEPAGE, MADV_DONTDUMP and their like) is kept
-// by the pages that it is for, wherever Resize moves them; what Resize adds is as the last page is, but
-// for memory that is reserved already. For the whole of a mapping it holds for what is reserved too.
+// The kernel keeps some advice as a property of the memory, MADV_DONTFORK,
+// MADV_HUGEPAGE and MADV_DONTDUMP for example. Such advice stays with the pages
+// when Resize moves them. If it is for the whole mapping, it also holds for
+// what Config.Reserve keeps. What Resize adds beyond the reserve gets the
+// advice of the last page. See madvise(2).
 func (m *Mapping) Advise(off, length int, advice int) error {
 	const op = "advise"
 	m.mu.RLock()
@@ -63,7 +68,7 @@ func (m *Mapping) Advise(off, length int, advice int) error {
 	return nil
 }
 
-// remembered says whether the kernel keeps an advice as a property of the memory.
+// isSticky reports whether the kernel keeps an advice as a property of the memory.
 func isSticky(advice int) bool {
 	switch advice {
 	case unix.MADV_NORMAL, unix.MADV_RANDOM, unix.MADV_SEQUENTIAL, unix.MADV_DONTFORK, unix.MADV_DOFORK,
@@ -74,11 +79,12 @@ func isSticky(advice int) bool {
 	return false
 }
 
-// Lock keeps all of the mapping in memory, and what Resize adds to it. A child does not inherit
-// it. Where it would exceed RLIMIT_MEMLOCK it fails with ENOMEM (EAGAIN for a Resize). See mlock(2).
+// Lock faults the whole mapping in, and keeps it in memory. What Resize adds is
+// locked too. A child does not inherit the lock. Beyond RLIMIT_MEMLOCK, Lock
+// fails with ENOMEM, and Resize with ENOMEM or EAGAIN. See mlock(2).
 func (m *Mapping) Lock() error { return m.setLocked("lock", true) }
 
-// Unlock takes back Lock. See munlock(2).
+// Unlock undoes Lock: the kernel may swap the memory out again. See munlock(2).
 func (m *Mapping) Unlock() error { return m.setLocked("unlock", false) }
 
 func (m *Mapping) setLocked(op string, locked bool) error {
@@ -89,7 +95,7 @@ func (m *Mapping) setLocked(op string, locked bool) error {
 	}
 	if err := m.mem.lock(0, m.mem.length, locked); err != nil {
 		if locked && !m.mem.locked {
-			_ = m.mem.lock(0, m.mem.length, false) // it may have locked a part
+			_ = m.mem.lock(0, m.mem.length, false) // mlock may have locked a part
 		}
 		return &Error{op, m.mem.length, err}
 	}

@@ -24,37 +24,37 @@ func (move Move) flags() (int, error) {
 	return 0, fmt.Errorf("Move(%d), must be InPlace or MayMove: %w", int(move), unix.EINVAL)
 }
 
-// Resize makes the mapping length bytes long. Resize moves pages and never copies
-// them. A call that fails changes nothing.
+// Resize makes the mapping length bytes long. Resize moves pages and never
+// copies them. A call that fails changes nothing.
 //
-// Within Config.Reserve a mapping grows in place. Beyond Config.Reserve a mapping
-// may have to move, which only MayMove allows, and no reserve is left. After a
-// move, what Bytes, Addr, At and Slice returned before is invalid.
+// Within Config.Reserve a mapping grows in place. Beyond Config.Reserve a
+// mapping may have to move, which only MayMove allows, and no reserve is left.
+// After a move, what Bytes, Addr, At and Slice returned before is invalid.
 //
-// A mapping shrinks in place. After shrinking, what Bytes, At and Slice returned
-// beyond the new length is invalid. If the mapping grows again, the pages that it
-// gets back read zero in a private mapping. They hold their old bytes in a shared
-// mapping, since the memory behind a shared mapping stays. In both, the last page
-// keeps its bytes beyond the new length.
+// A mapping shrinks in place. After shrinking, what Bytes, At and Slice
+// returned beyond the new length is invalid. If the mapping grows again, the
+// pages that it gets back read zero in a private mapping. They hold their old
+// bytes in a shared mapping, since the memory behind a shared mapping stays. In
+// both, the last page keeps its bytes beyond the new length.
 //
 // A shared Anonymous or DevZero mapping cannot grow past the size that it was
-// created with, which includes Config.Reserve. The kernel would allow it, but the
-// first access to the new memory would be SIGBUS. Resize refuses with
+// created with, which includes Config.Reserve. The kernel would allow it, but
+// the first access to the new memory would be SIGBUS. Resize refuses with
 // ErrGrowShared.
 //
 // A shared Memfd mapping is as long as the object behind it, for every process.
-// Growing makes the object larger, and then the mapping. Within Config.Reserve, a
-// child that was forked earlier can use the new bytes at the same address.
+// Growing makes the object larger, and then the mapping. Within Config.Reserve,
+// a child that was forked earlier can use the new bytes at the same address.
 // Shrinking gives the object's memory back. The bytes beyond the new length are
 // lost, and a later access to them is SIGBUS. So Resize refuses to shrink with
-// ErrLive while there is a child that Fork made and Wait has not reaped. Truncate
-// shrinks the mapping all the same.
+// ErrLive while there is a child that Fork made and Wait has not reaped.
+// Truncate shrinks the mapping all the same.
 //
-// Resizing any other mapping does not change a child that was forked earlier. The
-// child has the mapping at the old address, with the old length.
+// Resizing any other mapping does not change a child that was forked earlier.
+// The child has the mapping at the old address, with the old length.
 //
-// Advice, protection and SwapPages can make the kernel manage a mapping as several
-// areas (VMAs). Resize moves the areas one by one. See mremap(2).
+// Advice, protection and SwapPages can make the kernel manage a mapping as
+// several areas (VMAs). Resize moves the areas one by one. See mremap(2).
 func (m *Mapping) Resize(length int, move Move) error {
 	const op = "resize"
 	m.mu.Lock()
@@ -63,7 +63,7 @@ func (m *Mapping) Resize(length int, move Move) error {
 		return &Error{op, length, ErrClosed}
 	}
 	if m.sharing == Shared && !m.mem.tracksObject && length > m.mem.object {
-		return &Error{op, length, fmt.Errorf("created with %d bytes: %w", m.mem.object, ErrGrowShared)}
+		return &Error{op, length, fmt.Errorf("the mapping was created with %d bytes: %w", m.mem.object, ErrGrowShared)}
 	}
 	flags, err := move.flags()
 	if err != nil {
@@ -80,10 +80,10 @@ func (m *Mapping) Resize(length int, move Move) error {
 	return nil
 }
 
-// Truncate shrinks a shared Memfd mapping, even while children that share it are
-// live. In such a child, an access beyond the new length is SIGBUS. A length that
-// is greater than Len is ErrRange. For other mappings the error wraps
-// [errors.ErrUnsupported]. See ftruncate(2).
+// Truncate shrinks a shared Memfd mapping, even while children that share it
+// are live. In such a child, an access beyond the new length is SIGBUS. A
+// length that is greater than Len is ErrRange. For other mappings the error
+// wraps [errors.ErrUnsupported]. See ftruncate(2).
 func (m *Mapping) Truncate(length int) error {
 	const op = "truncate"
 	m.mu.Lock()
@@ -100,8 +100,8 @@ func (m *Mapping) Truncate(length int) error {
 	return nil
 }
 
-// alignedMove is the least length, in bytes, for which an aligned place is sought before a move. A shorter mapping
-// moves page by page in less time than the calls take that find such a place.
+// alignedMove is the least length, in bytes, for which an aligned place is sought before a move. A
+// shorter mapping moves page by page in less time than the calls take that find such a place.
 const alignedMove = 4 << 20
 
 // resizePlain is Resize for a mapping that has no reservation.
@@ -138,8 +138,9 @@ func (m *Mapping) resizePlain(length, flags int) error {
 	return nil
 }
 
-// moveAligned moves a mapping without a reservation to a place where it can be length bytes long. The place is
-// aligned to huge pages in the same way as the old one, so that the kernel moves whole page tables.
+// moveAligned moves a mapping without a reservation to a place where it can be length bytes long.
+// The place is aligned to huge pages in the same way as the old one, so that the kernel moves whole
+// page tables.
 func (mem *memory) moveAligned(length int, manyVMAs bool) (unsafe.Pointer, error) {
 	if length > math.MaxInt-2*hugepage.Transparent() {
 		return nil, unix.ENOMEM
@@ -160,8 +161,8 @@ func (mem *memory) moveAligned(length int, manyVMAs bool) (unsafe.Pointer, error
 	return to, err
 }
 
-// moveBack moves a mapping without a reservation back to where it was. If another thread has mapped memory there
-// meanwhile, the mapping stays where it is.
+// moveBack moves a mapping without a reservation back to where it was. If another thread has mapped
+// memory there meanwhile, the mapping stays where it is.
 func (mem *memory) moveBack(oldAddr unsafe.Pointer, size int) {
 	if mem.addr == oldAddr {
 		return
@@ -217,7 +218,7 @@ func (mem *memory) shrinkObject(length int, evenLive bool) error {
 		return err
 	}
 	if live := mem.liveChildren.Load(); live > 0 && !evenLive {
-		return fmt.Errorf("%d children: %w", live, ErrLive)
+		return fmt.Errorf("%d children are not reaped: %w", live, ErrLive)
 	}
 	if err := unix.Ftruncate(mem.fd, int64(length)); err != nil {
 		return os.NewSyscallError("ftruncate", err)
@@ -229,8 +230,8 @@ func (mem *memory) shrinkObject(length int, evenLive bool) error {
 	return nil
 }
 
-// fitObject makes the object behind a memfd long enough for a mapping of length bytes. If the mapping cannot get that
-// length, undo makes a shared memfd's object as short as it was.
+// fitObject makes the object behind a memfd long enough for a mapping of length bytes. If the
+// mapping cannot get that length, undo makes a shared memfd's object as short as it was.
 func (mem *memory) fitObject(length int) (undo func(), err error) {
 	needed := pages(length) * os.Getpagesize()
 	switch {
@@ -261,8 +262,8 @@ func (mem *memory) growSharedObject(length int) (undo func(), err error) {
 	return undo, nil
 }
 
-// growPrivateObject grows the object behind a private memfd. The object never shrinks: a child that was forked
-// earlier reads from the same object, and would lose pages.
+// growPrivateObject grows the object behind a private memfd. The object never shrinks: a child that
+// was forked earlier reads from the same object, and would lose pages.
 func (mem *memory) growPrivateObject(length int) error {
 	size, err := mem.objectLen()
 	if err != nil || size >= length {
@@ -271,7 +272,8 @@ func (mem *memory) growPrivateObject(length int) error {
 	return mem.growObject(size, length, false)
 }
 
-// setLength gives a mapping that has a reservation another length, and a larger reservation if length needs one.
+// setLength gives a mapping that has a reservation another length, and a larger reservation if
+// length needs one.
 func (m *Mapping) setLength(length int, move Move) error {
 	page := os.Getpagesize()
 	from, to := pages(m.mem.length)*page, pages(length)*page
@@ -293,15 +295,16 @@ func (m *Mapping) setLength(length int, move Move) error {
 	return err
 }
 
-// growCapacity is growReservation for a mapping that may be locked; used is the mapping's length in whole pages.
+// growCapacity is growReservation for a mapping that may be locked; used is the mapping's length in
+// whole pages.
 func (m *Mapping) growCapacity(used, capacity int, move Move) error {
 	mem := m.mem
 	unused := mem.reservation.capacity - used
 	if !mem.tracksObject || !mem.locked || unused <= 0 {
 		return m.growReservation(capacity, move)
 	}
-	// mremap(2) checks RLIMIT_MEMLOCK for locked memory only, and a move cannot be undone when mlock(2) finds the
-	// limit exceeded afterwards. So all that mremap moves is locked first.
+	// mremap(2) checks RLIMIT_MEMLOCK for locked memory only, and a move cannot be undone when
+	// mlock(2) finds the limit exceeded afterwards. So all that mremap moves is locked first.
 	err := mem.lockAdded(used, unused)
 	if err == nil {
 		err = m.growReservation(capacity, move)
@@ -341,8 +344,8 @@ func (m *Mapping) commit(off, n int) error {
 	return nil
 }
 
-// decommit takes n bytes at off out of the mapping. They stay reserved. The pages of private memory are given back,
-// and read zero when the mapping grows again.
+// decommit takes n bytes at off out of the mapping. They stay reserved. The pages of private memory
+// are given back, and read zero when the mapping grows again.
 func (m *Mapping) decommit(off, n int) error {
 	mem := m.mem
 	if err := mem.protect(off, n, NoAccess); err != nil {
@@ -385,8 +388,8 @@ func (m *Mapping) growReservation(capacity int, move Move) error {
 	return m.sealTail(used, capacity)
 }
 
-// extendReservation grows the reservation in place, together with the used bytes that are mapped in it. It reports
-// whether it did.
+// extendReservation grows the reservation in place, together with the used bytes that are mapped in
+// it. It reports whether it did.
 func (mem *memory) extendReservation(used, capacity int, manyVMAs bool) bool {
 	old := mem.reservation
 	if mem.guard || used != old.capacity { // the reservation does not end where the mapping ends
@@ -405,7 +408,8 @@ func (mem *memory) extendReservation(used, capacity int, manyVMAs bool) bool {
 	return true
 }
 
-// replaceReservation moves the used bytes that are mapped to a new reservation, and unmaps the rest of the old one.
+// replaceReservation moves the used bytes that are mapped to a new reservation, and unmaps the rest
+// of the old one.
 func (mem *memory) replaceReservation(used, capacity int, manyVMAs bool) error {
 	next := *mem
 	if err := next.reserve(capacity); err != nil {
@@ -429,8 +433,8 @@ func (mem *memory) replaceReservation(used, capacity int, manyVMAs bool) error {
 	return nil
 }
 
-// sealTail removes the access to what mremap added behind the used bytes: reserved memory has none. All of a shared
-// memfd's capacity is accessible, and gets a new place in the table of objects.
+// sealTail removes the access to what mremap added behind the used bytes: reserved memory has none.
+// All of a shared memfd's capacity is accessible, and gets a new place in the table of objects.
 func (m *Mapping) sealTail(used, capacity int) error {
 	if m.mem.tracksObject {
 		return m.mem.listObject()
@@ -444,18 +448,18 @@ func (m *Mapping) sealTail(used, capacity int) error {
 // and of dst is invalid. The space that Reserve and Guard keep around m and dst
 // is given up.
 //
-// dst must have at least as many pages as m. If dst has fewer, MoveTo fails with
-// ErrRange, as it would replace memory that is not dst's. HugeExplicit mappings
-// do not move: the error wraps [errors.ErrUnsupported]. After these errors m and
-// dst are as before.
+// dst must have at least as many pages as m. If dst has fewer, MoveTo fails
+// with ErrRange, as it would replace memory that is not dst's. HugeExplicit
+// mappings do not move: the error wraps [errors.ErrUnsupported]. After these
+// errors m and dst are as before.
 //
 // If the kernel fails the move, it may already have unmapped the pages of dst.
 // Then MoveTo closes dst, and the error says so. If only a part of m could be
 // moved, MoveTo closes both, and the error says so.
 //
-// The kernel may manage a mapping as several areas (VMAs). MoveTo moves the areas
-// one by one. If an area cannot be moved, MoveTo moves the others back. See
-// mremap(2).
+// The kernel may manage a mapping as several areas (VMAs). MoveTo moves the
+// areas one by one. If an area cannot be moved, MoveTo moves the others back.
+// See mremap(2).
 func (m *Mapping) MoveTo(dst *Mapping) error {
 	const op = "move"
 	if dst == nil {
@@ -516,7 +520,8 @@ func (m *Mapping) closeLost(dst *Mapping, size int, err error) error {
 	return err
 }
 
-// leaveFor unmaps the reservation that the mapping's pages were moved out of, and has the mapping begin at addr.
+// leaveFor unmaps the reservation that the mapping's pages were moved out of, and has the mapping
+// begin at addr.
 func (m *Mapping) leaveFor(addr unsafe.Pointer, size int) {
 	if m.mem.reservation != nil {
 		_ = m.mem.reservation.unmapAround(m.mem.addr, size)
@@ -528,8 +533,8 @@ func (m *Mapping) leaveFor(addr unsafe.Pointer, size int) {
 	}
 }
 
-// dropRest closes a mapping whose first size bytes another mapping has replaced, and unmaps the rest. If a part of
-// the rest stays, the error says so.
+// dropRest closes a mapping whose first size bytes another mapping has replaced, and unmaps the
+// rest. If a part of the rest stays, the error says so.
 func (dst *Mapping) dropRest(size int) error {
 	if dst.mem.reservation != nil {
 		err := dst.mem.reservation.unmapAround(dst.mem.addr, size)
@@ -549,8 +554,8 @@ func (dst *Mapping) dropRest(size int) error {
 	return nil
 }
 
-// pairLock is held by the goroutine that holds the locks of two mappings. Without it, two goroutines that lock the
-// same mappings in a different order would wait for each other forever.
+// pairLock is held by the goroutine that holds the locks of two mappings. Without it, two
+// goroutines that lock the same mappings in a different order would wait for each other forever.
 var pairLock sync.Mutex
 
 func init() { hook.Locks = append(hook.Locks, &pairLock) }

@@ -94,7 +94,7 @@ func TestResizeInPlaceIsBlocked(t *testing.T) {
 		addr := m.Addr()
 
 		err = m.Resize(3*page, shm.InPlace)
-		assert.EqualError(t, err, "shm: resize 12288 bytes: mremap: cannot allocate memory")
+		assert.EqualError(t, err, "shm: resize to 12288 bytes: mremap: cannot allocate memory")
 		assert.ErrorIs(t, err, unix.ENOMEM)
 		assert.Equal(t, addr, m.Addr())
 		assert.Equal(t, want, m.Bytes())
@@ -124,7 +124,7 @@ func TestResizeRefusesSharedGrowth(t *testing.T) {
 		assert.ErrorIs(t, m.Resize(2*page+1, shm.MayMove), shm.ErrGrowShared)
 	}
 	m := newMapping(t, shm.Shared, 100, nil)
-	assert.EqualError(t, m.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize %d bytes: created with %d bytes: ", 2*page, page)+shm.ErrGrowShared.Error())
+	assert.EqualError(t, m.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize to %d bytes: the mapping was created with %d bytes: ", 2*page, page)+shm.ErrGrowShared.Error())
 }
 
 func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {

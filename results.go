@@ -4,57 +4,76 @@ import (
 	"time"
 )
 
-// Stats is what a mapping takes of the machine, in bytes, as this process sees it. See proc(5), smaps.
+// Stats says what a mapping takes of the machine, in bytes, as this process
+// sees it. See proc_pid_smaps(5).
 type Stats struct {
-	Mapped       int // whole pages
-	Resident     int // in memory
-	Proportional int // the same, each page divided by how many processes map it
-	PrivateDirty int // written to, and mapped by this process alone
-	Huge         int // in huge pages, transparent or explicit
-	Locked       int // by Lock or mlock(2)
-	Swapped      int
+	Mapped       int // all pages of the mapping
+	Resident     int // the pages that are in memory
+	Proportional int // the resident pages, each divided by the number of processes that map it
+	PrivateDirty int // the pages that were written to, and that only this process maps
+	Huge         int // the resident huge pages, transparent or explicit
+	Locked       int // the pages locked by Lock or mlock(2)
+	Swapped      int // the pages that are swapped out
 }
 
-// Crash says where a child was when it died of SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGABRT. The child itself recorded
-// this: a child that was taken over can lie about all of it.
+// Crash says where a child died of SIGSEGV, SIGBUS, SIGILL, SIGFPE or SIGABRT.
+// The child itself writes this record. A child that was taken over can write
+// anything.
 type Crash struct {
-	Code int32   // si_code, see sigaction(2): 0 or less where a process sent the signal, itself included
-	Addr uintptr // of a fault, the address that faulted; 0 where the processor does not tell, and where the signal was sent
-	PC   uintptr // the instruction; 0 if the architecture is not known
+	// Code is si_code, see sigaction(2). A code of 0 or less means that a process
+	// sent the signal, which may be the child itself.
+	Code int32
 
-	Module string  // the file that this is from, as the child had it, quoted if it is not printable; empty if from none
-	Offset uintptr // of PC, from where the module begins in memory, in bytes
-	Symbol string  // the function that it is in, if this process has the module, too, and that has a symbol table
-	Within uintptr // of PC, from the symbol, in bytes
+	// Addr is the address that faulted. It is 0 if the processor does not report
+	// the address, or if the signal was sent.
+	Addr uintptr
+
+	// PC is the address of the instruction. It is 0 on an architecture that the
+	// package does not know.
+	PC uintptr
+
+	// Module is the file that has the instruction, as the child knew it. A name
+	// that is not printable is quoted. Module is empty if no file has it.
+	Module string
+
+	// Offset is the distance from the module's beginning in memory to PC, in bytes.
+	Offset uintptr
+
+	// Symbol is the function that has the instruction. Symbol is empty if this
+	// process does not have the module, or if the module has no symbol table.
+	Symbol string
+
+	// Within is the distance from the function's beginning to PC, in bytes.
+	Within uintptr
 }
 
-// Counters tells of the children of this program, made by [Mapping.Fork], [Call], a [Pool] and package
-// live, since it began. For expvar:
+// Counters counts the children that [Mapping.Fork], [Call], a [Pool] and
+// package live made since the program began. For expvar:
 //
 //	expvar.Publish("shm", expvar.Func(func() any { return shm.ReadCounters() }))
 type Counters struct {
 	Forks   uint64            // children made
 	Failed  uint64            // forks that failed
-	Live    int64             // children not reaped yet
-	Exits   uint64            // children that exited, with status 0 or another
-	Signals map[string]uint64 // children that died of a signal, by its name: "SIGSEGV"
+	Live    int64             // children that are not reaped yet
+	Exits   uint64            // children that exited, with any status
+	Signals map[string]uint64 // children that a signal ended, by the signal's name: "SIGSEGV"
 	Lost    uint64            // children whose status was lost
 
-	LastForkTime  time.Duration // of the last fork: see Process.ForkTime
-	WorstForkTime time.Duration
+	LastForkTime  time.Duration // the time of the last fork, see Process.ForkTime
+	WorstForkTime time.Duration // the longest time of a fork
 }
 
-// Memory is what a child has in memory, in bytes.
+// Memory says how much memory a child takes, in bytes. See proc_pid_smaps(5).
 type Memory struct {
-	Rss          int // resident
-	Pss          int // resident, each page divided by the number of processes that have it
-	PrivateDirty int // written since the fork: copied, if it was not new
-	Swap         int // swapped out
+	Rss          int // the pages that are in memory
+	Pss          int // the pages in memory, each divided by the number of processes that map it
+	PrivateDirty int // the pages that were written to, and that only the child maps
+	Swap         int // the pages that are swapped out
 }
 
-// PoolStats counts what a pool did.
+// PoolStats counts the calls of a pool.
 type PoolStats struct {
-	Calls    uint64 // calls that a child was asked for
-	Failed   uint64 // of these, those that cost the child
+	Calls    uint64 // calls that were sent to a child
+	Failed   uint64 // calls that ended their child
 	Restarts uint64 // children forked to replace lost ones
 }

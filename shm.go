@@ -1,31 +1,3 @@
-// Package shm gives a Go program the real mmap, fork, waitpid and mremap: private and shared
-// anonymous memory, a true fork(2) whose child shares it because it inherited it, and growth by
-// mremap(2). It needs Linux and cgo.
-//
-// A [Mapping] is memory outside the Go heap, made by MAP_ANONYMOUS or by mapping /dev/zero, the two
-// techniques of The Linux Programming Interface, section 49.7, or of a memfd, which can grow shared. The build tag
-// devzero makes the second one the default, as leaving out USE_MAP_ANON does in the book.
-// [Mapping.Fork] runs a C function in a forked child, over the same memory:
-//
-//	m, err := shm.Map(shm.Shared, 4096, nil)
-//	...
-//	child, err := m.Fork(shm.ChildFunc(C.work), nil) // int work(void *addr, size_t length)
-//	...
-//	err = child.Wait(ctx) // nil: it ended with status 0
-//
-// The child is C alone. The Go runtime does not survive a fork, so the child's function must not
-// call back into Go, and the child ends in _exit(2) with what the function returns: flush what it
-// prints. Of the parent's threads only the one that forked exists in it. A lock held by another
-// thread at the fork stays held; malloc and stdio are usable, since the C library looks after
-// their locks. It inherits every open descriptor, as fork(2) has it.
-//
-// A Mapping's methods may be called from several goroutines at once. What [Mapping.Bytes], [At]
-// and [Slice] return is plain memory: it is for the caller to keep it from being used after the
-// mapping moved or went, and to order accesses between goroutines and processes (sync/atomic
-// works across processes). The race detector does not see this memory.
-//
-// [Mmap], [Munmap], [Mremap], [Fork] and [Waitpid] are the calls as C has them, for parity with C:
-// nothing is refused first, nothing is looked after.
 package shm
 
 import (
@@ -38,29 +10,34 @@ import (
 	"unsafe"
 )
 
-// DefaultTechnique returns what this build selected: DevZero with the build tag devzero,
-// Anonymous without it, and BuildDefault where the build has no C shim at all.
+// DefaultTechnique returns the default technique of this build: DevZero with
+// the build tag devzero, and Anonymous without the tag. A build without cgo has
+// no technique, and DefaultTechnique returns BuildDefault.
 func DefaultTechnique() Technique { return defaultTechnique }
 
-// Mapping is anonymous memory outside the Go heap, readable and writable, page-aligned and
-// zero-filled at first.
+// Mapping is memory outside the Go heap. A new mapping is readable and
+// writable, its address is page-aligned, and its bytes are zero.
 //
-// It lives until [Mapping.Close], or until the Mapping itself is unreachable: memory obtained from
-// it does not keep it alive. Where a mapping's last use is through such memory, close it
-// afterwards, or end with runtime.KeepAlive(m).
+// [Mapping.Close] unmaps the memory. The memory is also unmapped when the
+// Mapping is unreachable. What Bytes, Addr, At and Slice returned does not keep
+// the Mapping reachable. So a program that last uses the memory in this way
+// must close the mapping afterwards, or call runtime.KeepAlive(m).
+//
+// Several goroutines may call methods of one Mapping at the same time.
 type Mapping struct {
 	sharing   Sharing
 	technique Technique
 
-	mu      sync.RWMutex // written by what moves, resizes or unmaps
-	mem     *memory      // nil once closed
+	mu      sync.RWMutex // write-locked by methods that change mem or unmap
+	mem     *memory      // nil after Close
 	cleanup runtime.Cleanup
 }
 
-// Map maps length bytes of new memory. A nil cfg means all defaults.
-//
-// The length need not be a multiple of the page size: Len is what was asked for, and the kernel
-// maps whole pages. See mmap(2).
+// Map maps length bytes of new memory. A nil cfg means all defaults. The length
+// must be at least 1, and need not be a multiple of the page size: Len returns
+// the same length, and the kernel maps whole pages. The bytes of the last page
+// beyond Len belong to the mapping. If the kernel refuses, the error is EINVAL
+// or ENOMEM for example. See mmap(2).
 func Map(sharing Sharing, length int, cfg *Config) (*Mapping, error) {
 	const op = "map"
 	if cfg == nil {
@@ -83,10 +60,14 @@ func newMappingOf(sharing Sharing, technique Technique, mem *memory) *Mapping {
 	return m
 }
 
-// Bytes returns the mapping's memory, nil once it is closed. The slice is valid until the next
-// Resize that moves or shrinks, MoveTo or Close: used after that it crashes the program, or worse,
-// finds other memory there. Valid, it still crashes the program where the memory itself fails, see
-// [FaultError]; ReadAt, WriteAt, ReadFrom and WriteTo do not.
+// Bytes returns the mapping's memory, or nil if the mapping is closed. The
+// slice is valid until MoveTo, Close, or a Resize that moves or shrinks the
+// mapping. Using the slice later crashes the program, or reads or damages
+// memory of another owner.
+//
+// An access to a valid slice crashes the program if the memory itself fails,
+// see [FaultError]. ReadAt, WriteAt, ReadFrom and WriteTo return an error
+// instead.
 func (m *Mapping) Bytes() []byte {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -96,7 +77,8 @@ func (m *Mapping) Bytes() []byte {
 	return unsafe.Slice((*byte)(m.mem.addr), m.mem.length)
 }
 
-// Len returns the mapping's length in bytes, as it was asked for; 0 once it is closed.
+// Len returns the length of the mapping in bytes, as Map or Resize was given
+// it, or 0 if the mapping is closed.
 func (m *Mapping) Len() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -106,7 +88,8 @@ func (m *Mapping) Len() int {
 	return m.mem.length
 }
 
-// Addr returns where the mapping begins, nil once it is closed. It is valid as long as Bytes is.
+// Addr returns the address of the mapping, or nil if the mapping is closed. The
+// address is valid as long as Bytes is.
 func (m *Mapping) Addr() unsafe.Pointer {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -116,14 +99,17 @@ func (m *Mapping) Addr() unsafe.Pointer {
 	return m.mem.addr
 }
 
-// Sharing returns what the mapping was made with.
+// Sharing returns the sharing that the mapping was made with.
 func (m *Mapping) Sharing() Sharing { return m.sharing }
 
-// Technique returns how the mapping was made: never BuildDefault.
+// Technique returns the technique that the mapping was made with, which is
+// never BuildDefault.
 func (m *Mapping) Technique() Technique { return m.technique }
 
-// Huge returns what kind of pages the mapping was had with: HugeNone where HugeExplicit was asked for
-// and the machine had none left. How many are huge at the moment is in Stats.
+// Huge returns the kind of pages that the mapping was made with. If Map was
+// asked for HugeExplicit, and the machine had too few huge pages left, Huge
+// returns HugeNone. [Mapping.Stats] has the number of bytes in huge pages at
+// the moment.
 func (m *Mapping) Huge() HugePages {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -133,9 +119,11 @@ func (m *Mapping) Huge() HugePages {
 	return m.mem.huge
 }
 
-// ReadAt copies from the mapping, as [io.ReaderAt] has it: at the end it returns what there is
-// and io.EOF. A negative offset is ErrRange. Memory that fails, the mapping's or p's own, is a
-// [FaultError] and not a crash: n bytes were read, and of p behind them some may be written.
+// ReadAt copies bytes of the mapping from off on to p, as [io.ReaderAt]
+// specifies. If fewer than len(p) bytes follow, ReadAt copies those and returns
+// io.EOF. If off is negative, the error is ErrRange. If memory of the mapping
+// or of p fails, the error is a [FaultError]: n bytes were read, and bytes of p
+// behind them may be overwritten.
 func (m *Mapping) ReadAt(p []byte, off int64) (int, error) { return m.readAt("read", p, off) }
 
 func (m *Mapping) readAt(op string, p []byte, off int64) (int, error) {
@@ -159,10 +147,11 @@ func (m *Mapping) readAt(op string, p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// WriteAt copies into the mapping, all of p or, where it does not fit, nothing: then the error is
-// ErrRange. Memory that fails, the mapping's or p's own, is a [FaultError] and not a crash: n bytes
-// were written, and of the mapping behind them some may be. Where p lies in the same bytes, n is 0
-// then, and any of them may be written.
+// WriteAt copies p to the mapping, from off on. If p does not fit, WriteAt
+// copies nothing, and the error is ErrRange. If memory of the mapping or of p
+// fails, the error is a [FaultError]: n bytes were written, and bytes behind
+// them may be overwritten. If p overlaps the bytes written to, n is 0 after a
+// FaultError, and any of these bytes may be overwritten.
 func (m *Mapping) WriteAt(p []byte, off int64) (int, error) { return m.writeAt("write", p, off) }
 
 func (m *Mapping) writeAt(op string, p []byte, off int64) (int, error) {
@@ -181,15 +170,18 @@ func (m *Mapping) writeAt(op string, p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// At returns a pointer to the T at byte offset off, valid as long as Bytes is. T must hold no Go
-// pointers (ErrType), lie within the mapping (ErrRange) and be aligned (ErrAlign).
+// At returns a pointer to the T at byte offset off. The pointer is valid as
+// long as Bytes is. A type that holds Go pointers is ErrType. A T that does not
+// lie within the mapping is ErrRange. An address that is not aligned for T is
+// ErrAlign.
 func At[T any](m *Mapping, off int) (*T, error) {
 	var t T
 	p, err := m.checkedPointer("access", reflect.TypeFor[T](), off, int(unsafe.Sizeof(t)))
 	return (*T)(p), err
 }
 
-// Slice returns the n Ts from byte offset off on, valid as long as Bytes is. The rules are At's.
+// Slice returns n values of type T, from byte offset off on. The slice is valid
+// as long as Bytes is. The errors are those of [At].
 func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 	const op = "access"
 	var t T
@@ -204,7 +196,7 @@ func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 	return unsafe.Slice((*T)(p), n), nil
 }
 
-// view returns the address of size bytes at off, once they may be used as Ts.
+// checkedPointer returns the address of size bytes at off, if they may be used as values of type t.
 func (m *Mapping) checkedPointer(op string, t reflect.Type, off, size int) (unsafe.Pointer, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -227,7 +219,7 @@ func (m *Mapping) rangeError(op string, n int, off int64) error {
 	return &Error{op, n, fmt.Errorf("offset %d: %w of a mapping of %d bytes", off, ErrRange, m.mem.length)}
 }
 
-// pointerFree says whether the garbage collector would find no pointer in a t.
+// pointerFree reports whether values of type t have no Go pointers.
 func pointerFree(t reflect.Type) bool {
 	switch k := t.Kind(); k {
 	case reflect.Array:
@@ -244,7 +236,7 @@ func pointerFree(t reflect.Type) bool {
 	}
 }
 
-// Close unmaps the memory. The second call returns ErrClosed. See munmap(2).
+// Close unmaps the memory. A second call returns ErrClosed. See munmap(2).
 func (m *Mapping) Close() error {
 	const op = "close"
 	m.mu.Lock()
@@ -259,7 +251,7 @@ func (m *Mapping) Close() error {
 	return nil
 }
 
-// forget marks the mapping as closed, its memory being gone or another's.
+// markClosed marks the mapping as closed. Its memory is unmapped, or belongs to another mapping.
 func (m *Mapping) markClosed() {
 	m.cleanup.Stop()
 	m.mem.closeObject()

@@ -8,7 +8,8 @@ import (
 	"unsafe"
 )
 
-var errNoShim = fmt.Errorf("shm was built without its C shim, which needs Linux, a C compiler and CGO_ENABLED=1: %w", errors.ErrUnsupported)
+var errNoShim = fmt.Errorf("this program was built without the C part of package shm (build on Linux, with CGO_ENABLED=1 and a C compiler): %w",
+	errors.ErrUnsupported)
 
 // Mmap returns an error that wraps [errors.ErrUnsupported].
 func Mmap(addr unsafe.Pointer, length, prot, flags, fd int, offset int64) (unsafe.Pointer, error) {
@@ -34,6 +35,6 @@ func Waitpid(pid, options int) (wpid int, status waitStatus, err error) {
 	return
 }
 
-const defaultTechnique = BuildDefault
+const defaultTechnique = BuildDefault // no technique: see DefaultTechnique
 
 func mapMemory(Technique, Sharing, int) (unsafe.Pointer, error) { return nil, errNoShim }

@@ -11,12 +11,13 @@ import (
 	"unsafe"
 )
 
-// What remap_linux.go and fork_linux.go declare, for programs that are also built elsewhere. There
-// Map always fails, so none of this is ever reached with a mapping or a child.
+// This file declares the names of the Linux files for other systems, so that programs that use the
+// package also compile there. On these systems Map always fails, and so no method is called with a
+// mapping or a child that exists.
 
 type waitStatus = syscall.WaitStatus
 
-// memory is what is mapped. Nothing ever is.
+// memory stands for the memory of a Mapping. There is none on these systems.
 type memory struct {
 	addr   unsafe.Pointer
 	length int
@@ -48,7 +49,7 @@ func (m *Mapping) Unlock() error { return &Error{"unlock", 0, errNoShim} }
 func (m *Mapping) Stats() (Stats, error) { return Stats{}, &Error{"stat", 0, errNoShim} }
 
 // ObjectLen returns an error that wraps [errors.ErrUnsupported].
-func (m *Mapping) ObjectLen() (int, error) { return 0, &Error{"measure", 0, errNoShim} }
+func (m *Mapping) ObjectLen() (int, error) { return 0, &Error{"object length", 0, errNoShim} }
 
 // File returns an error that wraps [errors.ErrUnsupported].
 func (m *Mapping) File() (*os.File, error) { return nil, &Error{"file", 0, errNoShim} }
@@ -76,7 +77,7 @@ func (m *Mapping) Resize(length int, move Move) error { return &Error{"resize", 
 // MoveTo returns an error that wraps [errors.ErrUnsupported].
 func (m *Mapping) MoveTo(dst *Mapping) error { return &Error{"move", 0, errNoShim} }
 
-// ForkConfig holds what [Mapping.Fork] is asked for beyond the child's function.
+// ForkConfig has the optional settings of [Mapping.Fork].
 type ForkConfig struct {
 	KillWithParent bool
 	ProcessGroup   bool
@@ -144,13 +145,13 @@ type ExitError struct {
 
 func (e *ExitError) Error() string { return fmt.Sprintf("child %d: %v", e.Pid, e.Status) }
 
-// ReadCounters returns no counts.
+// ReadCounters returns zero counts.
 func ReadCounters() Counters { return Counters{} }
 
 // Pool is a number of children of one shared mapping that serve calls.
 type Pool struct{}
 
-// PoolConfig holds what [NewPool] is asked for beyond the number of children.
+// PoolConfig has the optional settings of [NewPool].
 type PoolConfig struct {
 	Fork        ForkConfig
 	RestartRate int
@@ -166,7 +167,7 @@ func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int,
 	return 0, &Error{"call", length, errNoShim}
 }
 
-// Stats returns no counts.
+// Stats returns zero counts.
 func (p *Pool) Stats() PoolStats { return PoolStats{} }
 
 // Close returns an error that wraps [errors.ErrUnsupported].

@@ -696,7 +696,7 @@ func TestMapWithoutAddressSpace(t *testing.T) {
 		case sharing == shm.Private && cfg.Technique == shm.Memfd: // which looks for a place of its own
 			assert.ErrorIs(t, resizeErr, unix.ENOMEM)
 		case sharing == shm.Private:
-			assert.EqualError(t, resizeErr, "shm: resize 1073741824 bytes: mremap: cannot allocate memory")
+			assert.EqualError(t, resizeErr, "shm: resize to 1073741824 bytes: mremap: cannot allocate memory")
 		}
 		assert.Equal(t, page, m.Len())
 		assert.Equal(t, byte(7), m.Bytes()[0])

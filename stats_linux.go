@@ -11,11 +11,12 @@ import (
 	"forkshm.example/shm/internal/procmaps"
 )
 
-// Stats returns what the mapping takes now. It reads /proc/self/smaps, which has the kernel look at
-// all memory of this process: it is for looking, not for loops.
+// Stats returns what the mapping takes of the machine now. Stats reads
+// /proc/self/smaps, for which the kernel walks all memory of this process. A
+// program should not call Stats in a loop.
 func (m *Mapping) Stats() (Stats, error) {
 	const op = "stat"
-	m.mu.Lock() // a Resize of ours must not find it split
+	m.mu.Lock() // Resize must not find the VMAs that the advice below makes
 	defer m.mu.Unlock()
 	if m.mem == nil {
 		return Stats{}, &Error{op, 0, ErrClosed}
@@ -23,48 +24,51 @@ func (m *Mapping) Stats() (Stats, error) {
 	statsLock.Lock()
 	defer statsLock.Unlock()
 	from := uintptr(m.mem.addr)
-	span := uintptr(pages(m.mem.length)) * uintptr(os.Getpagesize())
+	size := uintptr(pages(m.mem.length)) * uintptr(os.Getpagesize())
 	if m.mem.huge == HugeExplicit {
-		span = uintptr(m.mem.reservation.capacity)
+		size = uintptr(m.mem.reservation.capacity)
 	}
-	stats, joined, err := readStats(from, from+span)
+	stats, joined, err := readStats(from, from+size)
 	if err == nil && len(joined) > 0 {
-		// The kernel has joined it with neighbours that are like it. So it is made unlike, for a moment.
-		var done []vmaPart
-		for _, j := range joined {
-			if err = m.mem.advise(int(j.low-from), int(j.high-j.low), j.unlike()); err != nil {
-				break
-			}
-			done = append(done, j)
-		}
-		if err == nil {
-			stats, joined, err = readStats(from, from+span)
-		}
-		for _, j := range done {
-			_ = m.mem.advise(int(j.low-from), int(j.high-j.low), j.like())
-		}
-		if err == nil && len(joined) > 0 {
-			err = fmt.Errorf("its neighbours change: %w", unix.EAGAIN)
-		}
+		stats, err = m.mem.statsApart(from, from+size, joined)
 	}
 	if err != nil {
 		return Stats{}, &Error{op, m.mem.length, err}
 	}
-	stats.Mapped = clampInt(uint64(span))
+	stats.Mapped = clampInt(uint64(size))
 	return stats, nil
 }
 
-// telling is held while a mapping's memory is made to differ from its neighbours'.
+// statsApart is readStats for a mapping of which parts are joined with neighbours: the kernel makes
+// one VMA of adjacent memory with the same properties. For a moment, statsApart gives those parts
+// another property than their neighbours.
+func (mem *memory) statsApart(low, high uintptr, joined []vmaPart) (stats Stats, err error) {
+	for _, j := range joined {
+		if err := mem.advise(int(j.low-low), int(j.high-j.low), j.unlike()); err != nil {
+			return Stats{}, err
+		}
+		defer mem.advise(int(j.low-low), int(j.high-j.low), j.like())
+	}
+	stats, joined, err = readStats(low, high)
+	if err == nil && len(joined) > 0 {
+		err = fmt.Errorf("memory beside the mapping changed meanwhile (try again): %w", unix.EAGAIN)
+	}
+	return stats, err
+}
+
+// statsLock is held by the goroutine that gives a mapping another property than its neighbours. Two
+// mappings that lie side by side must not get the same one at the same time.
 var statsLock sync.Mutex
 
 func init() { hook.Locks = append(hook.Locks, &statsLock) }
 
-// A part of a mapping is what smaps tells of together, by itself or with a neighbour.
+// A vmaPart is the part of a VMA that lies in a mapping.
 type vmaPart struct {
 	low, high uintptr
-	undumped  bool // it has MADV_DONTDUMP
+	undumped  bool // whether the VMA has MADV_DONTDUMP
 }
 
+// like returns the advice that the VMA has.
 func (p vmaPart) like() int {
 	if p.undumped {
 		return unix.MADV_DONTDUMP
@@ -72,13 +76,14 @@ func (p vmaPart) like() int {
 	return unix.MADV_DODUMP
 }
 
+// unlike returns the opposite of the advice that the VMA has.
 func (p vmaPart) unlike() int {
 	p.undumped = !p.undumped
 	return p.like()
 }
 
-// readStats adds up what smaps says of the memory from low to high. Where it says that of other memory
-// too, the part of low to high that it is joined to is in joined.
+// readStats adds up what smaps says of the VMAs from low to high. Of a VMA that also has memory
+// outside, the part from low to high is in joined.
 func readStats(low, high uintptr) (stats Stats, joined []vmaPart, err error) {
 	var total procmaps.Usage
 	for s, err := range procmaps.Smaps(0) {
@@ -93,7 +98,7 @@ func readStats(low, high uintptr) (stats Stats, joined []vmaPart, err error) {
 			joined = append(joined, vmaPart{max(s.Start, low), min(s.End, high), s.HasFlag("dd")})
 		}
 	}
-	hugetlb := total.PrivateHugetlb + total.SharedHugetlb // which Rss leaves out
+	hugetlb := total.PrivateHugetlb + total.SharedHugetlb // Rss leaves these out
 	return Stats{
 		Resident:     clampInt(total.Rss + hugetlb),
 		Proportional: clampInt(total.Pss),

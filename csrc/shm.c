@@ -30,7 +30,7 @@ int shm_munmap(void *addr, size_t length)
 
 int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr, void **result)
 {
-	/* mremap is variadic: some flags read the fifth argument, so it is never left to chance. */
+	/* mremap is variadic, and some flags read the fifth argument. So it is always passed. */
 	void *p = mremap(old_addr, old_length, new_length, flags, new_addr);
 
 	if (p == MAP_FAILED)
@@ -51,7 +51,7 @@ static int map_dev_zero(size_t length, int flags, const char **call, void **addr
 	err = shm_mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0, addr);
 	if (err != 0)
 		*call = "mmap";
-	/* The mapping outlives the descriptor. Linux frees it even where close fails. */
+	/* The mapping does not need the descriptor. If close fails, Linux has freed the descriptor all the same. */
 	close(fd);
 	return err;
 }
@@ -70,10 +70,10 @@ int shm_map(enum shm_technique technique, size_t length, int flags, const char *
 }
 
 /*
- * Gives the child the signals of a fresh C program: what it inherited would run
- * the parent's handlers, on a stack that is not the child's to use. libc refuses
- * the two signals that it keeps for itself, and rightly: setuid and
- * pthread_cancel need their handlers in the child too.
+ * Gives the child the signals of a new C program. With the inherited settings, a
+ * signal would run a handler of the parent, on a stack that the child must not
+ * use. sigaction refuses two signals that libc keeps for itself. These two stay as
+ * they are, since setuid and pthread_cancel need their handlers in the child too.
  */
 static void reset_signals(void)
 {
@@ -98,9 +98,9 @@ static int64_t now(void)
 }
 
 /*
- * Between fork and the child's function only async-signal-safe calls, as in any
- * threaded program (signal-safety(7)). The child never returns from here: the
- * caller's threads are gone in it.
+ * Between fork and the child's function, the child makes async-signal-safe calls
+ * only, as in any program with threads (signal-safety(7)). The child never returns
+ * from here, since the other threads of the program do not exist in it.
  */
 int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time)
 {
@@ -110,9 +110,9 @@ int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *for
 	int err = 0;
 
 	/*
-	 * No handler of the parent's may run in the child. And a signal that
-	 * arrives makes the kernel start the copy again: a large process under
-	 * a profiling timer would never finish.
+	 * No handler of the parent may run in the child. Also, a signal that
+	 * arrives during fork makes the kernel start the copy again. In a large
+	 * process with a profiling timer, fork would never end.
 	 */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
@@ -167,7 +167,7 @@ int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status)
 	return 0;
 }
 
-/* The status word that waitpid(2) would have given. */
+/* Returns the status word that waitpid(2) returns for the same change. */
 static int wait_status(const siginfo_t *info)
 {
 	switch (info->si_code) {
@@ -188,7 +188,7 @@ int shm_waitid(int id_type, int id, int options, pid_t *wpid, int *status, struc
 {
 	siginfo_t info = { .si_pid = 0 };
 
-	/* libc's waitid has no place for the usage. */
+	/* The waitid of libc has no argument for the usage. */
 	if (syscall(SYS_waitid, id_type, id, &info, options, usage) == -1)
 		return errno;
 	*wpid = info.si_pid;

@@ -1,8 +1,8 @@
 /*
- * The shim: mmap, munmap, mremap, fork and waitpid as C has them.
+ * mmap, munmap, mremap, fork and waitpid, for Go to call.
  *
- * Every function returns 0, or the errno value of what failed, and then leaves
- * its results unwritten. Results go out through the last pointers.
+ * Every function returns 0 or an errno value. Results are written through the
+ * last pointers. After an error, no result is written.
  */
 #ifndef SHM_H
 #define SHM_H
@@ -12,7 +12,7 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-/* Runs in the child, which ends in _exit(2) with what it returns. */
+/* A function that runs in the child. The child ends in _exit(2) with the result. */
 typedef int (*shm_child)(void *addr, size_t length);
 
 enum shm_technique {
@@ -25,7 +25,7 @@ enum shm_technique {
 #endif
 };
 
-/* Maps length bytes, readable and writable, by the technique; *call names the call that failed. */
+/* Maps length bytes, readable and writable, by the technique. After an error *call names the call that failed. */
 int shm_map(enum shm_technique technique, size_t length, int flags, const char **call, void **addr);
 
 int shm_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset, void **result);
@@ -35,14 +35,17 @@ int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, 
 int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid);
 
 /*
- * Forks with all signals blocked. The child, its signals as a fresh C program
- * has them, calls start(arg), which must not return. In the parent, *fork_time is
- * how long fork() took, in nanoseconds.
+ * Forks with all signals blocked. The child has its signals as a new C program
+ * has them, and calls start(arg), which must not return. In the parent,
+ * *fork_time is the time that fork() took, in nanoseconds.
  */
 int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time);
 int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status);
 
-/* waitid(2) with the status word of waitpid(2). *wpid is 0 if WNOHANG finds nothing to tell. usage may be NULL. */
+/*
+ * waitid(2) with the status word of waitpid(2). With WNOHANG, *wpid is 0 if no
+ * child has changed. usage may be NULL.
+ */
 int shm_waitid(int id_type, int id, int options, pid_t *wpid, int *status, struct rusage *usage);
 
 #endif

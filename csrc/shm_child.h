@@ -1,6 +1,8 @@
 /*
- * For the C of a child, to be included from a cgo file of your own. The README
- * says how the compiler finds it. Nothing needs to be linked.
+ * For the C code of a child. Include this header from a cgo file of your own;
+ * nothing needs to be linked. The compiler finds it with
+ *
+ *	export CGO_CFLAGS="$(go env CGO_CFLAGS) -I$(go list -f '{{.Dir}}' forkshm.example/shm)/csrc"
  */
 #ifndef SHM_CHILD_H
 #define SHM_CHILD_H
@@ -14,40 +16,42 @@
 extern "C" {
 #endif
 
-/* The object behind a shared Memfd mapping. object_linux.go has the same struct. */
+/* The object behind a shared Memfd mapping. objectEntry in layout_linux.go is the same struct. */
 struct shm_object {
-	uintptr_t start, end; /* where it is mapped; 0 while the entry is free */
+	uintptr_t start, end; /* the addresses of the mapping; start is 0 while the entry is free */
 	int64_t fd;           /* for fstat(2) */
-	uint64_t dev, ino;    /* what fd is, should the child have closed it and opened another */
+	uint64_t dev, ino;    /* the file behind fd, in case the child closed fd and opened another file */
 };
 
-enum { SHM_OBJECTS = 100 }; /* in a page of 4 KiB */
+enum { SHM_OBJECTS = 100 }; /* a table fits a page of 4 KiB */
 
 /*
- * All that the program has mapped. The program alone writes it, and a child has
- * its own copy, as of its fork. An entry is complete, or its start is 0.
+ * All shared Memfd mappings of the program. Only the program writes the table. A
+ * child has a copy from the moment of its fork. An entry is complete, or its start
+ * is 0.
  */
 struct shm_objects {
-	struct shm_objects *next; /* more of them, or NULL */
+	struct shm_objects *next; /* more entries, or NULL */
 	struct shm_object object[SHM_OBJECTS];
 };
 
-/* In package shm. Weak, as cgo links each package for itself before the program. */
+/* Defined in package shm. The symbol is weak, as cgo links each package alone before it links the program. */
 extern struct shm_objects shm_objects __attribute__((weak));
 
 /*
- * How many bytes there are now behind the shared Memfd mapping that addr lies
- * in: those may be used, as far as the child has them mapped, which is to the
- * Reserve that Map was given (to the length at the fork, if that is more).
- * Async-signal-safe, and right whichever process grew or shrank the object.
- *
- * The address may be any one of the mapping. The length is known in children
- * with CloseFDs too: they keep a descriptor by which fstat(2) works and nothing
- * can be read, written or resized.
+ * Returns the present length, in bytes, of the object behind a shared Memfd
+ * mapping. addr may be any address in the mapping. Any process that has the object
+ * may have grown or shrunk it. The child can use that many bytes, but no more than
+ * it has mapped: the Reserve that Map was given, or the length at the fork if that
+ * is more.
  *
  * Returns 0 if addr is not in a shared Memfd mapping of the program, or if the
- * child closed that descriptor. A library that is loaded by dlopen(3) needs a
- * program that is linked with -rdynamic.
+ * child closed the descriptor that this function uses. A child with CloseFDs keeps
+ * this descriptor, which is good for fstat(2) only: the child cannot read, write or
+ * resize the object by it.
+ *
+ * The function is async-signal-safe. To call it from a library that dlopen(3)
+ * loads, link the program with -rdynamic.
  */
 static inline size_t shm_object_length(const void *addr)
 {

@@ -2,18 +2,18 @@
 
 // Package goheap finds the memory of the Go heap.
 //
-// The runtime does not tell where its heap is. These facts, which hold for Go
-// 1.24 to 1.27, are enough to find it:
+// The runtime has no function that returns the addresses of the heap. These
+// facts are enough to find the heap. They hold for Go 1.24 to 1.27:
 //
-//   - The runtime reserves whole arenas. An arena has a fixed size and is
-//     aligned to that size. An arena stays the heap's until the program ends.
-//   - reflect refuses a pointer to a type outside the heap if the address lies
-//     in a page that was ever allocated from the heap. So any address can be
-//     tested, without touching the memory there.
+//   - The runtime reserves whole arenas. An arena has a fixed size, and is aligned
+//     to that size. An arena belongs to the heap until the program ends.
+//   - Some types must not lie in the heap. reflect refuses a pointer to such a type
+//     if the address lies in a page that was ever allocated from the heap. So the
+//     package can test any address without touching the memory there.
 //   - An object that escapes to a package's variable lies in an arena.
-//   - An arena is used from its first page on. Of the very first arena, Go 1.26
-//     and later skip a random number of chunks, which stay without access, and
-//     then a random number of pages in the next chunk.
+//   - The runtime allocates an arena from its first page on. The first arena of all
+//     is different in Go 1.26 and later: the runtime skips a random number of
+//     chunks, which have no access, and a random number of pages in the next chunk.
 package goheap
 
 import (
@@ -33,34 +33,36 @@ import (
 const (
 	arenaSize = 4 << 20 << (4 * (bits.UintSize / 64)) // runtime.heapArenaBytes: 64 MiB, or 4 MiB with 32 bits
 	chunkSize = 4 << 20                               // runtime.pallocChunkBytes
-	pageSize  = 8 << 10                               // the runtime's, not the kernel's
+	pageSize  = 8 << 10                               // the size of the runtime's pages, not of the kernel's
 )
 
-// The bounds of the work for a VMA that is not the heap's. 4096 arenas are 256 GiB.
+// These constants bound the work for a VMA that does not belong to the heap. 4096 arenas are 256
+// GiB.
 const (
-	maxMisses = 4096 // after so many arenas in a row that are not the heap's, its end is looked at
-	maxDeep   = 8    // in so many of those, all pages of the first chunk are tested
+	maxMisses = 4096 // after so many arenas in a row outside the heap, the search goes on at the end of the VMA
+	maxDeep   = 8    // in the first so many arenas outside the heap, all pages of the first chunk are tested
 )
 
-// Range is memory from Start up to End.
+// Range is the memory from Start up to, but not including, End.
 type Range struct{ Start, End uintptr }
 
-// heap is what is known of the heap. All of it is guarded by the lock.
+// heap has what is known of the heap. The lock guards all fields.
 var heap struct {
 	sync.Mutex
-	arenas  map[uintptr]bool // the addresses of the known ones
-	ranges  []Range          // the known arenas in ascending order, adjacent ones as one
-	mapped  uint64           // the size of the heap when it was looked for, in bytes
+	arenas  map[uintptr]bool // the addresses of the known arenas
+	ranges  []Range          // the known arenas in ascending order; adjacent arenas are one range
+	mapped  uint64           // the size of the heap at the last search, in bytes
 	samples []metrics.Sample
 	probe   *prober
 }
 
 func init() { hook.Locks = append(hook.Locks, &heap.Mutex) }
 
-// Ranges returns the memory of the Go heap, in ascending order: all arenas that
-// it has allocated from. All of that memory is the heap's alone, whatever is
-// mapped beside it. At least one arena is always found. What the heap grows by
-// during the call may be missing. The caller must not change the slice.
+// Ranges returns the memory of the Go heap in ascending order: all arenas that
+// the heap has allocated from. All of this memory belongs to the heap, whatever
+// is mapped beside it. Ranges always returns at least one arena. Memory by
+// which the heap grows during the call may be missing. The caller must not
+// change the slice.
 func Ranges() []Range {
 	heap.Lock()
 	defer heap.Unlock()
@@ -73,13 +75,13 @@ func Ranges() []Range {
 	}
 	if mapped := mappedBytes(); mapped != heap.mapped {
 		findArenas()
-		heap.ranges = joinArenas() // a new slice, as callers have the old one
+		heap.ranges = joinArenas() // a new slice, as callers still have the old one
 		heap.mapped = mapped
 	}
 	return heap.ranges
 }
 
-// mappedBytes returns how large the heap is, whether its memory is in use or not.
+// mappedBytes returns the size of the heap in bytes, free memory included.
 func mappedBytes() (total uint64) {
 	metrics.Read(heap.samples)
 	for _, s := range heap.samples {
@@ -88,6 +90,7 @@ func mappedBytes() (total uint64) {
 	return total
 }
 
+// findArenas adds the arenas of the heap to the known ones.
 func findArenas() {
 	object := uintptr(unsafe.Pointer(heap.probe)) &^ (arenaSize - 1)
 	heap.arenas[object] = true
@@ -102,13 +105,15 @@ func findArenas() {
 	}
 }
 
+// mayBeHeap reports whether a VMA has the permissions and the name of heap memory.
 func mayBeHeap(v *procmaps.VMA) bool {
 	const readWrite = procmaps.Readable | procmaps.Writable
 	// Some kernels and Go versions give the heap a name: "[anon: Go: heap]".
 	return v.Perm == readWrite && v.Inode == 0 && (v.Name == "" || strings.HasPrefix(v.Name, "[anon:"))
 }
 
-// findIn looks for arenas in the memory from start up to end, which may be the heap's only in part.
+// findIn looks for arenas in the memory from start up to end. Only a part of this memory may belong
+// to the heap.
 func findIn(start, end uintptr) {
 	misses := 0
 	for arena := start &^ (arenaSize - 1); ; arena += arenaSize {
@@ -132,8 +137,9 @@ func findIn(start, end uintptr) {
 	}
 }
 
-// isArena says whether the memory from low up to high, in one arena, has a page of the heap. Memory of the heap is
-// allocated from its first page to its last. Where that begins in an unusual place, deep finds it.
+// isArena reports whether the memory from low up to high, which lies in one arena, has a page of
+// the heap. The heap usually has the first or the last page. If deep is set, isArena also tests all
+// other pages of the first chunk.
 func isArena(low, high uintptr, deep bool) bool {
 	if heap.probe.inHeap(low) || heap.probe.inHeap(high-1) {
 		return true
@@ -158,6 +164,7 @@ func findNeighbours(known uintptr) {
 	}
 }
 
+// joinArenas returns the known arenas as ranges, in ascending order.
 func joinArenas() (ranges []Range) {
 	var arenas []uintptr
 	for arena := range heap.arenas {
@@ -177,7 +184,8 @@ func joinArenas() (ranges []Range) {
 // notInHeap is a type whose pointers must not point into the Go heap.
 type notInHeap struct{ _ cgo.Incomplete }
 
-// prober tests addresses. It must be allocated from the heap.
+// prober tests addresses. A prober must be allocated from the heap, since its own address gives the
+// first arena.
 type prober struct {
 	pointer *notInHeap
 	value   reflect.Value // the variable pointer
@@ -190,7 +198,7 @@ func newProber() *prober {
 	return p
 }
 
-// inHeap says whether an address lies in a page that is the heap's, or was.
+// inHeap reports whether an address lies in a page that was ever allocated from the heap.
 func (p *prober) inHeap(addr uintptr) (yes bool) {
 	p.probes++
 	defer func() { yes = recover() != nil }()

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package hugepage asks the kernel how large its huge pages are. That depends
-// on the architecture and on the size of its usual pages.
+// Package hugepage asks the kernel for the size of its huge pages. The size
+// depends on the architecture and on the size of the usual pages.
 package hugepage
 
 import (
@@ -11,17 +11,17 @@ import (
 	"sync/atomic"
 )
 
-// The sizes are kept once they are known. No lock is held meanwhile, which a
-// forked copy of this process would find taken for ever.
+// The sizes are stored when they are known. There is no lock, since a forked copy of
+// this process could find a lock held forever.
 var transparent, explicit atomic.Int64
 
-// Transparent returns the size of a transparent huge page in bytes. It is a
-// power of two, and what one entry of the second level of page tables maps: so
-// memory that moves by a multiple of it moves by whole tables.
+// Transparent returns the size of a transparent huge page in bytes, a power of
+// two. One entry of the second level of page tables maps as much. So the kernel
+// moves memory by whole page tables if the distance is a multiple of this size.
 func Transparent() int { return known(&transparent, askTransparent) }
 
-// Explicit returns the size of the pages that MAP_HUGETLB gives, in bytes. It is
-// a power of two.
+// Explicit returns the default size of the pages of MAP_HUGETLB in bytes, a
+// power of two.
 func Explicit() int { return known(&explicit, askExplicit) }
 
 func known(size *atomic.Int64, ask func() int) int {
@@ -36,7 +36,7 @@ func askTransparent() int {
 	if size := powerOfTwo(string(text)); size > 0 {
 		return size
 	}
-	return os.Getpagesize() * (os.Getpagesize() / 8) // a table is a page, and an entry has 8 bytes
+	return os.Getpagesize() * (os.Getpagesize() / 8) // a page table is one page, with entries of 8 bytes
 }
 
 func askExplicit() int {
@@ -49,7 +49,7 @@ func askExplicit() int {
 	return Transparent()
 }
 
-// powerOfTwo returns the number that text has, and 0 if it is no power of two, or too large.
+// powerOfTwo returns the number in text, or 0 if text has no power of two below 2^30.
 func powerOfTwo(text string) int {
 	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 30)
 	if err != nil || n&(n-1) != 0 {

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package procmaps reads what the kernel tells of a process's memory:
-// /proc/PID/maps, smaps and smaps_rollup. See proc_pid_maps(5) and
+// Package procmaps reads the files in which the kernel describes a process's
+// memory: /proc/PID/maps, smaps and smaps_rollup. See proc_pid_maps(5) and
 // proc_pid_smaps(5).
 package procmaps
 
@@ -17,21 +17,21 @@ import (
 )
 
 // VMA is a virtual memory area: a range of addresses that the kernel manages as
-// one. A line of /proc/PID/maps tells of it.
+// one. /proc/PID/maps has one line for each.
 type VMA struct {
-	Start, End   uintptr // End is the first address behind it
+	Start, End   uintptr // End is the first address behind the area
 	Perm         Perm
-	Offset       uint64 // in the file, in bytes
-	Major, Minor uint32 // of the file's device
+	Offset       uint64 // the place in the file where the area begins, in bytes
+	Major, Minor uint32 // the numbers of the file's device
 	Inode        uint64 // 0 if no file is mapped
 
-	// Name is the file's path, "[stack]" or the like, or empty, as the kernel
-	// prints it: a newline in a path is \012, and the path of a file that was
-	// removed ends in " (deleted)".
+	// Name is the path of the file, or a name like "[stack]", or empty. Name is
+	// written as the kernel prints it: a newline in a path is \012, and the
+	// path of a removed file ends in " (deleted)".
 	Name string
 }
 
-// Perm is what may be done with memory, and whether it is shared.
+// Perm has the permissions of memory, and says whether the memory is shared.
 type Perm uint8
 
 const (
@@ -58,9 +58,9 @@ func (v *VMA) Size() uintptr { return v.End - v.Start }
 // All returns the areas of a process, in ascending order of their addresses. A
 // pid of 0 is the calling process. After an error there are no more areas.
 //
-// The kernel fills in a few KiB of lines at a time. If the process changes its
-// memory meanwhile, an area may be missing, and one that has grown downwards
-// may overlap the area before it.
+// The kernel returns a few KiB of lines at a time. If the process changes its
+// memory between two reads, an area may be missing, and an area that grew
+// downwards may overlap the area before it.
 func All(pid int) iter.Seq2[VMA, error] {
 	return func(yield func(VMA, error) bool) {
 		readFile(path(pid, "maps"), func(r io.Reader) error { return parse(r, yield) },
@@ -87,7 +87,8 @@ func path(pid int, file string) string {
 	return fmt.Sprintf("/proc/%d/%s", pid, file)
 }
 
-// readFile has parse read the file, and calls failed with an error that names the file.
+// readFile calls parse with the opened file. After an error, readFile calls failed with an error
+// that names the file.
 func readFile(path string, parse func(io.Reader) error, failed func(error)) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -114,7 +115,7 @@ func parse(r io.Reader, yield func(VMA, error) bool) error {
 	})
 }
 
-// eachLine calls do with each line, without its newline, until do returns false or an error. A
+// eachLine calls do with each line, without the newline, until do returns false or an error. The
 // line is valid until do returns.
 func eachLine(r io.Reader, do func(line []byte) (bool, error)) error {
 	lines := bufio.NewReaderSize(r, 1<<16)
@@ -143,7 +144,7 @@ func eachLine(r io.Reader, do func(line []byte) (bool, error)) error {
 	}
 }
 
-// parse sets v to what a line tells. A line is
+// parse sets v from a line of a maps file. A line has the form
 //
 //	start-end perm offset major:minor inode   name
 func (v *VMA) parse(line []byte) error {
@@ -158,7 +159,7 @@ func (v *VMA) parse(line []byte) error {
 	if !f.ok || start >= end {
 		return fmt.Errorf("unexpected line %q", line)
 	}
-	// Adjacent lines often have the same name, which needs no string of its own then.
+	// Adjacent lines often have the same name. Such lines share one string.
 	if name := bytes.TrimLeft(f.rest, " "); string(name) != v.Name {
 		v.Name = string(name)
 	}
@@ -167,13 +168,14 @@ func (v *VMA) parse(line []byte) error {
 	return nil
 }
 
-// fields cuts a line into fields. Once a field is not what it should be, ok is false.
+// fields cuts a line into fields. After a field that is malformed, ok is false.
 type fields struct {
 	rest []byte
 	ok   bool
 }
 
-// field returns what is before the next separator. At the end of the line, a space may be missing.
+// field returns the bytes before the next separator. At the end of the line, a space may be
+// missing.
 func (f *fields) field(separator byte) []byte {
 	field, rest, found := bytes.Cut(f.rest, []byte{separator})
 	f.ok = f.ok && (found || separator == ' ')
@@ -187,7 +189,7 @@ func (f *fields) number(separator byte, base, bits int) uint64 {
 	return n
 }
 
-// parseUint is strconv.ParseUint of digits alone.
+// parseUint is strconv.ParseUint, but refuses a plus sign.
 func parseUint(digits []byte, base, bits int) (uint64, error) {
 	if len(digits) > 0 && digits[0] == '+' {
 		return 0, strconv.ErrSyntax

@@ -15,11 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Usage is what memory takes of the machine, in bytes. What the kernel does not
-// tell is 0. See proc_pid_smaps(5).
+// Usage says what memory takes of the machine, in bytes. A value that the
+// kernel does not report is 0. See proc_pid_smaps(5).
 type Usage struct {
-	Rss            uint64 // resident; pages of hugetlbfs are not counted
-	Pss            uint64 // resident, each page divided by the number of processes that map it
+	Rss            uint64 // in memory; pages of hugetlbfs are not counted
+	Pss            uint64 // in memory, each page divided by the number of processes that map it
 	SharedClean    uint64
 	SharedDirty    uint64
 	PrivateClean   uint64
@@ -34,7 +34,7 @@ type Usage struct {
 	Locked         uint64
 }
 
-// field returns where the value of a line that begins with name belongs, or nil.
+// field returns the field for a line that begins with name, or nil.
 func (u *Usage) field(name string) *uint64 {
 	switch name {
 	case "Rss:":
@@ -69,7 +69,7 @@ func (u *Usage) field(name string) *uint64 {
 	return nil
 }
 
-// Add adds what other memory takes.
+// Add adds the usage of other memory.
 func (u *Usage) Add(other *Usage) {
 	u.Rss += other.Rss
 	u.Pss += other.Pss
@@ -87,15 +87,15 @@ func (u *Usage) Add(other *Usage) {
 	u.Locked += other.Locked
 }
 
-// Smap is an area and what it takes.
+// Smap is an area with its usage.
 type Smap struct {
 	VMA
 	Usage
-	Flags string // of VmFlags: two letters each, separated by spaces
+	Flags string // the value of VmFlags: flags of two letters, separated by spaces
 }
 
-// HasFlag says whether the area has a flag of VmFlags, "dd" for MADV_DONTDUMP
-// for example.
+// HasFlag reports whether the area has a flag of VmFlags, "dd" for
+// MADV_DONTDUMP for example.
 func (s *Smap) HasFlag(flag string) bool {
 	for f := range strings.FieldsSeq(s.Flags) {
 		if f == flag {
@@ -105,9 +105,10 @@ func (s *Smap) HasFlag(flag string) bool {
 	return false
 }
 
-// Smaps returns the areas of a process, and what each takes. A pid of 0 is the
-// calling process. The kernel walks the page tables of each area for that. What
-// [All] says of changes meanwhile, and of errors, holds here too.
+// Smaps returns the areas of a process with their usage. A pid of 0 is the
+// calling process. To answer, the kernel walks the page tables of each area.
+// The doc of [All] says what happens when the process changes its memory, and
+// after an error.
 func Smaps(pid int) iter.Seq2[Smap, error] {
 	return func(yield func(Smap, error) bool) {
 		readFile(path(pid, "smaps"), func(r io.Reader) error { return parseSmaps(r, yield) },
@@ -162,9 +163,10 @@ func (u *Usage) parseField(name string, value []byte) error {
 	return nil
 }
 
-// Rollup returns what all memory of a process takes. A pid of 0 is the calling
-// process. The error wraps [unix.ESRCH] once the process has ended, even if it
-// is not reaped. Where there is no smaps_rollup, Rollup adds up smaps.
+// Rollup returns the usage of all memory of a process. A pid of 0 is the
+// calling process. If the process has ended, the error wraps [unix.ESRCH], even
+// if the process is not reaped. If there is no smaps_rollup, Rollup adds up
+// smaps.
 func Rollup(pid int) (total Usage, err error) {
 	seen := false
 	readFile(path(pid, "smaps_rollup"), func(r io.Reader) error {
