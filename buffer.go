@@ -8,7 +8,7 @@ import (
 	"unsafe"
 )
 
-// Buffer is an append buffer outside the Go heap. To grow, [append] and
+// Buffer is an append buffer outside the Go heap. To grow, append and
 // [bytes.Buffer] copy their bytes to a new array. A Buffer moves its pages
 // instead, as realloc(3) does. A Buffer takes memory for the bytes that it
 // holds, and only address space for the rest of its capacity. The garbage

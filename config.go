@@ -101,7 +101,8 @@ type Config struct {
 	//
 	// A kernel that never overcommits (/proc/sys/vm/overcommit_memory is 2)
 	// charges the whole reserve of a shared Anonymous or DevZero mapping at
-	// once. It charges each fork for all private memory of the program again.
+	// once. The kernel also charges each fork for all private memory of the
+	// program once more.
 	// Beyond the limit, the calls fail with ENOMEM. On such a machine use
 	// Memfd, which is charged for the pages in use, and ForkConfig.Lean, which
 	// leaves out the Go heap. See proc_sys_vm(5).

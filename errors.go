@@ -8,26 +8,26 @@ import (
 // Errors for what the package refuses before it asks the kernel. Test for them with
 // [errors.Is].
 var (
-	// ErrClosed is the error of every method of a closed Mapping or Buffer.
+	// ErrClosed is for a Mapping or a Buffer that is closed.
 	ErrClosed = errors.New("mapping is closed")
 
-	// ErrPoolClosed is the error of every method of a closed Pool.
+	// ErrPoolClosed is for a Pool that is closed.
 	ErrPoolClosed = errors.New("pool is closed")
 
-	// ErrRange is for an offset, a length or a count beyond the memory that it
-	// is for.
+	// ErrRange is for an offset, a length or a count that is negative, or that
+	// exceeds the memory.
 	ErrRange = errors.New("out of range")
 
-	// ErrAlign is for an offset or a length that is not a multiple of what the
-	// type or the page size requires.
+	// ErrAlign is for an offset or a length that is not a multiple of the page
+	// size, or of the alignment of a type.
 	ErrAlign = errors.New("misaligned")
 
 	// ErrType is for a type that holds Go pointers. The garbage collector does
 	// not see mapped memory, and another process cannot use Go pointers.
 	ErrType = errors.New("type holds Go pointers, which mean nothing in mapped memory")
 
-	// ErrLive is for shrinking a shared Memfd mapping while children that share
-	// it are not reaped.
+	// ErrLive is for shrinking a shared Memfd mapping while there are children of
+	// Fork that are not reaped.
 	ErrLive = errors.New("live children would get SIGBUS beyond the new length (wait for them, or use Truncate)")
 
 	// ErrGrowShared is for growing a shared mapping that is no Memfd past the
@@ -41,9 +41,10 @@ type Error struct {
 	Op     string // the operation: "map", "resize", ...
 	Length int    // the length that the operation was given, in bytes; 0 if it has none
 
-	// Err is the cause. It wraps an *os.SyscallError if the kernel refused, and
-	// one of the errors above, EINVAL or errors.ErrUnsupported if the package
-	// refused.
+	// Err is the cause. If the kernel refused, Err wraps an *os.SyscallError. If
+	// the package refused, Err wraps ErrClosed, ErrPoolClosed, ErrRange,
+	// ErrAlign, ErrType, ErrLive, ErrGrowShared, EINVAL or
+	// errors.ErrUnsupported.
 	Err error
 }
 

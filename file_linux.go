@@ -116,10 +116,10 @@ func (mem *memory) mapObject() (err error) {
 
 // Seal forbids operations on the object behind a shared Memfd mapping, for
 // every process and for good. The argument is one or more of unix.F_SEAL_*.
-// With unix.F_SEAL_SHRINK, no process can shrink the object, so that no access
-// within its length is SIGBUS. Resize to a smaller length then fails with
-// EPERM. For other mappings the error wraps [errors.ErrUnsupported]. See
-// fcntl(2), F_ADD_SEALS.
+// With unix.F_SEAL_SHRINK, no process can shrink the object, and what the
+// object has stays valid for all processes. Resize to a smaller length then
+// fails with EPERM. For other mappings the error wraps [errors.ErrUnsupported].
+// See fcntl(2), F_ADD_SEALS.
 func (m *Mapping) Seal(seals int) error {
 	const op = "seal"
 	m.mu.RLock()

@@ -25,9 +25,9 @@ type memory struct {
 	reservation  *reservation  // the address space kept around the memory, or nil
 	fd           int           // the memfd, or -1
 	object       int           // the size that shared memory was created with, in bytes
-	tracksObject bool          // whether this is a shared memfd, whose object is as long as the mapping
-	entry        *objectEntry  // the place in the table of objects, nil if this is no shared memfd
-	liveChildren *atomic.Int64 // the children of Fork that are not reaped yet, nil if this is no shared memfd
+	tracksObject bool          // a shared memfd, whose object is as long as the mapping
+	entry        *objectEntry  // of a shared memfd, the place in the table of objects
+	liveChildren *atomic.Int64 // of a shared memfd, the children of Fork that are not reaped yet
 
 	prot     Protection
 	locked   bool
@@ -56,7 +56,8 @@ func checkMap(technique Technique, sharing Sharing, cfg *Config) error {
 	case cfg.Reserve < 0:
 		return fmt.Errorf("Config.Reserve %d, must not be negative: %w", cfg.Reserve, unix.EINVAL)
 	case cfg.Huge < HugeNone || cfg.Huge > HugeExplicit:
-		return fmt.Errorf("Config.Huge %v, must be HugeNone, HugeTransparent or HugeExplicit: %w", cfg.Huge, unix.EINVAL)
+		return fmt.Errorf("Config.Huge %v, must be HugeNone, HugeTransparent or HugeExplicit: %w",
+			cfg.Huge, unix.EINVAL)
 	}
 	return nil
 }
@@ -108,8 +109,9 @@ func mapReserved(technique Technique, sharing Sharing, length int, cfg *Config) 
 		return nil, os.NewSyscallError("mmap", err)
 	}
 	capacity := pages(max(length, cfg.Reserve)) * os.Getpagesize()
-	mem := &memory{length: length, fd: -1, prot: ReadWrite, guard: cfg.Guard, huge: cfg.Huge, tracksObject: technique == Memfd && sharing == Shared}
-	if mem.tracksObject {
+	mem := &memory{length: length, fd: -1, prot: ReadWrite, guard: cfg.Guard, huge: cfg.Huge}
+	if technique == Memfd && sharing == Shared {
+		mem.tracksObject = true
 		mem.liveChildren = new(atomic.Int64)
 	}
 	if err := mem.reserve(capacity); err != nil {
@@ -230,10 +232,12 @@ func newObject(name string, flags int) (fd int, err error) {
 // them.
 func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*memory, error) {
 	if technique == DevZero {
-		return nil, fmt.Errorf("Config.Huge: /dev/zero has no HugeExplicit (use Anonymous or Memfd): %w", errors.ErrUnsupported)
+		return nil, fmt.Errorf("Config.Huge: /dev/zero has no HugeExplicit (use Anonymous or Memfd): %w",
+			errors.ErrUnsupported)
 	}
 	if cfg.Reserve > 0 || cfg.Guard {
-		return nil, fmt.Errorf("Config.Huge: HugeExplicit cannot be had with Reserve or Guard: %w", errors.ErrUnsupported)
+		return nil, fmt.Errorf("Config.Huge: HugeExplicit cannot be had with Reserve or Guard: %w",
+			errors.ErrUnsupported)
 	}
 	usual := *cfg
 	usual.Huge = HugeNone
@@ -303,7 +307,8 @@ func (mem *memory) objectLen() (int, error) {
 		return 0, os.NewSyscallError("fstat", err)
 	}
 	if st.Size > math.MaxInt {
-		return 0, fmt.Errorf("an object of %d bytes does not fit an int: %w", st.Size, os.NewSyscallError("fstat", unix.EOVERFLOW))
+		return 0, fmt.Errorf("an object of %d bytes does not fit an int: %w",
+			st.Size, os.NewSyscallError("fstat", unix.EOVERFLOW))
 	}
 	return int(st.Size), nil
 }
@@ -484,12 +489,15 @@ func (mem *memory) name(name string) {
 	if mem.reservation != nil {
 		size = mem.reservation.capacity
 	}
-	_ = unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, uintptr(mem.addr), uintptr(size), uintptr(unsafe.Pointer(p)))
+	_ = unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, uintptr(mem.addr), uintptr(size),
+		uintptr(unsafe.Pointer(p)))
 	runtime.KeepAlive(p)
 }
 
 // isMapped reports whether all of the first length bytes are mapped.
 func (mem *memory) isMapped(length int) bool {
-	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(mem.addr), uintptr(length), uintptr(unsafe.Pointer(unsafe.SliceData(make([]byte, pages(length))))))
+	resident := make([]byte, pages(length))
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(mem.addr), uintptr(length),
+		uintptr(unsafe.Pointer(unsafe.SliceData(resident))))
 	return errno != unix.ENOMEM
 }

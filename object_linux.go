@@ -32,7 +32,8 @@ func takeEntry(entry objectEntry) (*objectEntry, error) {
 			}
 		}
 		if table.next == nil {
-			more, err := Mmap(nil, int(unsafe.Sizeof(objectTable{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
+			more, err := Mmap(nil, int(unsafe.Sizeof(objectTable{})), unix.PROT_READ|unix.PROT_WRITE,
+				unix.MAP_PRIVATE|unix.MAP_ANONYMOUS, -1, 0)
 			if err != nil {
 				return nil, os.NewSyscallError("mmap", err)
 			}

@@ -64,7 +64,8 @@ func (m *Mapping) Detach() (*Mapping, error) {
 func (m *Mapping) Swap(other *Mapping) error {
 	return m.swap("swap", other, func(size, otherSize int) (off, otherOff, length int, err error) {
 		if size != otherSize {
-			return 0, 0, 0, fmt.Errorf("with a mapping of %d bytes: %w, both must have as many pages", other.mem.length, ErrRange)
+			return 0, 0, 0, fmt.Errorf("with a mapping of %d bytes: %w, both must have as many pages",
+				other.mem.length, ErrRange)
 		}
 		return 0, 0, size, nil
 	})
@@ -79,7 +80,7 @@ func (m *Mapping) Swap(other *Mapping) error {
 // Offsets and length must be multiples of the page size, or the error is
 // ErrAlign. They must lie within the mappings, the whole last page included, or
 // the error is ErrRange. m and other may be the same mapping. Then the two
-// ranges must not overlap, or the error is ErrRange.
+// ranges must be the same, or must not overlap, or the error is ErrRange.
 //
 // Both mappings must be private, with one technique, one protection and one
 // kind of pages. They must be neither locked nor Memfd nor HugeExplicit. For
@@ -115,7 +116,8 @@ func (m *Mapping) SwapPages(off int, other *Mapping, otherOff, length int) error
 
 // swap is Swap and SwapPages. The function ranges gets the sizes of both mappings, in whole pages,
 // and returns what to exchange.
-func (m *Mapping) swap(op string, other *Mapping, ranges func(size, otherSize int) (off, otherOff, length int, err error)) error {
+func (m *Mapping) swap(op string, other *Mapping,
+	ranges func(size, otherSize int) (off, otherOff, length int, err error)) error {
 	if other == nil {
 		other = new(Mapping) // which counts as closed
 	}
@@ -131,7 +133,8 @@ func (m *Mapping) swap(op string, other *Mapping, ranges func(size, otherSize in
 	case m.sharing != Private || other.sharing != Private || m.technique != other.technique || m.technique == Memfd,
 		m.mem.huge != other.mem.huge || m.mem.huge == HugeExplicit,
 		m.mem.prot != other.mem.prot || m.mem.locked || other.mem.locked:
-		return &Error{op, length, fmt.Errorf("both mappings must be private, not locked, not Memfd and not HugeExplicit, and alike: %w", errors.ErrUnsupported)}
+		return &Error{op, length, fmt.Errorf("both must be private, of one kind, and not locked, Memfd or HugeExplicit: %w",
+			errors.ErrUnsupported)}
 	case length == 0 || m == other && off == otherOff:
 		return nil
 	}

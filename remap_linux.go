@@ -34,8 +34,9 @@ func (move Move) flags() (int, error) {
 // A mapping shrinks in place. After shrinking, what Bytes, At and Slice
 // returned beyond the new length is invalid. If the mapping grows again, the
 // pages that it gets back read zero in a private mapping. They hold their old
-// bytes in a shared mapping, since the memory behind a shared mapping stays. In
-// both, the last page keeps its bytes beyond the new length.
+// bytes in a shared Anonymous or DevZero mapping, since the memory behind it
+// stays. In these mappings, the last page keeps its bytes beyond the new
+// length.
 //
 // A shared Anonymous or DevZero mapping cannot grow past the size that it was
 // created with, which includes Config.Reserve. The kernel would allow it, but
@@ -206,7 +207,8 @@ func (m *Mapping) resizeReserved(length int, move Move, evenLive bool) error {
 // resizeHuge changes the length within the huge pages that are mapped.
 func (mem *memory) resizeHuge(length int) error {
 	if capacity := mem.reservation.capacity; length > capacity {
-		return fmt.Errorf("a HugeExplicit mapping cannot grow past its huge pages, %d bytes: %w", capacity, errors.ErrUnsupported)
+		return fmt.Errorf("a HugeExplicit mapping cannot grow past its huge pages, %d bytes: %w",
+			capacity, errors.ErrUnsupported)
 	}
 	mem.length = length
 	return nil
@@ -547,7 +549,8 @@ func (dst *Mapping) dropRest(size int) error {
 	if rest := dst.mem.length - size; rest > 0 {
 		dst.mem.addr, dst.mem.length = unsafe.Add(dst.mem.addr, size), rest
 		if err := dst.mem.unmap(); err != nil {
-			return fmt.Errorf("moved, but the destination's last %d bytes stay mapped until it is closed: %w", rest, err)
+			return fmt.Errorf("moved, but the destination's last %d bytes stay mapped until it is closed: %w",
+				rest, err)
 		}
 	}
 	dst.markClosed()

@@ -44,7 +44,8 @@ func (p Protection) flags() int {
 const moveOnto = unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED
 
 // errDontUnmap says what EINVAL means when all arguments are right.
-var errDontUnmap = fmt.Errorf("%w: moving pages without unmapping needs Linux 5.7, or 5.13 for memory that is shared, of /dev/zero or of a memfd: %w",
+var errDontUnmap = fmt.Errorf("%w: moving pages without unmapping needs Linux 5.7, "+
+	"or 5.13 for memory that is shared, of /dev/zero or of a memfd: %w",
 	os.NewSyscallError("mremap", unix.EINVAL), errors.ErrUnsupported)
 
 // vmaError names the call that failed, and says what EFAULT means.
@@ -118,7 +119,8 @@ func lostError(err, undoing error) error {
 // remapHole reserves the destination of a failed mremap again. mremap(2) may unmap the destination
 // before it finds an error. Another thread's memory must not come to lie there.
 func remapHole(addr unsafe.Pointer, size int) {
-	_, _ = Mmap(addr, size, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_FIXED_NOREPLACE
+	_, _ = Mmap(addr, size, unix.PROT_NONE, flags, -1, 0)
 }
 
 // moveAndGrow moves used bytes, which are one VMA or more, to a reserved place of capacity bytes.
@@ -134,7 +136,8 @@ func moveAndGrow(from unsafe.Pointer, used int, to unsafe.Pointer, capacity int)
 		return err
 	}
 	// The last VMA moves last, as this move unmaps its old place and could not be undone.
-	if _, err := Mremap(unsafe.Add(from, head), last, last+capacity-used, moveOnto, unsafe.Add(to, head)); err != nil {
+	_, err = Mremap(unsafe.Add(from, head), last, last+capacity-used, moveOnto, unsafe.Add(to, head))
+	if err != nil {
 		remapHole(unsafe.Add(to, head), capacity-head)
 		if back := moveVMAs(to, from, sizes[:len(sizes)-1]); back != nil {
 			return lostError(err, back)

@@ -31,16 +31,21 @@ import (
 )
 
 const (
-	arenaSize = 4 << 20 << (4 * (bits.UintSize / 64)) // runtime.heapArenaBytes: 64 MiB, or 4 MiB with 32 bits
-	chunkSize = 4 << 20                               // runtime.pallocChunkBytes
-	pageSize  = 8 << 10                               // the size of the runtime's pages, not of the kernel's
+	// arenaSize is runtime.heapArenaBytes: 64 MiB, or 4 MiB on 32-bit machines.
+	arenaSize = 4 << 20 << (4 * (bits.UintSize / 64))
+
+	chunkSize = 4 << 20 // runtime.pallocChunkBytes
+	pageSize  = 8 << 10 // the size of the runtime's pages, not of the kernel's
 )
 
 // These constants bound the work for a VMA that does not belong to the heap. 4096 arenas are 256
 // GiB.
 const (
-	maxMisses = 4096 // after so many arenas in a row outside the heap, the search goes on at the end of the VMA
-	maxDeep   = 8    // in the first so many arenas outside the heap, all pages of the first chunk are tested
+	// After maxMisses arenas in a row outside the heap, the search goes on at the end of the VMA.
+	maxMisses = 4096
+
+	// In the first maxDeep arenas of such a row, all pages of the first chunk are tested.
+	maxDeep = 8
 )
 
 // Range is the memory from Start up to, but not including, End.

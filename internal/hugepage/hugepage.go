@@ -36,7 +36,8 @@ func askTransparent() int {
 	if size := powerOfTwo(string(text)); size > 0 {
 		return size
 	}
-	return os.Getpagesize() * (os.Getpagesize() / 8) // a page table is one page, with entries of 8 bytes
+	// A page table is one page, with entries of 8 bytes.
+	return os.Getpagesize() * (os.Getpagesize() / 8)
 }
 
 func askExplicit() int {
