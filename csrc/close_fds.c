@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdint.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -31,7 +32,7 @@ static int close_by_range(const int *keep, size_t count)
 			return -1;
 		next = (unsigned)keep[i] + 1;
 	}
-	return close_range_of(next, ~0U);
+	return close_range_of(next, INT_MAX); /* gVisor refuses a larger one */
 }
 
 static void close_unless_kept(int fd, const int *keep, size_t count)
