@@ -74,7 +74,7 @@ func TestWrongCellIsNamed(t *testing.T) {
 func TestPageRenders(t *testing.T) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Skip("chromium is not installed: the page is not rendered")
+		t.Skip("there is no chromium here: the page is not rendered")
 	}
 	page, err := sample().html()
 	if err != nil {
