@@ -32,7 +32,7 @@ func TestChildThatCallsGoSaysSo(t *testing.T) {
 		}
 	}
 	want.Pid = 4711
-	assert.EqualError(t, want, "child 4711: exit status 2: the child called Go, but a forked child can run C alone")
+	assert.EqualError(t, want, "child 4711: exit status 2: the child called Go, but a forked child can run C only")
 
 	pool := must(shm.NewPool(m, 1, nil))
 	_, err := pool.Call(background, callgo.Child, 0, 0)
@@ -69,7 +69,7 @@ func TestChildThatCallsGoWithoutAReport(t *testing.T) {
 		cmd.Env = append(os.Environ(), env+"="+how)
 		out, err := cmd.CombinedOutput()
 		assert.NoError(t, err, "%s: %s", how, out)
-		assert.Contains(t, string(out), "shm: a forked child called Go, but has no Go runtime: it can run C alone\n", how)
+		assert.Contains(t, string(out), "shm: a forked child called Go, but has no Go runtime: it can run C only\n", how)
 		assert.Contains(t, string(out), "--- PASS: "+t.Name(), how)
 	}
 }

@@ -7,20 +7,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// control is the parent's side of a child's control page. See csrc/control.h for who writes what there.
+// control is the parent's side of a child's control page. csrc/control.h says who writes which part.
 //
-// The parent keeps in its own memory whatever it has to rely on. It reads what the child wrote by atomic loads, each
-// once, and checks the copy.
+// The parent keeps the state that it relies on in its own memory. It reads each word that the child
+// wrote once, by an atomic load, and checks the copy.
 type control struct {
 	page  *controlPage
-	owner uint64       // the token of the process that made the page: a copy of that process has no such page
-	users atomic.Int32 // the last of them unmaps the page
+	owner uint64       // the token of the process that made the page; only that process has the page mapped
+	users atomic.Int32 // the number of users; the last one unmaps the page
 }
 
-// controlPages counts the pages that are mapped.
+// controlPages is the number of control pages that are mapped.
 var controlPages atomic.Int64
 
-// newControl takes over a page that a fork has made. A nil page has a nil control.
+// newControl returns the control of a page that a fork has made. If page is nil, so is the control.
 func newControl(page *controlPage) *control {
 	if page == nil {
 		return nil
@@ -31,40 +31,43 @@ func newControl(page *controlPage) *control {
 	return c
 }
 
-// isHere reports whether there is a page, in this process.
-func (c *control) isHere() bool { return c != nil && c.owner == processToken() }
+// isMapped reports whether there is a page, and this process has it mapped.
+func (c *control) isMapped() bool { return c != nil && c.owner == processToken() }
 
+// retain adds a user of the page.
 func (c *control) retain() { c.users.Add(1) }
 
-// release gives up what newControl or retain gave; c may be nil.
+// release ends the use that newControl or retain began. c may be nil.
 func (c *control) release() {
-	if c.isHere() && c.users.Add(-1) == 0 {
+	if c.isMapped() && c.users.Add(-1) == 0 {
 		c.page.unmap()
 		controlPages.Add(-1)
 	}
 }
 
-// isAnswered says that the parent waits by the socket now, and reports whether the child has answered the call.
-func (c *control) isAnswered(seq uint32) bool {
+// hasReply tells the child that the parent waits by the socket from now on, and reports whether the
+// child has replied to the call.
+func (c *control) hasReply(seq uint32) bool {
 	atomic.StoreUint32(&c.page.request.waits, waitsBySocket)
 	return atomic.LoadUint32(&c.page.reply.seq) == seq
 }
 
-// result is what the child's function returned, as the child says.
+// result returns the result that the child has written.
 func (c *control) result() int { return int(atomic.LoadInt32(&c.page.reply.result)) }
 
-// isUnstarted reports whether the child has not begun the call: its last one is the one before. Any other number
-// may be garbage that a call left which had begun.
-func (c *control) isUnstarted(seq uint32) bool {
-	return atomic.LoadUint32(&c.page.reply.startedSeq) == seq-1
+// hasStarted reports whether the child may have started the call. Only the number of the previous call
+// proves that it has not. Any other number may be garbage that the call has written.
+func (c *control) hasStarted(seq uint32) bool {
+	return atomic.LoadUint32(&c.page.reply.startedSeq) != seq-1
 }
 
-// hasCalledGo reports whether the child recorded that it called Go.
+// hasCalledGo reports whether the child has recorded that it called Go.
 func (c *control) hasCalledGo(status unix.WaitStatus) bool {
-	return c.isHere() && status.Exited() && status.ExitStatus() == calledGoStatus && atomic.LoadUint32(&c.page.crash.calledGo) == 1
+	return c.isMapped() && status.Exited() && status.ExitStatus() == calledGoStatus &&
+		atomic.LoadUint32(&c.page.crash.calledGo) == 1
 }
 
-// crashRecord returns a copy of what the child recorded of its crash.
+// crashRecord returns a copy of the child's crash record.
 func (c *control) crashRecord() (r crashRecord) {
 	const words = unsafe.Sizeof(r) / 4
 	from, to := (*[words]uint32)(unsafe.Pointer(&c.page.crash)), (*[words]uint32)(unsafe.Pointer(&r))

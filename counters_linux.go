@@ -11,6 +11,7 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
+// counting is the program's counters.
 type counting struct {
 	sync.Mutex
 	Counters
@@ -20,7 +21,7 @@ var counters counting
 
 func init() { hook.Locks = append(hook.Locks, &counters.Mutex) }
 
-// ReadCounters returns the counters as they are now.
+// ReadCounters returns the current values of the counters.
 func ReadCounters() Counters {
 	counters.Lock()
 	defer counters.Unlock()
@@ -32,7 +33,7 @@ func ReadCounters() Counters {
 	return c
 }
 
-// forked counts a child that was made.
+// forked counts a new child.
 func (c *counting) forked(forkTime time.Duration) {
 	c.Lock()
 	defer c.Unlock()
@@ -49,7 +50,7 @@ func (c *counting) failed() {
 	c.Failed++
 }
 
-// ended counts a child's end, err being what Wait returns.
+// ended counts the end of a child. err is the result of Wait.
 func (c *counting) ended(err error) {
 	c.Lock()
 	defer c.Unlock()
@@ -70,6 +71,7 @@ func (c *counting) ended(err error) {
 	}
 }
 
+// signalName returns a name like "SIGSEGV".
 func signalName(sig unix.Signal) string {
 	if name := unix.SignalName(sig); name != "" {
 		return name

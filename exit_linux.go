@@ -15,24 +15,26 @@ import (
 	"forkshm.example/shm/internal/procmaps"
 )
 
-// ExitError says how a child ended that did not exit with status 0.
+// ExitError reports how a child ended that did not exit with status 0.
 type ExitError struct {
 	Pid    int
 	Status unix.WaitStatus
-	Crash  *Crash // where, if it died of a signal that its crash report tells of
+	Crash  *Crash // the place of the crash; nil if the child recorded none
 
-	// CalledGo: the child ended, with status 2, as its C called an exported Go function. A forked child has one
-	// thread, and so no Go runtime: it can run C alone.
+	// CalledGo is true if the child's C called an exported Go function. Such a child
+	// ends with exit status 2. A forked child has one thread and therefore no Go
+	// runtime: it can run C only.
 	CalledGo bool
 }
 
-// Error returns, say, "child 4711: exit status 3", or "child 4711: signal: segmentation fault (core
-// dumped), address 0x10, at parse+0x1c (/usr/bin/server+0x4a3f1c)". There is no address where none faulted.
+// Error returns the error in a form like "child 4711: exit status 3" or "child
+// 4711: signal: segmentation fault (core dumped), address 0x10, at parse+0x1c
+// (/usr/bin/server+0x4a3f1c)". The address is there only if an address faulted.
 func (e *ExitError) Error() string {
 	if !e.Status.Signaled() {
 		s := fmt.Sprintf("child %d: exit status %d", e.Pid, e.Status.ExitStatus())
 		if e.CalledGo {
-			s += ": the child called Go, but a forked child can run C alone"
+			s += ": the child called Go, but a forked child can run C only"
 		}
 		return s
 	}
@@ -43,7 +45,7 @@ func (e *ExitError) Error() string {
 	if e.Crash == nil {
 		return s
 	}
-	if e.Crash.Code > 0 && e.Crash.Code != siKernel { // a fault
+	if e.Crash.Code > 0 && e.Crash.Code != siKernel { // an address faulted
 		s += fmt.Sprintf(", address %#x", e.Crash.Addr)
 	}
 	if e.Crash.PC != 0 || e.Crash.Code > 0 {
@@ -52,9 +54,10 @@ func (e *ExitError) Error() string {
 	return s
 }
 
-const siKernel = 0x80 // SI_KERNEL: what faulted is no address, or the processor does not tell
+const siKernel = 0x80 // SI_KERNEL: no address faulted, or the processor does not report the address
 
-// String returns the place of the instruction: "parse+0x1c (/usr/bin/server+0x4a3f1c)".
+// String returns the place of the instruction, in a form like "parse+0x1c
+// (/usr/bin/server+0x4a3f1c)".
 func (c *Crash) String() string {
 	switch {
 	case c.Module == "":
@@ -65,7 +68,8 @@ func (c *Crash) String() string {
 	return fmt.Sprintf("%s+%#x (%s+%#x)", c.Symbol, c.Within, c.Module, c.Offset)
 }
 
-// isKilled says whether a child that was sent SIGKILL died of it. Where its status is lost it may have.
+// isKilled reports whether a child that was sent SIGKILL died of it. If the status is lost, isKilled
+// assumes so.
 func isKilled(err error) bool {
 	var exit *ExitError
 	if errors.As(err, &exit) {
@@ -74,9 +78,10 @@ func isKilled(err error) bool {
 	return err != nil
 }
 
-// crash returns what the child recorded of the signal that it died of. A child can lie about all but the signal.
+// crash returns the child's record of the signal that it died of. The child can lie about everything
+// except the signal.
 func (c *control) crash(status unix.WaitStatus) *Crash {
-	if !c.isHere() || !status.Signaled() {
+	if !c.isMapped() || !status.Signaled() {
 		return nil
 	}
 	r := c.crashRecord()
@@ -91,9 +96,9 @@ func (r *crashRecord) isOf(sig unix.Signal) bool {
 	return (r.state == crashRecorded || r.state == crashLocated) && unix.Signal(r.sig) == sig
 }
 
-// crash returns the record's crash, known being what this process itself has mapped where the instruction is. The
-// function is looked for only if the child names that same module at that same address: a module that the child
-// loaded is named, but its file is not opened.
+// crash converts the record. known is the module that this process has mapped at the address of the
+// instruction. crash looks up the function only if the child names the same module at the same address.
+// It does not open the file of a module that only the child has loaded.
 func (r *crashRecord) crash(known module) *Crash {
 	c := &Crash{Code: r.code, PC: uintptr(r.pc)}
 	if r.code > 0 {
@@ -103,7 +108,7 @@ func (r *crashRecord) crash(known module) *Crash {
 		return c
 	}
 	m := known
-	if r.state == crashLocated { // else the child could not look
+	if r.state == crashLocated { // the child could read its own maps
 		m = module{unix.ByteSliceToString(r.module[:]), uintptr(r.base)}
 	}
 	if m.name == "" {
@@ -121,7 +126,7 @@ func (r *crashRecord) crash(known module) *Crash {
 	return c
 }
 
-// printable quotes a name that has anything but printable characters in it.
+// printable quotes a name that has other characters than printable ones.
 func printable(name string) string {
 	if quoted := strconv.Quote(name); quoted[1:len(quoted)-1] != name {
 		return quoted
@@ -129,22 +134,22 @@ func printable(name string) string {
 	return name
 }
 
-// module is a file in memory.
+// module is a file that is mapped.
 type module struct {
-	name string  // as /proc/self/maps has it
-	base uintptr // where it begins
+	name string  // the name in /proc/self/maps
+	base uintptr // the address of the file's beginning
 }
 
-// moduleAt returns the module that this process has at an address, if any.
+// moduleAt returns the module that this process has mapped at an address, if any.
 func moduleAt(pc uintptr) module {
-	var begins module // the file last seen to begin
-	var inode uint64
+	var last module  // the last module whose beginning was seen
+	var inode uint64 // of last
 	for vma, err := range procmaps.All(0) {
 		if err != nil {
 			break
 		}
 		if vma.Offset == 0 && vma.Inode != 0 && vma.Inode != inode {
-			begins, inode = module{vma.Name, vma.Start}, vma.Inode
+			last, inode = module{vma.Name, vma.Start}, vma.Inode
 		}
 		if pc < vma.Start || pc >= vma.End {
 			continue
@@ -153,14 +158,15 @@ func moduleAt(pc uintptr) module {
 		case vma.Inode == 0 || !strings.HasPrefix(vma.Name, "/"):
 			return module{}
 		case vma.Inode == inode:
-			return begins
+			return last
 		}
 		return module{vma.Name, vma.Start - uintptr(vma.Offset)}
 	}
 	return module{}
 }
 
-// symbolTables are those of modules of this process that children crashed in, as to read one takes milliseconds.
+// symbolTables caches the symbol tables of the modules that children crashed in. Reading a table takes
+// milliseconds.
 var symbolTables struct {
 	sync.Mutex
 	byModule map[string]*elfsym.Table
@@ -170,8 +176,8 @@ func init() { hook.Locks = append(hook.Locks, &symbolTables.Mutex) }
 
 const maxSymbolTables = 64
 
-// symbolsOf returns the symbols of a module that this process has mapped, and the module's path. The program's own
-// path may be another program's by now.
+// symbolsOf returns the symbols of a module that this process has mapped, and the module's path. For the
+// program itself symbolsOf reads /proc/self/exe: another program may have the path by now.
 func symbolsOf(name string) (table *elfsym.Table, path string) {
 	read := func() (*elfsym.Table, error) { return elfsym.Open(name) }
 	path = name
@@ -187,7 +193,7 @@ func symbolsOf(name string) (table *elfsym.Table, path string) {
 	if found {
 		return table, path
 	}
-	table, _ = read() // nil where there is none
+	table, _ = read() // nil if the file cannot be read
 	symbolTables.Lock()
 	defer symbolTables.Unlock()
 	if symbolTables.byModule == nil || len(symbolTables.byModule) >= maxSymbolTables {

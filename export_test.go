@@ -21,7 +21,7 @@ const (
 	CrashOffset     = int(unsafe.Offsetof(controlPage{}.crash))
 	CrashRecordSize = int(unsafe.Sizeof(crashRecord{}))
 	MaxSymbolTables = maxSymbolTables
-	MaxNoise        = maxNoise
+	MaxSpurious     = maxSpurious
 )
 
 // CrashRecord returns a record as a child would write it.

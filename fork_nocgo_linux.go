@@ -27,7 +27,7 @@ func processToken() uint64 { return 1 }
 
 func (*controlPage) awaitSetUp(idType, id int) setUpReport { return setUpReport{} }
 
-func (*controlPage) call(seq uint32, child ChildFunc, off, length int, patience time.Duration) bool {
+func (*controlPage) call(seq uint32, child ChildFunc, off, length int, timeout time.Duration) bool {
 	return false
 }
 

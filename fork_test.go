@@ -529,7 +529,7 @@ func TestWaitSaysWhenTheStatusIsGone(t *testing.T) {
 	setInt(m, 1)
 	err := wait(t, p)
 	assert.ErrorIs(t, err, unix.ECHILD)
-	assert.EqualError(t, err, fmt.Sprintf("shm: wait for child %d: waitid: no child processes: its status is lost, as SIGCHLD is ignored or this program reaped it elsewhere", p.Pid()))
+	assert.EqualError(t, err, fmt.Sprintf("shm: wait for child %d: waitid: no child processes: the exit status is lost: SIGCHLD is ignored, or other code of this program has reaped the child", p.Pid()))
 
 	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
 	defer cancel()

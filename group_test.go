@@ -86,13 +86,13 @@ func TestCallOfAChildThatIsTraced(t *testing.T) {
 		t.Skip("this system lets no child trace its parent: ", unix.Errno(-tracer))
 	}
 	assert.ErrorIs(t, err, context.Canceled)
-	assert.ErrorContains(t, err, "was sent SIGKILL, and has not ended within 1s")
+	assert.ErrorContains(t, err, "was sent SIGKILL but did not end within 1s")
 	assert.NoError(t, unix.Kill(tracer, unix.SIGKILL))
 	assert.True(t, eventually(func() bool { return shm.ReadCounters().Live == 0 }), "it is reaped when it can be")
 
 	tracer, err = called(t, ctest.Traced, &shm.ForkConfig{ProcessGroup: true})
 	assert.ErrorIs(t, err, context.Canceled)
-	assert.ErrorContains(t, err, "is killed")
+	assert.ErrorContains(t, err, "was killed")
 	assert.True(t, eventually(func() bool { return hasEnded(tracer) }))
 	assert.Zero(t, shm.ReadCounters().Live)
 }

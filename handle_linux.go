@@ -12,11 +12,11 @@ import (
 // childID names a child for waitid(2), by a pidfd or by a process id.
 type childID struct{ idType, id int } // idType is unix.P_PIDFD or unix.P_PID
 
-// childHandle names a child until the child is reaped. The name is a pidfd, or the child's process id where pidfd_open(2)
-// is denied: by an old seccomp(2) filter, or by Linux before 5.10.
+// childHandle names a child until the child is reaped. The name is a pidfd. Where an old seccomp(2)
+// filter or Linux before 5.10 denies pidfd_open(2), the name is the child's process id.
 //
-// A process id can be another process's once the child is reaped. So the reaping holds mu, and so does whoever signals
-// by a process id.
+// Once the child is reaped, another process can have the same process id. So mu is held to reap the
+// child, and to signal by the process id.
 type childHandle struct {
 	pid   int
 	owner uint64   // the token of the child's parent: a live fork's child has a copy of the handle
@@ -26,7 +26,8 @@ type childHandle struct {
 	reaped bool
 }
 
-// openHandle returns a handle of a child of this process. The error is ESRCH or ECHILD if another has reaped the child.
+// openHandle returns a handle of a child of this process. The error is ESRCH or ECHILD if other code
+// has reaped the child.
 func openHandle(pid int) (*childHandle, error) {
 	h := &childHandle{pid: pid, owner: processToken()}
 	fd, err := openPidfd(pid)
@@ -37,7 +38,7 @@ func openHandle(pid int) (*childHandle, error) {
 	case err != nil:
 		return nil, err
 	}
-	// The process id may be another process's by now, which is no child of this process.
+	// Another process may have the process id by now. waitid fails for it: it is no child of this one.
 	if _, _, err := id.wait(unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
 		if id.idType == unix.P_PIDFD {
 			_ = unix.Close(fd)
@@ -62,7 +63,7 @@ func (h *childHandle) isReaped() bool {
 	return h.reaped
 }
 
-// canOpenHandle returns the error that openHandle would fail with, as far as it can be foreseen.
+// canOpenHandle returns an error if openHandle would fail now, for example for want of descriptors.
 func canOpenHandle() error {
 	fd, err := openPidfd(os.Getpid())
 	if err != nil {
@@ -74,13 +75,15 @@ func canOpenHandle() error {
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
-// isDenied reports whether pidfd_open(2) failed since a filter or an old kernel denies it: Linux before 5.3 has no such
-// call, and before 5.10 no PIDFD_NONBLOCK.
+// isDenied reports whether a filter or an old kernel denies pidfd_open(2). Linux before 5.3 does not
+// have the call (ENOSYS). Linux before 5.10 does not have PIDFD_NONBLOCK (EINVAL).
 func isDenied(err error) bool {
-	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL)
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) ||
+		errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL)
 }
 
-// use calls f with the child's name. Once the child is reaped, use returns os.ErrProcessDone instead. f must not wait.
+// use calls f with the child's name. Once the child is reaped, use returns os.ErrProcessDone and does
+// not call f. f must not wait.
 func (h *childHandle) use(f func(childID)) error {
 	if h.pidfd != nil {
 		conn, err := h.pidfd.SyscallConn()
@@ -95,10 +98,10 @@ func (h *childHandle) use(f func(childID)) error {
 	return h.usePid(f)
 }
 
-// usePid is use by the process id.
+// usePid is use with the process id.
 func (h *childHandle) usePid(f func(childID)) error {
-	if h.owner != processToken() { // a copy's lock may be locked for ever
-		return fmt.Errorf("child %d is a child of the process that this process is a fork of: %w", h.pid, unix.ECHILD)
+	if h.owner != processToken() { // the lock in a live fork's copy may stay locked
+		return fmt.Errorf("child %d belongs to the parent of this process: %w", h.pid, unix.ECHILD)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -109,7 +112,7 @@ func (h *childHandle) usePid(f func(childID)) error {
 	return nil
 }
 
-// signal sends the child a signal.
+// signal sends a signal to the child.
 func (h *childHandle) signal(sig unix.Signal) error {
 	var err error
 	if useErr := h.use(func(id childID) { err = id.signal(sig) }); useErr != nil {
@@ -121,11 +124,12 @@ func (h *childHandle) signal(sig unix.Signal) error {
 	return err
 }
 
-// wait is waitid(2). wpid is 0 where options has WNOHANG and there is nothing to tell. usage may be nil.
+// wait is waitid(2). If options has WNOHANG and there is no change, wpid is 0. usage may be nil.
 func (id childID) wait(options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	return waitID(id.idType, id.id, options, usage)
 }
 
+// signal sends a signal to the child. The caller makes sure that the child is not reaped meanwhile.
 func (id childID) signal(sig unix.Signal) error {
 	if id.idType == unix.P_PIDFD {
 		return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(id.id, sig, nil, 0))
@@ -136,7 +140,8 @@ func (id childID) signal(sig unix.Signal) error {
 	return os.NewSyscallError("kill", unix.Kill(id.id, sig))
 }
 
-// isChild returns an error if there is no such child: the kernel itself reaps children while SIGCHLD is ignored.
+// isChild returns an error if this process has no such child. While SIGCHLD is ignored, the kernel
+// itself reaps the children.
 func (id childID) isChild() error {
 	_, _, err := id.wait(unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 	return os.NewSyscallError("waitid", err)
@@ -160,8 +165,8 @@ func (h *childHandle) killGroup() {
 	})
 }
 
-// hasEnded reports whether the child has ended. A child that another process traces (ptrace(2)) has not ended for
-// waitid(2) before the tracer lets go of it. So hasEnded asks the pidfd if there is one.
+// hasEnded reports whether the child has ended. While another process traces the child (ptrace(2)),
+// waitid(2) does not report its end, but a pidfd does.
 func (id childID) hasEnded() bool {
 	if id.idType == unix.P_PIDFD {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(id.id), Events: unix.POLLIN}}, 0)
@@ -171,11 +176,11 @@ func (id childID) hasEnded() bool {
 	return wpid != 0 || err != nil
 }
 
-// await calls ended whenever the child may have ended, until ended returns true. By a pidfd, await waits in the runtime's
-// poller, where it holds no thread.
+// await calls ended each time that the child may have ended, until ended returns true. With a pidfd,
+// await waits in the runtime's poller and holds no OS thread.
 func (h *childHandle) await(ended func(childID) bool) {
 	if h.pidfd == nil {
-		for id := (childID{unix.P_PID, h.pid}); !ended(id); { // this child costs a thread
+		for id := (childID{unix.P_PID, h.pid}); !ended(id); { // this holds a thread
 			_, _, _ = id.wait(unix.WEXITED|unix.WNOWAIT, nil)
 		}
 		return
@@ -187,7 +192,7 @@ func (h *childHandle) await(ended func(childID) bool) {
 	if err == nil {
 		return
 	}
-	// The poller has no room for the pidfd (epoll(7), max_user_watches). So this child costs a thread, too.
+	// The poller cannot take the pidfd (epoll(7), max_user_watches). So this holds a thread.
 	_ = conn.Control(func(fd uintptr) {
 		for !ended(childID{unix.P_PIDFD, int(fd)}) {
 			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
@@ -195,7 +200,7 @@ func (h *childHandle) await(ended func(childID) bool) {
 	})
 }
 
-// reap takes the child's status, if the child has ended. If the child has not, wpid is 0.
+// reap reaps the child and returns its status. If the child has not ended, wpid is 0.
 func (h *childHandle) reap(id childID, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -207,26 +212,27 @@ func (h *childHandle) reap(id childID, usage *unix.Rusage) (wpid int, status uni
 // killAndReap kills the child, and waits until the child is reaped.
 func (h *childHandle) killAndReap() {
 	_ = h.signal(unix.SIGKILL) // the child may have ended already
-	awaitPid(h.pid)            // a pidfd does not wait (PIDFD_NONBLOCK)
+	awaitPid(h.pid)            // by process id: waitid(2) does not block with PIDFD_NONBLOCK
 	h.close()
 }
 
-// killUnwatched is killAndReap for a child that has no handle.
+// killUnwatched kills and reaps a child that has no handle.
 func killUnwatched(pid int) {
 	if wpid, _, err := Waitpid(pid, unix.WNOHANG); wpid != 0 || err != nil {
-		return // pid may be another process's by now
+		return // the child is reaped, and another process may have its process id
 	}
 	_ = unix.Kill(pid, unix.SIGKILL)
 	awaitPid(pid)
 }
 
+// awaitPid waits until the child is reaped.
 func awaitPid(pid int) {
 	for err := error(unix.EINTR); err == unix.EINTR; {
 		_, _, err = Waitpid(pid, 0)
 	}
 }
 
-// close gives up the handle of a child that is reaped, or lost.
+// close closes the handle of a child that is reaped or lost.
 func (h *childHandle) close() {
 	h.mu.Lock()
 	h.reaped = true

@@ -14,101 +14,111 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PoolConfig holds what [NewPool] is asked for beyond the number of children.
+// PoolConfig is the configuration of a [Pool].
 type PoolConfig struct {
-	// Fork is how each child is set up. KillWithParent and ProcessGroup are always set. So is CloseFDs, unless
-	// InheritFDs is.
+	// Fork is the configuration of each child. KillWithParent and ProcessGroup are
+	// always set. CloseFDs is always set, unless InheritFDs is set.
 	Fork ForkConfig
 
-	// InheritFDs: children inherit all descriptors of this process that are open when they are forked. Otherwise they
-	// have 0, 1, 2 and Fork.KeepFDs alone. A pool's children live long: an inherited socket stays open until they end,
-	// and a child that was taken over can disturb all that it inherited.
+	// InheritFDs makes each child inherit all descriptors of this process that are
+	// open when the child is forked. By default a child has descriptors 0, 1, 2 and
+	// Fork.KeepFDs only. The children of a pool live long: a socket that a child has
+	// inherited stays open until the child ends. An attacker who controls a child
+	// can use everything that the child has inherited.
 	InheritFDs bool
 
-	// RestartRate is how many children a second may be forked to replace lost ones, after as many at once;
-	// 0 means 100. Calls wait meanwhile, so that children which crash at once do not make the program fork all the time.
+	// RestartRate is the number of children per second that may be forked to replace
+	// lost children, after a burst of the same number. 0 means 100. Calls wait when
+	// the rate is reached. So children that crash at once do not make the program
+	// fork all the time.
 	RestartRate int
 }
 
-// Pool is a number of children of one shared mapping that serve calls, one after another each. A call
-// to a child that is there already costs microseconds, where a fork costs hundreds. What a crash, or a deadline
-// missed, costs is that call and that child, which is replaced by a fresh one.
+// Pool is a set of children of one Shared mapping that serve calls. Each child
+// serves one call at a time. A call to a child that exists costs microseconds,
+// and a fork costs hundreds. If a child crashes or a call exceeds its deadline,
+// that call fails, and a new child replaces that child.
 //
-// Each child leads a process group of its own, so that a signal to the program's group, such as Ctrl-C in a terminal,
-// does not end calls that the program still waits for. Such a child is in the background of the terminal: it is
-// stopped if it reads from that. What the child has forked itself is killed when the child ends. See setpgid(2).
+// Each child leads a process group of its own. So a signal to the program's own
+// group, such as Ctrl-C in a terminal, does not end calls that the program still
+// waits for. Such a child is in the background of the terminal: it is stopped if
+// it reads from the terminal. The child's own children are killed when the child
+// ends. See setpgid(2).
 type Pool struct{ *pool }
 
-// pool lives apart from its Pool, as the cleanup of an unreachable Pool must not hold the Pool itself.
+// pool is the state of a Pool. It is a struct of its own, because the cleanup of an unreachable Pool
+// must not keep the Pool reachable.
 type pool struct {
-	process uint64 // whose pool it is, by its token, and not that of a copy by a live fork
+	process uint64 // the token of the process that made the pool: a live fork's child has a copy
 	pid     int    // of that process
 	m       *Mapping
 	cfg     PoolConfig
-	idle    chan *worker // those that no call has
+	idle    chan *worker // the workers that serve no call
 	closing chan struct{}
 	once    sync.Once
 
 	workers []*worker
 
 	mu  sync.Mutex
-	due time.Time // when the next restart would be, at the rate alone
+	due time.Time // the time of the next restart at RestartRate
 
 	calls, failed, restarts atomic.Uint64
 }
 
-// worker is a place in a pool for one child, and for its successors.
+// worker is a place in a pool for one child at a time.
 type worker struct {
-	mu    sync.Mutex // held to set child, by the call that has the worker, and by others to read it
+	// The call that has acquired the worker sets child, with mu held, and reads child without mu.
+	// Others hold mu to read child.
+	mu    sync.Mutex
 	child *poolChild // nil if there is none
 }
 
-// poolChild is one child of a pool. All that calls rely on is here, in this process's memory: what is in the control
-// page the child can change.
+// poolChild is one child of a pool. The child can change everything in its control page. So the state
+// that calls rely on is here, in this process's own memory.
 type poolChild struct {
 	*Process
 	control *control
-	wake    *os.File // this process's end of a socket by which the child says that it has answered
-	seq     uint32   // of the last call
+	wake    *os.File // this process's end of a socket; the child writes a byte after a reply
+	seq     uint32   // the number of the last call
 
 	closing <-chan struct{} // the pool's
 }
 
 const (
-	// futexTime is for how long a call waits on its thread. A longer one waits in the poller, where it holds none.
-	futexTime = 100 * time.Microsecond
+	// futexTimeout is how long a call waits by futex(2), which holds a thread. After that the call waits
+	// in the poller, which holds none.
+	futexTimeout = 100 * time.Microsecond
 
-	// A waiting call looks for the answer now and then, even if nothing wakes it: a child that was taken over, or
-	// another that has the socket, too, may have taken the wake-up away.
-	firstLook = 10 * time.Millisecond
-	lastLook  = time.Second
+	// A waiting call checks for the reply from time to time, even if nothing wakes the call. A hostile
+	// child, or another process that has the socket, may have read the byte that wakes the call.
+	// The interval doubles from the first value to the second.
+	minCheckInterval = 10 * time.Millisecond
+	maxCheckInterval = time.Second
 
-	// maxNoise is how many wake-ups without an answer a call bears before it only looks now and then.
-	maxNoise = 8
+	// maxSpurious is the number of wake-ups without a reply after which a call ignores the socket.
+	maxSpurious = 8
 
-	// maxChildren is as many processes as Linux can have: PID_MAX_LIMIT.
+	// maxChildren is the largest number of processes on Linux: PID_MAX_LIMIT.
 	maxChildren = 1 << 22
 )
 
-// NewPool forks n children of the mapping, which must be Shared, as a child's answers would be its own
-// else. A nil cfg means all defaults. The pool uses the mapping, and does not close it. A program that gives up
-// privileges (setuid(2)) does so before: later it may not kill these children. See fork(2), futex(2).
+// NewPool forks n children of the mapping. The mapping must be Shared, so that
+// the parent sees what the children write. A nil cfg means all defaults. The pool
+// does not close the mapping. A program that drops privileges (setuid(2)) must do
+// so before it calls NewPool: later it may not kill the children. See fork(2),
+// futex(2).
 func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 	const op = "pool"
 	if cfg == nil {
 		cfg = new(PoolConfig)
 	}
-	switch {
-	case n < 1 || n > maxChildren:
-		return nil, &Error{op, m.Len(), fmt.Errorf("%d children, must be from 1 to %d: %w", n, maxChildren, unix.EINVAL)}
-	case m.Sharing() != Shared:
-		return nil, &Error{op, m.Len(), fmt.Errorf("%v, must be Shared: %w", m.Sharing(), unix.EINVAL)}
-	case cfg.RestartRate < 0:
-		return nil, &Error{op, m.Len(), fmt.Errorf("RestartRate %d: %w", cfg.RestartRate, unix.EINVAL)}
-	case cfg.InheritFDs && cfg.Fork.CloseFDs:
-		return nil, &Error{op, m.Len(), fmt.Errorf("both InheritFDs and Fork.CloseFDs: %w", unix.EINVAL)}
+	if err := cfg.check(m, n); err != nil {
+		return nil, &Error{op, m.Len(), err}
 	}
-	p := &Pool{&pool{process: processToken(), pid: os.Getpid(), m: m, cfg: *cfg, idle: make(chan *worker, n), closing: make(chan struct{})}}
+	p := &Pool{&pool{
+		process: processToken(), pid: os.Getpid(), m: m, cfg: *cfg,
+		idle: make(chan *worker, n), closing: make(chan struct{}),
+	}}
 	p.cfg.Fork.KillWithParent = true
 	p.cfg.Fork.ProcessGroup = true
 	p.cfg.Fork.CloseFDs = !cfg.InheritFDs
@@ -128,6 +138,21 @@ func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 	return p, nil
 }
 
+// check returns an error for a pool that cannot be made.
+func (cfg *PoolConfig) check(m *Mapping, n int) error {
+	switch {
+	case n < 1 || n > maxChildren:
+		return fmt.Errorf("%d children, must be from 1 to %d: %w", n, maxChildren, unix.EINVAL)
+	case m.Sharing() != Shared:
+		return fmt.Errorf("%v, must be Shared: %w", m.Sharing(), unix.EINVAL)
+	case cfg.RestartRate < 0:
+		return fmt.Errorf("RestartRate is %d, must not be negative: %w", cfg.RestartRate, unix.EINVAL)
+	case cfg.InheritFDs && cfg.Fork.CloseFDs:
+		return fmt.Errorf("InheritFDs and Fork.CloseFDs are both set: %w", unix.EINVAL)
+	}
+	return nil
+}
+
 // start forks a child for a worker that has none.
 func (p *pool) start(w *worker) error {
 	const op = "fork"
@@ -137,21 +162,21 @@ func (p *pool) start(w *worker) error {
 	}
 	wake := os.NewFile(uintptr(ends[0]), "pool")
 	child, err := p.fork(ends[1])
-	_ = unix.Close(ends[1]) // it is the child's alone
+	_ = unix.Close(ends[1]) // only the child has this end open
 	if err != nil {
 		_ = wake.Close()
 		return err
 	}
 	c := &poolChild{Process: child, control: child.control, wake: wake, closing: p.closing}
 	w.set(c)
-	go func() { // who awaits its answer is told of its end
+	go func() { // wakes the call that waits for the child, when the child has ended
 		<-c.reaped()
 		c.wakeUp()
 	}()
 	return nil
 }
 
-// fork forks a child that has that end of its socket.
+// fork forks a child that writes to wakeFD.
 func (p *pool) fork(wakeFD int) (*Process, error) {
 	const op = "fork"
 	cfg := p.cfg.Fork
@@ -166,7 +191,7 @@ func (p *pool) fork(wakeFD int) (*Process, error) {
 	args := forkArgs{addr: p.m.mem.addr, length: uintptr(p.m.mem.length), flags: serve, wakeFD: int32(wakeFD)}
 	child, err := startChild(p.m.mem, args, &cfg)
 	if err == nil && child.control == nil {
-		err = child.Wait(context.Background()) // another has reaped it already
+		err = child.Wait(context.Background()) // other code has reaped the child already
 	}
 	if err != nil {
 		return nil, &Error{op, p.m.mem.length, err}
@@ -175,22 +200,23 @@ func (p *pool) fork(wakeFD int) (*Process, error) {
 	return child, nil
 }
 
+// set sets the worker's child.
 func (w *worker) set(c *poolChild) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.child = c
 }
 
-// wakeUp makes await look.
+// wakeUp makes await check for the reply, the end of the child, and the end of the context.
 func (c *poolChild) wakeUp() { _ = c.wake.SetReadDeadline(time.Unix(1, 0)) }
 
-// release gives up what this process has of a child that has ended, or that cannot be waited for longer.
+// release frees this process's resources of a child that has ended, or that the pool no longer waits for.
 func (c *poolChild) release() {
 	c.control.release()
 	_ = c.wake.Close()
 }
 
-// restart is start, at the pool's rate.
+// restart waits until RestartRate allows another child, and calls start.
 func (p *pool) restart(ctx context.Context, w *worker) error {
 	interval := time.Second / time.Duration(p.cfg.RestartRate)
 	now := time.Now()
@@ -214,31 +240,36 @@ func (p *pool) restart(ctx context.Context, w *worker) error {
 	}
 	p.restarts.Add(1)
 	select {
-	case <-p.closing: // perhaps too late for close to have seen the child
+	case <-p.closing: // close may not have seen the child
 		return ErrPoolClosed
 	default:
 		return nil
 	}
 }
 
-// Call has a child run child(address of the mapping + off, length), and returns what that returns, 32 bits of it. It
-// waits for a child that is free. An off and length beyond the mapping are ErrRange. The C function leaves alone what
-// descriptors it did not open: by one of them the child says that it is done.
+// Call waits for an idle child, has it run child(addr + off, length), and returns
+// the function's 32-bit result. addr is the address of the mapping. If off and
+// length are not within the mapping, the error is ErrRange. The C function must
+// not use descriptors that it did not open: the child reports its results by one
+// of them.
 //
-// A child that ends instead makes it an [*ExitError]; if the context ends first, the child is killed and the error
-// wraps the context's. In both cases the call may have been done in part, no other call is affected, and the child
-// is replaced. Where that cannot be done the calls that follow say why, and try anew. Whatever the child writes to
-// memory that it shares, a call ends when its context does, and a wrong answer is to that call alone.
+// If the child ends during the call, the error is an [*ExitError]. If ctx ends
+// first, the child is killed, and the error wraps ctx.Err(). In both cases the
+// call may be done in part, no other call is affected, and the pool replaces the
+// child. If the pool cannot replace the child, later calls return the reason, and
+// try again. Whatever a child writes to the memory that it shares, a call ends
+// when its context ends, and a wrong result affects that call only.
 //
-// Children have the mapping as it was when they were forked: what it grew by since then, by Resize, they have
-// only if it kept its place within its reserve.
+// A child has the mapping at the size and place of the time of the fork. If the
+// mapping has grown by Resize since, the child has the new part only if the
+// mapping stayed in place within its Reserve.
 func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int, error) {
 	defer runtime.KeepAlive(p)
 	const op = "call"
 	if err := p.check(child, off, length); err != nil {
 		return 0, &Error{op, length, err}
 	}
-	w, err := p.take(ctx)
+	w, err := p.acquire(ctx)
 	if err != nil {
 		return 0, &Error{op, length, err}
 	}
@@ -251,7 +282,7 @@ func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int,
 	p.failed.Add(1)
 	go func() {
 		if w.child == nil {
-			_ = p.restart(context.Background(), w) // if it fails, the next call tries again, and tells
+			_ = p.restart(context.Background(), w) // on failure the next call tries again, and returns the error
 		}
 		p.idle <- w
 	}()
@@ -263,9 +294,9 @@ func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int,
 	return 0, &Error{op, length, err}
 }
 
-// check refuses calls that cannot be made.
+// check returns an error for a call that cannot be made.
 func (p *pool) check(child ChildFunc, off, length int) error {
-	if err := p.isOurs(); err != nil { // first of all: a copy's locks may be locked for ever
+	if err := p.checkOwner(); err != nil { // first: the locks in a live fork's copy may stay locked
 		return err
 	}
 	if child == nil {
@@ -287,7 +318,8 @@ func (p *pool) check(child ChildFunc, off, length int) error {
 	return nil
 }
 
-// callBy has the worker's child do it. If that was lost before it came to the call, a fresh one does it.
+// callBy makes a call by the worker's child. If that child has ended before it started the call, a new
+// child does the call.
 func (p *pool) callBy(ctx context.Context, w *worker, child ChildFunc, off, length int) (result int, err error) {
 	for again := true; again; {
 		fresh := w.child == nil
@@ -297,21 +329,21 @@ func (p *pool) callBy(ctx context.Context, w *worker, child ChildFunc, off, leng
 			}
 		}
 		result, again, err = w.call(ctx, child, off, length)
-		again = again && !fresh // one that is lost before it comes to its first call tells of more than bad luck
+		again = again && !fresh // a new child that does not reach its first call would fail again
 	}
 	return result, err
 }
 
-// isOurs refuses what a live fork's child would do with its parent's children.
-func (p *pool) isOurs() error {
+// checkOwner returns an error in a live fork's child, which must not use its parent's children.
+func (p *pool) checkOwner() error {
 	if p.process != processToken() {
-		return fmt.Errorf("the pool is that of process %d, of which this is a fork: %w", p.pid, unix.ECHILD)
+		return fmt.Errorf("the pool belongs to process %d, and this process is a fork of it: %w", p.pid, unix.ECHILD)
 	}
 	return nil
 }
 
-// take waits for a worker that is free.
-func (p *pool) take(ctx context.Context) (*worker, error) {
+// acquire waits for an idle worker.
+func (p *pool) acquire(ctx context.Context) (*worker, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -325,89 +357,90 @@ func (p *pool) take(ctx context.Context) (*worker, error) {
 	}
 }
 
-// call has the worker's child do it. If that fails the child is killed, and the worker has none; again says that it
-// ended before it came to the call, so that another can do it.
+// call makes a call by the worker's child. If the call fails, the child is killed, and the worker has no
+// child. again is true if the child did not start the call, so that another child can do it.
 func (w *worker) call(ctx context.Context, child ChildFunc, off, length int) (result int, again bool, err error) {
 	c := w.child
 	c.seq++
-	if c.control.page.call(c.seq, child, off, length, futexTime) || c.await(ctx) {
+	if c.control.page.call(c.seq, child, off, length, futexTimeout) || c.await(ctx) {
 		return c.control.result(), false, nil
 	}
-	limit, cancel := context.WithTimeout(context.Background(), killGrace)
+	limit, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
 	err = c.stop(limit)
 	w.set(nil)
 	defer c.release()
 	switch {
-	case c.control.isAnswered(c.seq): // just so
+	case c.control.hasReply(c.seq): // the reply came just before the end
 		return c.control.result(), false, nil
 	case ctx.Err() != nil && isKilled(err):
-		return 0, false, fmt.Errorf("child %d is killed: %w", c.pid, ctx.Err())
-	case err == nil: // it called exit(0)
+		return 0, false, fmt.Errorf("child %d was killed: %w", c.pid, ctx.Err())
+	case err == nil: // the child called exit(0)
 		err = &ExitError{Pid: c.pid}
 	}
-	return 0, c.control.isUnstarted(c.seq), err
+	return 0, !c.control.hasStarted(c.seq), err
 }
 
-// stop kills the child and waits for its end, though not beyond the limit.
+// stop kills the child, and waits until the child has ended or limit ends.
 func (c *poolChild) stop(limit context.Context) error {
 	_ = c.Kill()
 	err := c.Wait(limit)
 	if err != nil && err == limit.Err() {
-		return fmt.Errorf("child %d is killed, but has not ended", c.pid)
+		return fmt.Errorf("child %d was sent SIGKILL but has not ended yet", c.pid)
 	}
 	return err
 }
 
-// await waits for the answer in the poller. It returns false if the context, the child or the pool has ended before
-// that.
+// await waits for the reply in the poller. await returns false if the context, the child or the pool
+// ends first.
 func (c *poolChild) await(ctx context.Context) bool {
 	defer context.AfterFunc(ctx, c.wakeUp)()
-	noise, look := 0, firstLook
+	spurious, interval := 0, minCheckInterval
 	for {
-		// A wake-up that comes before this is seen below; one that comes after it ends the sleep.
-		_ = c.wake.SetReadDeadline(time.Now().Add(look))
-		if c.control.isAnswered(c.seq) {
+		// If wakeUp is called before this line, the checks below see the reason. If it is called after
+		// this line, it ends the read.
+		_ = c.wake.SetReadDeadline(time.Now().Add(interval))
+		if c.control.hasReply(c.seq) {
 			return true
 		}
 		select {
 		case <-c.reaped():
-			return c.control.isAnswered(c.seq)
+			return c.control.hasReply(c.seq)
 		case <-ctx.Done():
 			return false
 		case <-c.closing:
 			return false
 		default:
 		}
-		if noise < maxNoise && c.sleep() {
-			noise++
+		if spurious < maxSpurious && c.readWake() {
+			spurious++
 			continue
 		}
-		if noise == maxNoise {
-			c.sleepDeaf(ctx, look)
+		if spurious == maxSpurious {
+			c.pause(ctx, interval)
 		}
-		look = min(2*look, lastLook)
+		interval = min(2*interval, maxCheckInterval)
 	}
 }
 
-// sleep waits until the child says something, or for wakeUp, or for the deadline. It reports whether the child said
-// something, or has closed its end.
-func (c *poolChild) sleep() (said bool) {
+// readWake waits for a byte from the child, for wakeUp, or for the deadline. readWake reports whether the
+// child has sent a byte or has closed its end of the socket.
+func (c *poolChild) readWake() bool {
 	conn, err := c.wake.SyscallConn()
 	if err != nil {
 		return true
 	}
 	var bytes [64]byte
 	err = conn.Read(func(fd uintptr) bool {
-		// Never a call that can block: a process that inherited this end could make the socket a blocking one.
+		// The call must never block. A process that inherited this end could make the socket blocking.
 		_, _, err := unix.Recvfrom(int(fd), bytes[:], unix.MSG_DONTWAIT)
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
 	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// sleepDeaf is sleep for a while, whatever the child says.
-func (c *poolChild) sleepDeaf(ctx context.Context, d time.Duration) {
+// pause waits for d, and does not read the socket.
+func (c *poolChild) pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -418,14 +451,16 @@ func (c *poolChild) sleepDeaf(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Stats returns what the pool did so far.
+// Stats returns the pool's counters.
 func (p *Pool) Stats() PoolStats {
 	return PoolStats{p.calls.Load(), p.failed.Load(), p.restarts.Load()}
 }
 
-// Close kills the children, and returns once they are reaped. Calls under way return [ErrPoolClosed], as all
-// later ones do. The second call returns it too. A child that does not end soon, as one that is traced (ptrace(2)),
-// is named in the error, and is reaped when it ends.
+// Close kills the children, and returns when they are reaped. Calls that are in
+// progress return [ErrPoolClosed], and so do all later calls. A second Close
+// returns ErrPoolClosed, too. If a child does not end within a second, for
+// example because another process traces it (ptrace(2)), the error names the
+// child, and the child is reaped when it ends.
 func (p *Pool) Close() error {
 	err := ErrPoolClosed
 	p.once.Do(func() { err = p.close() })
@@ -436,11 +471,11 @@ func (p *Pool) Close() error {
 }
 
 func (p *pool) close() error {
-	if err := p.isOurs(); err != nil {
+	if err := p.checkOwner(); err != nil {
 		return err
 	}
 	close(p.closing)
-	for _, w := range p.workers { // those at work let go of their calls
+	for _, w := range p.workers { // calls that wait for a child return
 		w.mu.Lock()
 		if w.child != nil {
 			_ = w.child.Kill()
@@ -448,9 +483,9 @@ func (p *pool) close() error {
 		}
 		w.mu.Unlock()
 	}
-	limit, cancel := context.WithTimeout(context.Background(), killGrace)
+	limit, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
-	var stays error
+	var remains error
 	for range p.workers {
 		w := <-p.idle
 		c := w.child
@@ -458,10 +493,11 @@ func (p *pool) close() error {
 			continue
 		}
 		w.set(nil)
-		if err := c.stop(limit); err != nil && !errors.As(err, new(*ExitError)) && !errors.Is(err, unix.ECHILD) {
-			stays = err
+		err := c.stop(limit)
+		if err != nil && !errors.As(err, new(*ExitError)) && !errors.Is(err, unix.ECHILD) {
+			remains = err
 		}
 		c.release()
 	}
-	return stays
+	return remains
 }

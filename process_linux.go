@@ -29,24 +29,24 @@ import (
 // id. Then a child that is waited for holds an OS thread until the child ends.
 type Process struct{ *process }
 
-// process is what a Process stands for. It lives apart from it, as what reaps an unreachable Process
-// must not hold the Process itself.
+// process is the state of a Process. It is a struct of its own, because the goroutine that reaps an
+// unreachable Process must not keep the Process reachable.
 type process struct {
 	pid      int
 	handle   *childHandle
 	forkTime time.Duration
-	control  *control // nil if there is none
+	control  *control // nil if the child has no control page
 
 	leadsGroup bool // whether the child leads a process group
 
-	liveChildren *atomic.Int64 // counts the children of its mapping that are not reaped, or nil
+	liveChildren *atomic.Int64 // the mapping's number of children that are not reaped, or nil
 
-	reap  sync.Once // sets what follows, which all who went through it may read
+	reap  sync.Once // sets err and usage; err may be read after reap.Do
 	err   error
 	usage atomic.Pointer[unix.Rusage]
 
-	reaper sync.Once     // makes ended, and has a goroutine reap
-	done   chan struct{} // closed once reaped
+	reaper sync.Once     // makes done, and starts the goroutine that reaps
+	done   chan struct{} // closed once the child is reaped
 }
 
 func init() {
@@ -57,7 +57,7 @@ func init() {
 	}
 }
 
-// count counts a fork that was tried.
+// count counts a fork, or the failure to fork.
 func count(p *Process, err error) {
 	if err != nil {
 		counters.failed()
@@ -66,9 +66,9 @@ func count(p *Process, err error) {
 	counters.forked(p.forkTime)
 }
 
-// newProcess returns the child that fork makes. The fork may be of any kind.
+// newProcess calls fork, and returns the child. fork may be a live fork, too.
 func newProcess(fork func() (pid int, forkTime time.Duration, err error)) (*Process, error) {
-	// Once there is a child, its handle must be had. Whatever would prevent that is found out now.
+	// Once there is a child, opening its handle must not fail. So newProcess checks that beforehand.
 	if err := canOpenHandle(); err != nil {
 		return nil, err
 	}
@@ -79,12 +79,12 @@ func newProcess(fork func() (pid int, forkTime time.Duration, err error)) (*Proc
 	p := &Process{&process{pid: pid, forkTime: forkTime}}
 	p.handle, err = openHandle(pid)
 	switch {
-	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // it has ended, and another has reaped it
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // other code has reaped the child
 		p.handle = &childHandle{pid: pid, owner: processToken(), reaped: true}
 		p.reap.Do(func() { p.setResult(p.lostError(err)) })
 		return p, nil
 	case err != nil:
-		// Another thread took the last descriptor. A child that cannot be waited for is not kept.
+		// Another thread has taken the last descriptor. The child cannot be waited for: kill it.
 		killUnwatched(pid)
 		return nil, err
 	}
@@ -92,33 +92,33 @@ func newProcess(fork func() (pid int, forkTime time.Duration, err error)) (*Proc
 	return p, nil
 }
 
-// awaitSetUp waits until the child is set up. A child that could not be set up is reaped.
+// awaitSetUp waits until the child is set up. If the set-up fails, awaitSetUp reaps the child.
 func (p *process) awaitSetUp(args *forkArgs) (err error) {
-	_ = p.handle.use(func(id childID) { // nobody else knows the child yet
+	_ = p.handle.use(func(id childID) { // this may wait: no other goroutine has the handle yet
 		report := p.control.page.awaitSetUp(id.idType, id.id)
-		if report.state == setUpFailed { // else a child that was killed meanwhile is Wait's to tell
+		if report.state == setUpFailed { // Wait reports a child that was killed in its set-up
 			err = report.failure(args)
 		}
 	})
 	if err != nil {
 		p.reap.Do(func() {
 			p.err = err
-			p.handle.killAndReap() // the child ends by itself, unless it is stopped
+			p.handle.killAndReap() // the child is ending, but it may be stopped by a signal
 			p.control.release()
 		})
 	}
 	return err
 }
 
-// failure returns what failed in the set-up of a child that was ordered.
-func (r *setUpReport) failure(o *forkArgs) error {
+// failure returns the error of a failed set-up.
+func (r *setUpReport) failure(args *forkArgs) error {
 	call := "set-up"
 	if r.call >= 0 && int(r.call) < len(setUpCalls) {
 		call = setUpCalls[r.call]
 	}
 	err := os.NewSyscallError(call, unix.Errno(r.err))
-	if call == "setrlimit" && r.which >= 0 && r.which < o.limitsCount {
-		return fmt.Errorf("ForkConfig.Limits[%d] (%v): %w", r.which, o.limits[r.which], err)
+	if call == "setrlimit" && r.which >= 0 && r.which < args.limitsCount {
+		return fmt.Errorf("ForkConfig.Limits[%d] (%v): %w", r.which, args.limits[r.which], err)
 	}
 	return err
 }
@@ -126,13 +126,14 @@ func (r *setUpReport) failure(o *forkArgs) error {
 var limitNames = map[int64]string{
 	unix.RLIMIT_AS: "RLIMIT_AS", unix.RLIMIT_CORE: "RLIMIT_CORE", unix.RLIMIT_CPU: "RLIMIT_CPU",
 	unix.RLIMIT_DATA: "RLIMIT_DATA", unix.RLIMIT_FSIZE: "RLIMIT_FSIZE", unix.RLIMIT_LOCKS: "RLIMIT_LOCKS",
-	unix.RLIMIT_MEMLOCK: "RLIMIT_MEMLOCK", unix.RLIMIT_MSGQUEUE: "RLIMIT_MSGQUEUE", unix.RLIMIT_NICE: "RLIMIT_NICE",
-	unix.RLIMIT_NOFILE: "RLIMIT_NOFILE", unix.RLIMIT_NPROC: "RLIMIT_NPROC", unix.RLIMIT_RSS: "RLIMIT_RSS",
+	unix.RLIMIT_MEMLOCK: "RLIMIT_MEMLOCK", unix.RLIMIT_MSGQUEUE: "RLIMIT_MSGQUEUE",
+	unix.RLIMIT_NICE: "RLIMIT_NICE", unix.RLIMIT_NOFILE: "RLIMIT_NOFILE",
+	unix.RLIMIT_NPROC: "RLIMIT_NPROC", unix.RLIMIT_RSS: "RLIMIT_RSS",
 	unix.RLIMIT_RTPRIO: "RLIMIT_RTPRIO", unix.RLIMIT_RTTIME: "RLIMIT_RTTIME",
 	unix.RLIMIT_SIGPENDING: "RLIMIT_SIGPENDING", unix.RLIMIT_STACK: "RLIMIT_STACK",
 }
 
-// String returns, say, "RLIMIT_AS, soft 4096, hard 8192".
+// String returns the limit in the form "RLIMIT_AS, soft 4096, hard 8192".
 func (l forkLimit) String() string {
 	name := limitNames[l.resource]
 	if name == "" {
@@ -141,20 +142,24 @@ func (l forkLimit) String() string {
 	return fmt.Sprintf("%s, soft %d, hard %d", name, l.cur, l.max)
 }
 
-// Pid returns the child's process id. It is the child's until that is reaped.
+// Pid returns the child's process id. Once the child is reaped, another process
+// can have the same id.
 func (p *Process) Pid() int { return p.pid }
 
-// ForkTime returns how long fork(2) held the calling thread: what its page tables cost to copy.
+// ForkTime returns how long fork(2) took in the calling thread. Most of that
+// time is the copying of page tables.
 func (p *Process) ForkTime() time.Duration { return p.forkTime }
 
-// Wait waits until the child has ended. It returns nil if that was with exit status 0, an
-// [*ExitError] if it was otherwise, and the context's error if the context ends first: then the
-// child runs on and can be waited for again. Any number of goroutines may wait, any number of
-// times, and all get the same answer. A waiting goroutine holds no thread, unless pidfd_open(2) is denied
-// (see [Process]): then each child that is waited for holds one. Where the child was reaped
-// by another, or SIGCHLD is ignored, the error wraps ECHILD or ESRCH. See waitid(2).
+// Wait waits until the child has ended. Wait returns nil if the exit status is 0,
+// and an [*ExitError] if the child ended in any other way. If ctx ends first,
+// Wait returns ctx.Err(). Then the child still runs, and Wait can be called again.
+//
+// Any number of goroutines may wait, any number of times. All get the same
+// result. A waiting goroutine holds no OS thread, unless pidfd_open(2) is denied:
+// see [Process]. The error wraps ECHILD or ESRCH if other code has reaped the
+// child, or if SIGCHLD is ignored. See waitid(2).
 func (p *Process) Wait(ctx context.Context) error {
-	if ctx.Done() == nil { // there is only the child to wait for
+	if ctx.Done() == nil { // no context to wait for
 		p.reap.Do(p.wait)
 		return p.err
 	}
@@ -172,18 +177,22 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
-// WaitChange waits until the child is stopped by a signal, is continued, or has ended, and returns which.
-// Each stop and each continuation is told once: of several who wait, one gets it. The end is told to all,
-// and may be told before a stop is; it reaps the child, as Wait does. Like Wait it returns the context's error
-// if the context ends first. It learns of changes by SIGCHLD: a program that ignores that (signal.Ignore)
-// gets ECHILD. See waitid(2), WSTOPPED and WCONTINUED.
+// WaitChange waits until the child is stopped by a signal, is continued, or has
+// ended, and returns the new status. Each stop and each continuation is reported
+// once: if several goroutines wait, one of them gets it. The end is reported to
+// all, and may be reported before an earlier stop. At the end WaitChange reaps the
+// child, as Wait does. If ctx ends first, WaitChange returns ctx.Err().
+//
+// WaitChange learns of changes by SIGCHLD. If the program ignores SIGCHLD
+// (signal.Ignore), the error wraps ECHILD. See waitid(2), WSTOPPED and WCONTINUED.
 func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 	if signal.Ignored(unix.SIGCHLD) {
-		return 0, fmt.Errorf("shm: wait for a change of child %d: this program ignores SIGCHLD: %w", p.pid, unix.ECHILD)
+		return 0, fmt.Errorf("shm: wait for a change of child %d: this program ignores SIGCHLD: %w",
+			p.pid, unix.ECHILD)
 	}
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, unix.SIGCHLD)
-	defer signal.Stop(told)
+	changes := make(chan os.Signal, 1)
+	signal.Notify(changes, unix.SIGCHLD)
+	defer signal.Stop(changes)
 	ended := p.reaped()
 	for {
 		var wpid int
@@ -201,7 +210,7 @@ func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 				return exit.Status, nil
 			}
 			return 0, p.err
-		case <-told:
+		case <-changes:
 		case <-ctx.Done():
 			return 0, ctx.Err()
 		}
@@ -231,7 +240,8 @@ func (p *process) wait() {
 	var err error
 	p.handle.await(func(id childID) bool {
 		if p.leadsGroup {
-			// What is left of the group may trace the child, which cannot be reaped as long as it does.
+			// Kill the rest of the group first. A child that another process traces cannot be reaped,
+			// and the tracer may be in the group.
 			if !id.hasEnded() {
 				return false
 			}
@@ -253,28 +263,32 @@ func (p *process) wait() {
 	}
 }
 
-// finish sets what Wait returns. The child is gone.
+// setResult sets the result of Wait, once the child is reaped or its status is lost.
 func (p *process) setResult(err error) {
 	p.err = err
 	p.control.release()
 	counters.ended(err)
 }
 
-// gone is what Wait returns where the child's status cannot be had.
+// lostError returns the error of Wait where the child's exit status is lost.
 func (p *process) lostError(err error) error {
-	return fmt.Errorf("shm: wait for child %d: %w: its status is lost, as SIGCHLD is ignored or this program reaped it elsewhere", p.pid, err)
+	return fmt.Errorf("shm: wait for child %d: %w: the exit status is lost: "+
+		"SIGCHLD is ignored, or other code of this program has reaped the child", p.pid, err)
 }
 
-// Usage returns what the child used of time, memory and the like, with what those of its own children
-// used that it waited for; nil until it is reaped. See getrusage(2).
+// Usage returns the resource usage of the child and of those of its own children
+// that it waited for. Usage returns nil until the child is reaped. See
+// getrusage(2).
 func (p *Process) Usage() *unix.Rusage { return p.usage.Load() }
 
-// Memory returns what the child has in memory now. PrivateDirty is what it, or its parent, wrote to since the
-// fork, and that was so copied on write, with what it allocated itself. Once the child has ended the error is
-// [os.ErrProcessDone]. See proc_pid_smaps(5), smaps_rollup.
+// Memory returns the memory that the child uses now. PrivateDirty counts the
+// pages that were copied because the child or its parent wrote to them after the
+// fork, and the pages that the child allocated. Once the child has ended, the
+// error is [os.ErrProcessDone]. See proc_pid_smaps(5), smaps_rollup.
 func (p *Process) Memory() (Memory, error) {
 	usage, err := procmaps.Rollup(p.pid)
-	// The child is still there, so it was there all the time: the usage is not that of another process with its pid.
+	// The child is not reaped yet. So the usage is the child's, and not that of another process that
+	// got the same process id.
 	if err := p.Signal(0); err != nil {
 		return Memory{}, err
 	}
@@ -292,36 +306,39 @@ func (p *Process) Memory() (Memory, error) {
 	}, nil
 }
 
-// Signal sends the child a signal. A process that got the child's process id later never gets the signal. Once the child
-// is reaped, Signal returns [os.ErrProcessDone]. See pidfd_send_signal(2), kill(2).
+// Signal sends a signal to the child. Another process that gets the child's
+// process id later does not get the signal. Once the child is reaped, Signal
+// returns [os.ErrProcessDone]. See pidfd_send_signal(2), kill(2).
 func (p *Process) Signal(sig unix.Signal) error { return p.handle.signal(sig) }
 
-// Kill sends SIGKILL to the child. With ForkConfig.ProcessGroup, Kill sends it to all of the child's process group.
+// Kill sends SIGKILL to the child. With ForkConfig.ProcessGroup, Kill sends it to
+// the child's whole process group.
 func (p *Process) Kill() error {
 	if p.leadsGroup {
 		p.handle.killGroup()
 	}
-	return p.Signal(unix.SIGKILL) // a child may have left its group
+	return p.Signal(unix.SIGKILL) // the child may have left its group
 }
 
-// killGrace is how long a child that was sent SIGKILL may take to end. Usually it takes the kernel microseconds, and
-// milliseconds for each GiB of the child's memory.
-const killGrace = time.Second
+// killTimeout is how long to wait for the end of a child that was sent SIGKILL. The kernel usually
+// needs microseconds, and some milliseconds for each GiB of the child's memory.
+const killTimeout = time.Second
 
-// end kills the child and waits until it is reaped, but for killGrace at most. Where the child had ended by itself, err
-// is what Wait returns, and ended is true. Else err wraps cause, the reason to kill the child.
+// end kills the child, and waits until the child is reaped, for killTimeout at most. If the child
+// had ended by itself, ended is true, and err is the result of Wait. Otherwise err wraps cause, the
+// reason to kill the child.
 func (p *Process) end(cause error) (err error, ended bool) {
 	if err := p.Kill(); err != nil && err != os.ErrProcessDone {
-		return fmt.Errorf("%w, and child %d cannot be killed: %w", cause, p.pid, err), false
+		return fmt.Errorf("%w; kill child %d: %w", cause, p.pid, err), false
 	}
-	grace, cancel := context.WithTimeout(context.Background(), killGrace)
+	limit, cancel := context.WithTimeout(context.Background(), killTimeout)
 	defer cancel()
-	err = p.Wait(grace)
+	err = p.Wait(limit)
 	switch {
-	case err != nil && err == grace.Err():
-		return fmt.Errorf("child %d was sent SIGKILL, and has not ended within %v: %w", p.pid, killGrace, cause), false
+	case err != nil && err == limit.Err():
+		return fmt.Errorf("child %d was sent SIGKILL but did not end within %v: %w", p.pid, killTimeout, cause), false
 	case !isKilled(err):
 		return err, true
 	}
-	return fmt.Errorf("child %d is killed: %w", p.pid, cause), false
+	return fmt.Errorf("child %d was killed: %w", p.pid, cause), false
 }

@@ -33,17 +33,17 @@ func TestForkRefusesWhatItCannotDo(t *testing.T) {
 		text  string
 	}
 	refusals := []refusal{
-		{shm.ForkConfig{KeepFDs: []int{0}}, unix.EINVAL, "ForkConfig.KeepFDs has 1 descriptors, but CloseFDs is not set and closes none: invalid argument"},
-		{shm.ForkConfig{CloseFDs: true, KeepFDs: []int{closed}}, unix.EBADF, "ForkConfig.KeepFDs has 2147483647, which is not open: bad file descriptor"},
+		{shm.ForkConfig{KeepFDs: []int{0}}, unix.EINVAL, "ForkConfig.KeepFDs has 1 descriptors, but CloseFDs is not set: invalid argument"},
+		{shm.ForkConfig{CloseFDs: true, KeepFDs: []int{closed}}, unix.EBADF, "ForkConfig.KeepFDs: descriptor 2147483647 is not open: bad file descriptor"},
 		{shm.ForkConfig{Limits: []shm.Limit{{Resource: unix.RLIMIT_CORE}, {Resource: unix.RLIMIT_CPU, Rlimit: unix.Rlimit{Cur: 2, Max: 1}}}}, unix.EINVAL,
 			"ForkConfig.Limits[1] (RLIMIT_CPU, soft 2, hard 1): setrlimit: invalid argument"},
 	}
 	if beyond := closed; strconv.IntSize > 32 { // an int of Go's holds more than C's
 		beyond++
 		refusals = append(refusals,
-			refusal{shm.ForkConfig{Nice: beyond}, unix.EINVAL, "ForkConfig.Nice is 2147483648, more than an int of C holds: invalid argument"},
+			refusal{shm.ForkConfig{Nice: beyond}, unix.EINVAL, "ForkConfig.Nice is 2147483648, out of the range of a C int: invalid argument"},
 			refusal{shm.ForkConfig{Limits: []shm.Limit{{Resource: beyond}}}, unix.EINVAL,
-				"ForkConfig.Limits[0] (resource 2147483648, soft 0, hard 0): the resource is none that setrlimit(2) knows: invalid argument"})
+				"ForkConfig.Limits[0] (resource 2147483648, soft 0, hard 0): setrlimit(2) knows no such resource: invalid argument"})
 	}
 	for _, c := range refusals {
 		for _, kill := range []bool{false, true} {

@@ -173,9 +173,9 @@ func (p *controlPage) awaitSetUp(idType, id int) (report setUpReport) {
 var firstObjects = (*objectTable)(unsafe.Pointer(&C.shm_objects))
 
 // call asks the child for a call, and waits a little for the answer. It reports whether there is one.
-func (p *controlPage) call(seq uint32, child ChildFunc, off, length int, patience time.Duration) bool {
+func (p *controlPage) call(seq uint32, child ChildFunc, off, length int, timeout time.Duration) bool {
 	return C.shm_pool_call((*C.struct_shm_control)(unsafe.Pointer(p)), C.uint32_t(seq),
-		C.shm_child(child), C.size_t(off), C.size_t(length), C.int64_t(patience)) != 0
+		C.shm_child(child), C.size_t(off), C.size_t(length), C.int64_t(timeout)) != 0
 }
 
 func (p *controlPage) unmap() { C.shm_control_free((*C.struct_shm_control)(unsafe.Pointer(p))) }

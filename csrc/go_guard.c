@@ -24,7 +24,7 @@ static struct {
 	uint64_t process; /* whose guard it is: a child of the child's has a copy */
 } guard;
 
-static const char message[] = "shm: a forked child called Go, but has no Go runtime: it can run C alone\n";
+static const char message[] = "shm: a forked child called Go, but has no Go runtime: it can run C only\n";
 
 static void called_go(void *context)
 {
