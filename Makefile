@@ -13,9 +13,11 @@ BENCH ?= .
 BENCHCOUNT ?= 6
 ASAN ?= Buffer|Fault|ReadAt|WriteAt|WriteTo|Swap|Detach|Split
 
-IN_BUILDS = for tags in "" devzero; do
+# The builds that are tested, by their tags: the usual one, and the one whose default is /dev/zero.
+BUILDS ?= "" devzero
+IN_BUILDS = for tags in $(BUILDS); do
 # What builds, traces and compares other programs takes long, and is for make check. The rest is for make test.
-SLOW = ./cmd/... ./parity/... ./tests/...
+SLOW = ./parity/... ./tests/...
 LIST_PACKAGES = packages=$$($(GO) list ./... | grep -v -e /cmd/ -e '/parity$$' -e /tests/);
 TEST = $(GO) test -count=$(COUNT) -timeout $(TIMEOUT)
 C_FILES = $(wildcard csrc/*.c internal/ctest/*.c internal/ctest/*/*.c examples/*/*.c)
@@ -27,15 +29,17 @@ LADDERS = . ./live ./parity ./cmd/... ./internal/... ./tests/...
 # The revision whose exported names are kept.
 API ?= a477f76
 
-.PHONY: help all check run test slow stress live live-check live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare report fuzz lint apidiff vuln cross clean
+.PHONY: help all check run test slow livego stress live live-check live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare report fuzz lint apidiff vuln cross clean
 
 all: check
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
 
-# The gate (.ci/run) runs this, and make stress for some minutes.
-check: lint apidiff run test slow bench-once race ## everything that is tested in some minutes
+# The gate (.ci/run) has less than 20 minutes on a busy machine. It leaves out what takes long and tells
+# least: race and slow in the second build, as the tests of each build go through all techniques, and
+# those of livego that compile the whole standard library anew. It adds make stress for some minutes.
+check: lint apidiff run test slow livego bench-once race ## everything that is tested in some minutes
 
 run: ## the book's program: a child changes a shared int
 	$(GO) run ./cmd/anon_mmap
@@ -48,6 +52,11 @@ test: ## the tests, in both builds, without cgo, and those of live forks: 2 minu
 slow: ## what builds other programs, and holds this one against C and strace
 	@$(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $(SLOW)); done
 	$(GO) -C tools test -count=$(COUNT) ./...
+
+# Each set of flags compiles the standard library anew.
+LIVEGO_SKIP ?= ^$$
+livego: ## the tests of livego, with flags of go build
+	$(TEST) -skip '$(LIVEGO_SKIP)' ./cmd/...
 
 # Some tests at a time, in random order, on a machine that it keeps busy, with GOMAXPROCS=1, 2 and 8, nice,
 # and half a core.
