@@ -14,6 +14,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"reflect"
+	"runtime/pprof"
+	"runtime/trace"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -140,4 +142,77 @@ func TestCachesOfTheStandardLibraryAreWholeInTheChild(t *testing.T) {
 	}
 	close(stop)
 	running.Wait()
+}
+
+// An index of /debug/pprof asks for all profiles, a request for one looks it up.
+func TestChildrenLookProfilesUpAsOthersDo(t *testing.T) {
+	stop := make(chan struct{})
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer close(stop)
+	for range 4 {
+		busy.Add(1)
+		go func() {
+			defer busy.Done()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					pprof.Profiles()
+				}
+			}
+		}()
+	}
+	for range 20 {
+		p, err := live.Go(func() int {
+			if pprof.Lookup("heap") == nil {
+				return 1
+			}
+			return good
+		})
+		require.NoError(t, err)
+		require.Equal(t, good, wait(t, p))
+	}
+}
+
+// A child may take an execution trace, whoever of the parent's was in the midst of beginning or ending one.
+func TestChildrenTraceAsOthersBeginAndEnd(t *testing.T) {
+	stop := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if trace.Start(io.Discard) == nil {
+					trace.Stop()
+				}
+			}
+		}
+	}()
+	for done := 0; done < 10; {
+		p, err := live.Go(func() int {
+			var b bytes.Buffer
+			if err := trace.Start(&b); err != nil {
+				println("trace:", err.Error())
+				return 1
+			}
+			trace.Stop()
+			if b.Len() == 0 {
+				return 2
+			}
+			return good
+		})
+		if errors.Is(err, live.ErrTracing) {
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, good, wait(t, p))
+		done++
+	}
+	close(stop)
+	<-ended
 }

@@ -12,7 +12,7 @@ import (
 // aside are the folders below the library's source that no program of a user's imports, or only tests do.
 var aside = []string{"cmd", "vendor", "testdata", "builtin", "_asm", "_gen", "internal/trace", "internal/testenv", "net/internal/socktest",
 	"internal/fuzz", "internal/lazytemplate", "crypto/internal/fips140test", "crypto/internal/cryptotest", "internal/dag", "internal/pkgbits",
-	"internal/coverage", "go", "internal/obscuretestdata", "runtime", "testing", "internal/goroot"}
+	"internal/coverage", "go", "internal/obscuretestdata", "internal/goroot"}
 
 // Library returns, of each package of the standard library below a folder, the variables that have a lock of package
 // sync in them which goroutines of the program take: those that another goroutine may hold at a fork.
@@ -25,6 +25,9 @@ func Library(src string) ([]Fact, error) {
 		pkg, err := filepath.Rel(src, path)
 		if err != nil {
 			return err
+		}
+		if pkg == "runtime" {
+			return nil // it has locks of its own kind; the packages below it do not
 		}
 		if slices.Contains(aside, pkg) || slices.Contains(aside, filepath.Base(pkg)) && filepath.Base(pkg) != "go" {
 			return filepath.SkipDir
