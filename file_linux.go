@@ -77,7 +77,8 @@ func MapFile(f *os.File) (*Mapping, error) {
 	if err != nil {
 		return nil, &Error{op, 0, os.NewSyscallError("fcntl", err)}
 	}
-	mem := &memory{fd: fd, prot: ReadWrite, tracksObject: true, populate: true, liveChildren: new(atomic.Int64)}
+	mem := &memory{fd: fd, prot: ReadWrite, tracksObject: true, populate: true}
+	mem.liveChildren = new(atomic.Int64)
 	if err := mem.mapObject(); err != nil {
 		if mem.reservation != nil {
 			_ = mem.unmap()
@@ -108,8 +109,8 @@ func (mem *memory) mapObject() (err error) {
 	if err := mem.reserve(capacity); err != nil {
 		return err
 	}
-	if _, err := Mmap(mem.addr, capacity, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED, mem.fd, 0); err != nil {
-		return os.NewSyscallError("mmap", err)
+	if err := mem.mapFixed(unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED, mem.fd); err != nil {
+		return err
 	}
 	return mem.listObject()
 }

@@ -58,7 +58,7 @@ func (m *Mapping) ReadFrom(r io.Reader) (n int64, err error) {
 		rest := piece[:max(min(int64(len(piece)), int64(length)-n), 1)]
 		got, readErr := readPiece(r, rest)
 		if n == int64(length) && got > 0 {
-			return n, &Error{op, length, fmt.Errorf("the reader has more bytes than the mapping: %w", ErrRange)}
+			return n, &Error{op, length, fmt.Errorf("the reader has more than the mapping: %w", ErrRange)}
 		}
 		wrote, err := m.writeAt(op, rest[:got], n)
 		n += int64(wrote)

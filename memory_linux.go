@@ -276,7 +276,7 @@ func (mem *memory) mapHugeInto(technique Technique, flags, capacity int, name st
 	if err := mem.reserve(capacity); err != nil {
 		return err
 	}
-	if _, err := Mmap(mem.addr, capacity, unix.PROT_READ|unix.PROT_WRITE, flags|unix.MAP_FIXED, mem.fd, 0); err != nil {
+	if err := mem.mapFixed(unix.PROT_READ|unix.PROT_WRITE, flags, mem.fd); err != nil {
 		return err
 	}
 	if mem.liveChildren != nil {
@@ -415,7 +415,8 @@ func (mem *memory) protect(off, length int, prot Protection) error {
 
 func (mem *memory) advise(off, length, advice int) error {
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(mem.addr)+uintptr(off), uintptr(length), uintptr(advice))
+		_, _, errno := unix.Syscall(unix.SYS_MADVISE,
+			uintptr(mem.addr)+uintptr(off), uintptr(length), uintptr(advice))
 		switch errno {
 		case 0:
 			return nil
@@ -431,7 +432,8 @@ func (mem *memory) lock(off, length int, locked bool) error {
 	if !locked {
 		trap, call = unix.SYS_MUNLOCK, "munlock"
 	}
-	if _, _, errno := unix.Syscall(trap, uintptr(mem.addr)+uintptr(off), uintptr(length), 0); errno != 0 {
+	_, _, errno := unix.Syscall(trap, uintptr(mem.addr)+uintptr(off), uintptr(length), 0)
+	if errno != 0 {
 		return os.NewSyscallError(call, errno)
 	}
 	return nil

@@ -30,7 +30,8 @@ func (m *Mapping) Detach() (*Mapping, error) {
 	}
 	length := m.mem.length
 	if m.sharing != Private || m.mem.huge == HugeExplicit {
-		return nil, &Error{op, length, fmt.Errorf("a %v mapping with %v, must be MAP_PRIVATE and not HugeExplicit: %w",
+		return nil, &Error{op, length, fmt.Errorf("a %v mapping with %v, "+
+			"must be MAP_PRIVATE and not HugeExplicit: %w",
 			m.sharing, m.mem.huge, errors.ErrUnsupported)}
 	}
 	taken := *m.mem
@@ -130,15 +131,18 @@ func (m *Mapping) swap(op string, other *Mapping,
 	switch {
 	case err != nil:
 		return &Error{op, m.mem.length, err}
-	case m.sharing != Private || other.sharing != Private || m.technique != other.technique || m.technique == Memfd,
+	case m.sharing != Private || other.sharing != Private,
+		m.technique != other.technique || m.technique == Memfd,
 		m.mem.huge != other.mem.huge || m.mem.huge == HugeExplicit,
 		m.mem.prot != other.mem.prot || m.mem.locked || other.mem.locked:
-		return &Error{op, length, fmt.Errorf("both must be private, of one kind, and not locked, Memfd or HugeExplicit: %w",
+		return &Error{op, length, fmt.Errorf("both must be private and of one kind, "+
+			"and not locked, Memfd or HugeExplicit: %w",
 			errors.ErrUnsupported)}
 	case length == 0 || m == other && off == otherOff:
 		return nil
 	}
-	if err := swapRanges(unsafe.Add(m.mem.addr, off), unsafe.Add(other.mem.addr, otherOff), length); err != nil {
+	err = swapRanges(unsafe.Add(m.mem.addr, off), unsafe.Add(other.mem.addr, otherOff), length)
+	if err != nil {
 		return &Error{op, length, vmaError(err)}
 	}
 	return nil

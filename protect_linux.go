@@ -21,7 +21,8 @@ func (m *Mapping) Protect(prot Protection) error {
 	}
 	length := m.mem.length
 	if prot < NoAccess || prot > ReadWrite {
-		return &Error{op, length, fmt.Errorf("Protection(%d), must be NoAccess, ReadOnly or ReadWrite: %w", int(prot), unix.EINVAL)}
+		return &Error{op, length, fmt.Errorf("Protection(%d), must be NoAccess, ReadOnly or ReadWrite: %w",
+			int(prot), unix.EINVAL)}
 	}
 	size := length
 	if m.mem.tracksObject || m.mem.huge == HugeExplicit { // Resize does not protect what it adds
@@ -56,10 +57,11 @@ func (m *Mapping) Advise(off, length int, advice int) error {
 	case off < 0 || length < 0 || off > m.mem.length-length:
 		return m.rangeError(op, length, int64(off))
 	case off%os.Getpagesize() != 0:
-		return &Error{op, length, fmt.Errorf("offset %d: %w, must be a multiple of %d", off, ErrAlign, os.Getpagesize())}
+		return &Error{op, length, fmt.Errorf("offset %d: %w, must be a multiple of %d",
+			off, ErrAlign, os.Getpagesize())}
 	}
-	n := length
-	if m.mem.reservation != nil && off == 0 && length == m.mem.length && (isSticky(advice) || m.mem.huge == HugeExplicit) {
+	n, isWhole := length, off == 0 && length == m.mem.length
+	if m.mem.reservation != nil && isWhole && (isSticky(advice) || m.mem.huge == HugeExplicit) {
 		n = m.mem.reservation.capacity
 	}
 	if err := m.mem.advise(off, n, advice); err != nil {

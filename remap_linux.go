@@ -64,7 +64,8 @@ func (m *Mapping) Resize(length int, move Move) error {
 		return &Error{op, length, ErrClosed}
 	}
 	if m.sharing == Shared && !m.mem.tracksObject && length > m.mem.object {
-		return &Error{op, length, fmt.Errorf("the mapping was created with %d bytes: %w", m.mem.object, ErrGrowShared)}
+		return &Error{op, length, fmt.Errorf("the mapping was created with %d bytes: %w",
+			m.mem.object, ErrGrowShared)}
 	}
 	flags, err := move.flags()
 	if err != nil {
@@ -93,7 +94,8 @@ func (m *Mapping) Truncate(length int) error {
 		return &Error{op, length, err}
 	}
 	if length > m.mem.length {
-		return &Error{op, length, fmt.Errorf("%w of a mapping of %d bytes (use Resize to grow)", ErrRange, m.mem.length)}
+		return &Error{op, length, fmt.Errorf("%w of a mapping of %d bytes (use Resize to grow)",
+			ErrRange, m.mem.length)}
 	}
 	if err := m.resizeReserved(length, InPlace, true); err != nil {
 		return &Error{op, length, err}
@@ -225,8 +227,9 @@ func (mem *memory) shrinkObject(length int, evenLive bool) error {
 	if err := unix.Ftruncate(mem.fd, int64(length)); err != nil {
 		return os.NewSyscallError("ftruncate", err)
 	}
-	if page := os.Getpagesize(); mem.locked && pages(length) < pages(mem.length) { // the capacity stays mapped
-		_ = mem.lock(pages(length)*page, (pages(mem.length)-pages(length))*page, false)
+	page := os.Getpagesize()
+	if from, to := pages(length)*page, pages(mem.length)*page; mem.locked && from < to {
+		_ = mem.lock(from, to-from, false) // these bytes stay mapped, as a part of the capacity
 	}
 	mem.length = length
 	return nil
@@ -406,7 +409,7 @@ func (mem *memory) extendReservation(used, capacity int, manyVMAs bool) bool {
 	if err != nil {
 		return false
 	}
-	mem.reservation = &reservation{base: old.base, size: old.size + capacity - used, capacity: capacity}
+	mem.reservation = &reservation{old.base, old.size + capacity - used, capacity}
 	return true
 }
 

@@ -187,7 +187,8 @@ func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 	var t T
 	size := int(unsafe.Sizeof(t))
 	if n < 0 || size > 0 && n > math.MaxInt/size {
-		return nil, &Error{"slice", 0, fmt.Errorf("%d elements of %d bytes at offset %d: %w", n, size, off, ErrRange)}
+		return nil, &Error{"slice", 0, fmt.Errorf("%d elements of %d bytes at offset %d: %w",
+			n, size, off, ErrRange)}
 	}
 	p, err := m.checkedPointer(op, reflect.TypeFor[T](), off, n*size)
 	if err != nil {
@@ -210,13 +211,15 @@ func (m *Mapping) checkedPointer(op string, t reflect.Type, off, size int) (unsa
 	}
 	p := unsafe.Add(m.mem.addr, off)
 	if uintptr(p)%uintptr(t.Align()) != 0 {
-		return nil, &Error{op, size, fmt.Errorf("%v at offset %d: %w, must be a multiple of %d", t, off, ErrAlign, t.Align())}
+		return nil, &Error{op, size, fmt.Errorf("%v at offset %d: %w, must be a multiple of %d",
+			t, off, ErrAlign, t.Align())}
 	}
 	return p, nil
 }
 
 func (m *Mapping) rangeError(op string, n int, off int64) error {
-	return &Error{op, n, fmt.Errorf("offset %d: %w of a mapping of %d bytes", off, ErrRange, m.mem.length)}
+	return &Error{op, n, fmt.Errorf("offset %d: %w of a mapping of %d bytes",
+		off, ErrRange, m.mem.length)}
 }
 
 // pointerFree reports whether values of type t have no Go pointers.

@@ -8,7 +8,8 @@ import (
 	"unsafe"
 )
 
-var errNoShim = fmt.Errorf("this program was built without the C part of package shm (build on Linux, with CGO_ENABLED=1 and a C compiler): %w",
+var errNoShim = fmt.Errorf("this program was built without the C part of package shm "+
+	"(build on Linux, with CGO_ENABLED=1 and a C compiler): %w",
 	errors.ErrUnsupported)
 
 // Mmap returns an error that wraps [errors.ErrUnsupported].

@@ -28,7 +28,8 @@ int shm_munmap(void *addr, size_t length)
 	return munmap(addr, length) == -1 ? errno : 0;
 }
 
-int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr, void **result)
+int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr,
+	       void **result)
 {
 	/* mremap is variadic, and some flags read the fifth argument. So it is always passed. */
 	void *p = mremap(old_addr, old_length, new_length, flags, new_addr);
@@ -51,7 +52,7 @@ static int map_dev_zero(size_t length, int flags, const char **call, void **addr
 	err = shm_mmap(NULL, length, PROT_READ | PROT_WRITE, flags, fd, 0, addr);
 	if (err != 0)
 		*call = "mmap";
-	/* The mapping does not need the descriptor. If close fails, Linux has freed the descriptor all the same. */
+	/* The mapping does not need the descriptor. Linux frees it even if close fails. */
 	close(fd);
 	return err;
 }

@@ -25,12 +25,13 @@ enum shm_technique {
 #endif
 };
 
-/* Maps length bytes, readable and writable, by the technique. After an error *call names the call that failed. */
+/* Maps length bytes, readable and writable. After an error *call names the call that failed. */
 int shm_map(enum shm_technique technique, size_t length, int flags, const char **call, void **addr);
 
 int shm_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset, void **result);
 int shm_munmap(void *addr, size_t length);
-int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr, void **result);
+int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr,
+	       void **result);
 
 int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid);
 

@@ -20,7 +20,7 @@ extern "C" {
 struct shm_object {
 	uintptr_t start, end; /* the addresses of the mapping; start is 0 while the entry is free */
 	int64_t fd;           /* for fstat(2) */
-	uint64_t dev, ino;    /* the file behind fd, in case the child closed fd and opened another file */
+	uint64_t dev, ino;    /* the file behind fd: the child may have opened another as fd */
 };
 
 enum { SHM_OBJECTS = 100 }; /* a table fits a page of 4 KiB */
@@ -35,7 +35,7 @@ struct shm_objects {
 	struct shm_object object[SHM_OBJECTS];
 };
 
-/* Defined in package shm. The symbol is weak, as cgo links each package alone before it links the program. */
+/* Defined in package shm. The symbol is weak, as cgo links each package alone before the program. */
 extern struct shm_objects shm_objects __attribute__((weak));
 
 /*
@@ -63,7 +63,8 @@ static inline size_t shm_object_length(const void *addr)
 		for (o = table->object; o < table->object + SHM_OBJECTS; o++) {
 			if (o->start == 0 || (uintptr_t)addr < o->start || (uintptr_t)addr >= o->end)
 				continue;
-			if (fstat((int)o->fd, &st) == -1 || (uint64_t)st.st_dev != o->dev || (uint64_t)st.st_ino != o->ino)
+			if (fstat((int)o->fd, &st) == -1 || (uint64_t)st.st_dev != o->dev ||
+			    (uint64_t)st.st_ino != o->ino)
 				return 0;
 			return (size_t)st.st_size;
 		}
