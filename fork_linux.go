@@ -38,7 +38,8 @@ type ForkConfig struct {
 	// the fork does not depend on the size of the heap. The child gets SIGSEGV if it
 	// touches Go memory. C code that keeps pointers to Go memory, pinned or not,
 	// must not use them in the child. A child that C code forks at the same moment
-	// lacks the Go heap, too.
+	// lacks the Go heap, too. In a program built with -race, what the race detector
+	// keeps of the heap is still copied.
 	Lean bool
 
 	// Limits are the resource limits that the child sets before its function runs

@@ -258,7 +258,9 @@ func (p *pool) restart(ctx context.Context, w *worker) error {
 // call may be done in part, no other call is affected, and the pool replaces the
 // child. If the pool cannot replace the child, later calls return the reason, and
 // try again. Whatever a child writes to the memory that it shares, a call ends
-// when its context ends, and a wrong result affects that call only.
+// when its context ends, and calls that other children have are not affected.
+// Later calls of the same child are: a function that damages the child's memory
+// and returns can make them fail or return a wrong result.
 //
 // A child has the mapping at the size and place of the time of the fork. If the
 // mapping has grown by Resize since, the child has the new part only if the
