@@ -292,6 +292,7 @@ func TestMapRefusesWhatCannotBeHad(t *testing.T) {
 }
 
 func TestErrorSaysWhatFailed(t *testing.T) {
+	needWideInt(t)
 	_, err := shm.Map(shm.Private, tooLarge, nil)
 	var e *shm.Error
 	require.ErrorAs(t, err, &e)

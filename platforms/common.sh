@@ -9,13 +9,19 @@ OUT=$PWD/out/platforms # caches too: a second run downloads nothing
 GO=${GO:-go}
 mkdir -p "$OUT/results"
 
-# is PLATFORM TEXT: begins the results of a platform. The text says what it is.
+# is PLATFORM TEXT: begins the results of a platform. The text says what it is. A run of $only one suite keeps the
+# others' outcomes.
 is() {
-	printf 'is\t%s\n' "$2" >"$OUT/results/$1.tsv"
+	local file=$OUT/results/$1.tsv
+	[ -n "${only:-}" ] || : >"$file"
+	touch "$file"
+	sed -i -E '/^(is|ran|cell\tboot)\t/d' "$file"
+	printf 'is\t%s\nran\t%s\n' "$2" "$(date -u +%F)" >>"$file"
 }
 
 # record PLATFORM SUITE VERDICT NOTE: VERDICT is pass, fail or unsupported.
 record() {
+	[ ! -e "$OUT/results/$1.tsv" ] || sed -i "/^cell\t$2\t/d" "$OUT/results/$1.tsv"
 	printf 'cell\t%s\t%s\t%s\n' "$2" "$3" "$4" >>"$OUT/results/$1.tsv"
 	printf '%s: %s: %s%s\n' "$1" "$2" "$3" "${4:+ ($4)}"
 }
@@ -24,6 +30,11 @@ record() {
 tally() {
 	awk '/^--- PASS/ { passed++ } /^--- SKIP/ { skipped++ } /^--- FAIL/ { failed++ }
 		END { printf "%d tests passed", passed; if (skipped) printf ", %d skipped", skipped; if (failed) printf ", %d failed", failed }' "$1"
+}
+
+# passed LOG: the verdict on a log without failures. A run that skipped every test has shown nothing.
+passed() {
+	grep -q '^--- PASS' "$1" && echo pass || echo fail
 }
 
 # show_failures LOG: what its failed tests said.
@@ -62,7 +73,7 @@ run_suite() {
 	mkdir -p "${log%/*}"
 	(cd "$folder" && timeout --kill-after=10 "$limit" "$@" </dev/null) >"$log" 2>&1 || rc=$?
 	case $rc in
-	0) record "$platform" "$suite" pass "$(tally "$log")" ;;
+	0) record "$platform" "$suite" "$(passed "$log")" "$(tally "$log")" ;;
 	124 | 137) record "$platform" "$suite" fail "not done after $limit seconds" ;;
 	*)
 		record "$platform" "$suite" fail "$(tally "$log")"

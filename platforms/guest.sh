@@ -51,7 +51,7 @@ guest_outcome() {
 	sed -n "/^guest: begins $name\$/,/^guest: ends $name /p" "$3/console.log" >"$log"
 	rc=$(sed -n "s/^guest: ends $name //p" "$log")
 	case $rc in
-	0) record "$platform" "$name" pass "$(tally "$log")" ;;
+	0) record "$platform" "$name" "$(passed "$log")" "$(tally "$log")" ;;
 	'') record "$platform" "$name" fail "the machine came to no end" ;;
 	137) record "$platform" "$name" fail "not done within its time" ;;
 	*)

@@ -1,7 +1,7 @@
 # Other C libraries, kernels and processors: see docs/PLATFORMS.md. Each target installs what it
 # needs from Debian, or names it. What they fetch and build is kept in out/platforms.
 
-.PHONY: musl static kernels arm64 processors matrix platforms-doc
+.PHONY: musl static kernels arm64 processors gvisor matrix platforms-doc
 
 musl: ## the tests with musl, linked dynamically and statically
 	platforms/libc.sh musl
@@ -19,9 +19,12 @@ arm64: ## the tests on arm64 with pages of 4 and 16 KiB, in qemu
 processors: ## the tests for 386, 32-bit ARM and riscv64, by qemu
 	rc=0; for processor in 386 arm riscv64; do platforms/cross.sh $$processor || rc=1; done; exit $$rc
 
+gvisor: ## some tests under gVisor
+	platforms/gvisor.sh
+
 # A target that fails does not stop the others.
 matrix: ## all platforms, and docs/PLATFORMS.md
-	-$(MAKE) --no-print-directory -k musl static kernels arm64 processors
+	-$(MAKE) --no-print-directory -k musl static kernels arm64 processors gvisor
 	-platforms/cross.sh arm64-64k
 	platforms/table.sh
 

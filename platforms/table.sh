@@ -7,13 +7,13 @@ platforms=(musl musl-static glibc-static kernel-bullseye kernel-bookworm kernel-
 	arm64-4k arm64-16k arm64-64k 386 arm riscv64 gvisor)
 notes=()
 
-# cell PLATFORM SUITE: what stands in the table.
+# cell RESULTS SUITE: what stands in the table.
 cell() {
 	local verdict note
-	IFS=$'\t' read -r _ _ verdict note < <(grep -P "^cell\t$2\t" "$OUT/results/$1.tsv" | tail -1) || true
+	IFS=$'\t' read -r _ _ verdict note < <(grep -P "^cell\t$2\t" "$1" | tail -1) || true
 	case ${verdict:-} in
 	'') printf 'not run' ;;
-	unsupported) printf 'not supported: %s' "$note" ;;
+	unsupported) printf 'not run: %s' "$note" ;;
 	*) printf '%s%s' "$verdict" "${note:+, $note}" ;;
 	esac
 }
@@ -24,13 +24,13 @@ mkdir -p docs
 	echo
 	echo "As of $(date -u +%Y-%m-%d), Go $("$GO" env GOVERSION | sed s/go//):"
 	echo
-	echo "| platform | what it was | ${suites[*]// / | } |" | sed 's/ core devzero parity live / core | devzero | parity | live /'
-	echo '|---|---|---|---|---|---|'
+	echo "| platform | what it was | last run | ${suites[*]// / | } |" | sed 's/ core devzero parity live / core | devzero | parity | live /'
+	echo '|---|---|---|---|---|---|---|'
 	for platform in "${platforms[@]}"; do
 		file=$OUT/results/$platform.tsv
-		[ -e "$file" ] || continue
-		printf '| %s | %s |' "$platform" "$(sed -n 's/^is\t//p' "$file")"
-		for suite in "${suites[@]}"; do printf ' %s |' "$(cell "$platform" "$suite")"; done
+		[ -e "$file" ] || file=/dev/null # not run
+		printf '| %s | %s | %s |' "$platform" "$(sed -n 's/^is\t//p' "$file")" "$(sed -n 's/^ran\t//p' "$file")"
+		for suite in "${suites[@]}"; do printf ' %s |' "$(cell "$file" "$suite")"; done
 		echo
 	done
 } >docs/PLATFORMS.md
