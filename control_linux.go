@@ -7,13 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// control is the parent's side of a child's control page. csrc/control.h says who writes which part.
+// control is the parent's side of a child's control page. csrc/control.h says who writes which
+// part.
 //
 // The parent keeps the state that it relies on in its own memory. It reads each word that the child
 // wrote once, by an atomic load, and checks the copy.
 type control struct {
 	page  *controlPage
-	owner uint64       // the token of the process that made the page; only that process has the page mapped
+	owner uint64       // the token of the process that made the page; no other has it mapped
 	users atomic.Int32 // the number of users; the last one unmaps the page
 }
 
@@ -55,8 +56,8 @@ func (c *control) hasReply(seq uint32) bool {
 // result returns the result that the child has written.
 func (c *control) result() int { return int(atomic.LoadInt32(&c.page.reply.result)) }
 
-// hasStarted reports whether the child may have started the call. Only the number of the previous call
-// proves that it has not. Any other number may be garbage that the call has written.
+// hasStarted reports whether the child may have started the call. Only the number of the previous
+// call proves that it has not. Any other number may be garbage that the call has written.
 func (c *control) hasStarted(seq uint32) bool {
 	return atomic.LoadUint32(&c.page.reply.startedSeq) != seq-1
 }

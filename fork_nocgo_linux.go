@@ -10,7 +10,8 @@ import (
 
 type waitStatus = unix.WaitStatus
 
-// What fork_linux.go and pool_linux.go ask of the C shim. No mapping and no child is ever there to ask with.
+// These stubs stand for the C shim. Without cgo there is no mapping and no child, so they are never
+// called.
 
 func (*forkArgs) fork([]int32, []memoryRange) error { return errNoShim }
 
@@ -22,7 +23,7 @@ func goHeap() []memoryRange { return nil }
 
 var firstObjects = new(objectTable)
 
-// processToken: without the C shim nothing here forks.
+// processToken returns the same number always: without the C shim this package does not fork.
 func processToken() uint64 { return 1 }
 
 func (*controlPage) awaitSetUp(idType, id int) setUpReport { return setUpReport{} }

@@ -26,8 +26,8 @@ type childHandle struct {
 	reaped bool
 }
 
-// openHandle returns a handle of a child of this process. The error is ESRCH or ECHILD if other code
-// has reaped the child.
+// openHandle returns a handle of a child of this process. The error is ESRCH or ECHILD if other
+// code has reaped the child.
 func openHandle(pid int) (*childHandle, error) {
 	h := &childHandle{pid: pid, owner: processToken()}
 	fd, err := openPidfd(pid)
@@ -38,7 +38,7 @@ func openHandle(pid int) (*childHandle, error) {
 	case err != nil:
 		return nil, err
 	}
-	// Another process may have the process id by now. waitid fails for it: it is no child of this one.
+	// Another process may have the process id by now. waitid fails for a process that is no child.
 	if _, _, err := id.wait(unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
 		if id.idType == unix.P_PIDFD {
 			_ = unix.Close(fd)
@@ -75,15 +75,15 @@ func canOpenHandle() error {
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
-// isDenied reports whether a filter or an old kernel denies pidfd_open(2). Linux before 5.3 does not
-// have the call (ENOSYS). Linux before 5.10 does not have PIDFD_NONBLOCK (EINVAL).
+// isDenied reports whether a filter or an old kernel denies pidfd_open(2). Linux before 5.3 does
+// not have the call (ENOSYS). Linux before 5.10 does not have PIDFD_NONBLOCK (EINVAL).
 func isDenied(err error) bool {
 	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) ||
 		errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL)
 }
 
-// use calls f with the child's name. Once the child is reaped, use returns os.ErrProcessDone and does
-// not call f. f must not wait.
+// use calls f with the child's name. Once the child is reaped, use returns os.ErrProcessDone and
+// does not call f. f must not wait.
 func (h *childHandle) use(f func(childID)) error {
 	if h.pidfd != nil {
 		conn, err := h.pidfd.SyscallConn()
@@ -176,8 +176,8 @@ func (id childID) hasEnded() bool {
 	return wpid != 0 || err != nil
 }
 
-// await calls ended each time that the child may have ended, until ended returns true. With a pidfd,
-// await waits in the runtime's poller and holds no OS thread.
+// await calls ended each time that the child may have ended, until ended returns true. With a
+// pidfd, await waits in the runtime's poller and holds no OS thread.
 func (h *childHandle) await(ended func(childID) bool) {
 	if h.pidfd == nil {
 		for id := (childID{unix.P_PID, h.pid}); !ended(id); { // this holds a thread

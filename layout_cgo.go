@@ -18,8 +18,8 @@ enum {
 	offset_crash_pc = offsetof(struct shm_crash, pc),
 	offset_crash_base = offsetof(struct shm_crash, base),
 	offset_crash_module = offsetof(struct shm_crash, module),
-	offset_set_up_call = offsetof(struct shm_set_up_report, call),
-	offset_set_up_err = offsetof(struct shm_set_up_report, err),
+	offset_set_up_call = offsetof(struct shm_set_up, call),
+	offset_set_up_err = offsetof(struct shm_set_up, err),
 	offset_fork_args_flags = offsetof(struct shm_fork_args, flags),
 	offset_fork_args_limits = offsetof(struct shm_fork_args, limits),
 	offset_fork_args_control = offsetof(struct shm_fork_args, control),
@@ -34,13 +34,13 @@ import "C"
 
 import "unsafe"
 
-// An index that is not 0 does not compile: each line says that two numbers are equal.
+// Each line checks that two numbers are equal: another index than 0 does not compile.
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(controlPage{})-C.sizeof_struct_shm_control]
 	_ = [1]struct{}{}[unsafe.Sizeof(request{})-C.sizeof_struct_shm_request]
 	_ = [1]struct{}{}[unsafe.Sizeof(reply{})-C.sizeof_struct_shm_reply]
 	_ = [1]struct{}{}[unsafe.Sizeof(crashRecord{})-C.sizeof_struct_shm_crash]
-	_ = [1]struct{}{}[unsafe.Sizeof(setUpReport{})-C.sizeof_struct_shm_set_up_report]
+	_ = [1]struct{}{}[unsafe.Sizeof(setUpReport{})-C.sizeof_struct_shm_set_up]
 	_ = [1]struct{}{}[unsafe.Sizeof(forkArgs{})-C.sizeof_struct_shm_fork_args]
 	_ = [1]struct{}{}[unsafe.Sizeof(forkLimit{})-C.sizeof_struct_shm_limit]
 	_ = [1]struct{}{}[unsafe.Sizeof(memoryRange{})-C.sizeof_struct_shm_range]
@@ -66,7 +66,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.forkTime)-C.offset_fork_args_fork_time]
 )
 
-// The states and calls have the same numbers.
+// The constants have the same values.
 var (
 	_ = [1]struct{}{}[waitsBySocket-C.SHM_WAITS_BY_SOCKET]
 	_ = [1]struct{}{}[crashClaimed-C.SHM_CRASH_CLAIMED]

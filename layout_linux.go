@@ -4,8 +4,8 @@ import (
 	"unsafe"
 )
 
-// The Go faces of the structs in csrc/control.h, which says who writes what. layout_cgo.go checks at compile time
-// that sizes and offsets are the same.
+// This file declares the structs that Go and C share. csrc/control.h says who writes which part of
+// them. layout_cgo.go checks at compile time that sizes and offsets are the same.
 
 const (
 	cacheLine = 64   // SHM_CACHE_LINE
@@ -19,7 +19,7 @@ type controlPage struct {
 	crash   crashRecord
 }
 
-// request is struct shm_request. C writes it, but for waits.
+// request is struct shm_request. C writes it, and Go writes waits, too.
 type request struct {
 	seq    uint32
 	waits  uint32 // waitsByFutex or waitsBySocket
@@ -29,7 +29,7 @@ type request struct {
 	_      [cacheLine - 2*4 - 3*unsafe.Sizeof(uintptr(0))]byte
 }
 
-// How the parent waits for a reply: enum shm_wait.
+// These constants are enum shm_wait: how the parent waits for a reply.
 const (
 	waitsByFutex = iota
 	waitsBySocket
@@ -45,7 +45,7 @@ type reply struct {
 
 // crashRecord is struct shm_crash. The child writes it.
 type crashRecord struct {
-	state     uint32 // crashNone and those that follow
+	state     uint32 // crashNone and the constants after it
 	sig, code int32
 	calledGo  uint32
 	addr, pc  uint64
@@ -54,7 +54,7 @@ type crashRecord struct {
 	_         [cacheLine - 4*4 - 3*8]byte
 }
 
-// How much of a crash is recorded: enum shm_crash_state.
+// These constants are enum shm_crash_state: how much of a crash is recorded.
 const (
 	crashNone = iota
 	crashClaimed
@@ -65,7 +65,7 @@ const (
 // calledGoStatus is SHM_CALLED_GO of csrc/go_guard.h.
 const calledGoStatus = 2
 
-// setUpReport is struct shm_set_up_report.
+// setUpReport is struct shm_set_up.
 type setUpReport struct {
 	state uint32 // setUpPending, setUpDone or setUpFailed
 	call  int32  // an index of setUpCalls
@@ -73,17 +73,17 @@ type setUpReport struct {
 	err   int32
 }
 
-// How the child's set-up went: enum shm_set_up_state.
+// These constants are enum shm_set_up_state: the result of the child's set-up.
 const (
 	setUpPending = iota
 	setUpDone
 	setUpFailed
 )
 
-// setUpCalls are the names of what enum shm_set_up_call stands for.
+// setUpCalls are the names of the system calls of enum shm_set_up_call.
 var setUpCalls = [...]string{"none", "prctl", "setpgid", "close_range", "nice", "setrlimit"}
 
-// The Go faces of what csrc/child.h has.
+// forkArgs is struct shm_fork_args of csrc/child.h.
 type forkArgs struct {
 	child  ChildFunc
 	addr   unsafe.Pointer
@@ -98,13 +98,15 @@ type forkArgs struct {
 	forkTime int64
 }
 
+// forkLimit is struct shm_limit.
 type forkLimit struct {
 	resource int64
 	cur, max uint64
 }
 
-const maxLimits = 16
+const maxLimits = 16 // SHM_MAX_LIMITS
 
+// These constants are the flags of csrc/child.h.
 const (
 	killWithParent = 1 << iota
 	reportCrash
@@ -115,19 +117,19 @@ const (
 	oomFirst
 )
 
+// memoryRange is struct shm_range.
 type memoryRange struct{ addr, length uintptr }
 
-// objectEntry is struct shm_object of csrc/shm_child.h: an object behind a shared memfd.
+// objectEntry is struct shm_object of csrc/shm_child.h: the memfd of a shared mapping.
 type objectEntry struct {
 	start, end uintptr // start is 0 while the entry is free
 	fd         int64
 	dev, ino   uint64
 }
 
-// How long is the object behind a shared Memfd mapping? A child's C looks the mapping up by its address, in a table
-// that it inherited: see csrc/shm_child.h. The table lies outside the Go heap, which a Lean child lacks.
-
-// objectTable is struct shm_objects.
+// objectTable is struct shm_objects. A child's C code finds the length of a Memfd mapping's object
+// by the mapping's address, in a table that the child has inherited: see csrc/shm_child.h. The
+// table is not in the Go heap, because a Lean child does not have the Go heap.
 type objectTable struct {
 	next    *objectTable
 	entries [100]objectEntry

@@ -46,8 +46,8 @@ type PoolConfig struct {
 // ends. See setpgid(2).
 type Pool struct{ *pool }
 
-// pool is the state of a Pool. It is a struct of its own, because the cleanup of an unreachable Pool
-// must not keep the Pool reachable.
+// pool is the state of a Pool. It is a struct of its own, because the cleanup of an unreachable
+// Pool must not keep the Pool reachable.
 type pool struct {
 	process uint64 // the token of the process that made the pool: a live fork's child has a copy
 	pid     int    // of that process
@@ -73,8 +73,8 @@ type worker struct {
 	child *poolChild // nil if there is none
 }
 
-// poolChild is one child of a pool. The child can change everything in its control page. So the state
-// that calls rely on is here, in this process's own memory.
+// poolChild is one child of a pool. The child can change everything in its control page. So the
+// state that calls rely on is here, in this process's own memory.
 type poolChild struct {
 	*Process
 	control *control
@@ -85,13 +85,13 @@ type poolChild struct {
 }
 
 const (
-	// futexTimeout is how long a call waits by futex(2), which holds a thread. After that the call waits
-	// in the poller, which holds none.
+	// futexTimeout is how long a call waits by futex(2), which holds a thread. After that the call
+	// waits in the poller, which holds none.
 	futexTimeout = 100 * time.Microsecond
 
-	// A waiting call checks for the reply from time to time, even if nothing wakes the call. A hostile
-	// child, or another process that has the socket, may have read the byte that wakes the call.
-	// The interval doubles from the first value to the second.
+	// A waiting call checks for the reply from time to time, even if nothing wakes the call. A
+	// hostile child, or another process that has the socket, may have read the byte that wakes the
+	// call. The interval doubles from the first value to the second.
 	minCheckInterval = 10 * time.Millisecond
 	maxCheckInterval = time.Second
 
@@ -210,7 +210,8 @@ func (w *worker) set(c *poolChild) {
 // wakeUp makes await check for the reply, the end of the child, and the end of the context.
 func (c *poolChild) wakeUp() { _ = c.wake.SetReadDeadline(time.Unix(1, 0)) }
 
-// release frees this process's resources of a child that has ended, or that the pool no longer waits for.
+// release frees this process's resources of a child that has ended, or that the pool no longer
+// waits for.
 func (c *poolChild) release() {
 	c.control.release()
 	_ = c.wake.Close()
@@ -284,7 +285,8 @@ func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int,
 	p.failed.Add(1)
 	go func() {
 		if w.child == nil {
-			_ = p.restart(context.Background(), w) // on failure the next call tries again, and returns the error
+			// If this fails, the next call tries again, and returns the error.
+			_ = p.restart(context.Background(), w)
 		}
 		p.idle <- w
 	}()
@@ -320,8 +322,8 @@ func (p *pool) check(child ChildFunc, off, length int) error {
 	return nil
 }
 
-// callBy makes a call by the worker's child. If that child has ended before it started the call, a new
-// child does the call.
+// callBy makes a call by the worker's child. If that child has ended before it started the call, a
+// new child does the call.
 func (p *pool) callBy(ctx context.Context, w *worker, child ChildFunc, off, length int) (result int, err error) {
 	for again := true; again; {
 		fresh := w.child == nil
@@ -359,8 +361,8 @@ func (p *pool) acquire(ctx context.Context) (*worker, error) {
 	}
 }
 
-// call makes a call by the worker's child. If the call fails, the child is killed, and the worker has no
-// child. again is true if the child did not start the call, so that another child can do it.
+// call makes a call by the worker's child. If the call fails, the child is killed, and the worker
+// has no child. again is true if the child did not start the call, so that another child can do it.
 func (w *worker) call(ctx context.Context, child ChildFunc, off, length int) (result int, again bool, err error) {
 	c := w.child
 	c.seq++
@@ -393,14 +395,14 @@ func (c *poolChild) stop(limit context.Context) error {
 	return err
 }
 
-// await waits for the reply in the poller. await returns false if the context, the child or the pool
-// ends first.
+// await waits for the reply in the poller. await returns false if the context, the child or the
+// pool ends first.
 func (c *poolChild) await(ctx context.Context) bool {
 	defer context.AfterFunc(ctx, c.wakeUp)()
 	spurious, interval := 0, minCheckInterval
 	for {
-		// If wakeUp is called before this line, the checks below see the reason. If it is called after
-		// this line, it ends the read.
+		// If wakeUp is called before this line, the checks below see the reason. If it is called
+		// after this line, it ends the read.
 		_ = c.wake.SetReadDeadline(time.Now().Add(interval))
 		if c.control.hasReply(c.seq) {
 			return true
@@ -425,8 +427,8 @@ func (c *poolChild) await(ctx context.Context) bool {
 	}
 }
 
-// readWake waits for a byte from the child, for wakeUp, or for the deadline. readWake reports whether the
-// child has sent a byte or has closed its end of the socket.
+// readWake waits for a byte from the child, for wakeUp, or for the deadline. readWake reports
+// whether the child has sent a byte or has closed its end of the socket.
 func (c *poolChild) readWake() bool {
 	conn, err := c.wake.SyscallConn()
 	if err != nil {
@@ -434,7 +436,8 @@ func (c *poolChild) readWake() bool {
 	}
 	var bytes [64]byte
 	err = conn.Read(func(fd uintptr) bool {
-		// The call must never block. A process that inherited this end could make the socket blocking.
+		// The call must never block. A process that inherited this end could make the socket
+		// blocking.
 		_, _, err := unix.Recvfrom(int(fd), bytes[:], unix.MSG_DONTWAIT)
 		return err != unix.EAGAIN && err != unix.EINTR
 	})

@@ -68,7 +68,8 @@ func count(p *Process, err error) {
 
 // newProcess calls fork, and returns the child. fork may be a live fork, too.
 func newProcess(fork func() (pid int, forkTime time.Duration, err error)) (*Process, error) {
-	// Once there is a child, opening its handle must not fail. So newProcess checks that beforehand.
+	// Once there is a child, opening its handle must not fail. So newProcess checks that
+	// beforehand.
 	if err := canOpenHandle(); err != nil {
 		return nil, err
 	}
@@ -240,8 +241,8 @@ func (p *process) wait() {
 	var err error
 	p.handle.await(func(id childID) bool {
 		if p.leadsGroup {
-			// Kill the rest of the group first. A child that another process traces cannot be reaped,
-			// and the tracer may be in the group.
+			// Kill the rest of the group first. A child that another process traces cannot be
+			// reaped, and the tracer may be in the group.
 			if !id.hasEnded() {
 				return false
 			}
@@ -287,8 +288,8 @@ func (p *Process) Usage() *unix.Rusage { return p.usage.Load() }
 // error is [os.ErrProcessDone]. See proc_pid_smaps(5), smaps_rollup.
 func (p *Process) Memory() (Memory, error) {
 	usage, err := procmaps.Rollup(p.pid)
-	// The child is not reaped yet. So the usage is the child's, and not that of another process that
-	// got the same process id.
+	// The child is not reaped yet. So the usage is the child's, and not that of another process
+	// that got the same process id.
 	if err := p.Signal(0); err != nil {
 		return Memory{}, err
 	}

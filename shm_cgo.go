@@ -58,13 +58,13 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
-// The build does not hash C that a preamble includes from a folder (golang/go#24355). Embedded,
-// edits of it are seen, and go mod vendor carries it.
+// The go command does not hash C files that a preamble includes from a folder (golang/go#24355).
+// Because the files are embedded, the go command sees edits, and go mod vendor copies the files.
 //
 //go:embed csrc/*.[ch]
 var _ embed.FS
 
-// Mmap is mmap(2) as C has it. It fails with a plain [unix.Errno].
+// Mmap is mmap(2) as C has it. The error is a plain [unix.Errno].
 //
 //	void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
 func Mmap(addr unsafe.Pointer, length, prot, flags, fd int, offset int64) (unsafe.Pointer, error) {
@@ -73,15 +73,15 @@ func Mmap(addr unsafe.Pointer, length, prot, flags, fd int, offset int64) (unsaf
 	return result, err
 }
 
-// Munmap is munmap(2) as C has it. It fails with a plain [unix.Errno].
+// Munmap is munmap(2) as C has it. The error is a plain [unix.Errno].
 //
 //	int munmap(void *addr, size_t length);
 func Munmap(addr unsafe.Pointer, length int) error {
 	return errno(C.shm_munmap(addr, C.size_t(length)))
 }
 
-// Mremap is mremap(2) as C has it, the fifth argument always passed. It fails with a plain
-// [unix.Errno].
+// Mremap is mremap(2) as C has it. Mremap always passes the fifth argument. The
+// error is a plain [unix.Errno].
 //
 //	void *mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr);
 func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int, newAddr unsafe.Pointer) (unsafe.Pointer, error) {
@@ -90,9 +90,11 @@ func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int, newAddr uns
 	return result, err
 }
 
-// Fork is fork(2): the child runs child(addr, length), in C, and ends in _exit(2) with what that
-// returns. The child starts with every signal at its default and none blocked. If its C calls an exported Go
-// function, it writes a line to stderr and exits with status 2. It fails with a plain [unix.Errno]. The caller must reap the child, see [Waitpid].
+// Fork is fork(2). The child runs the C function child(addr, length), and calls
+// _exit(2) with the result. The child starts with every signal at its default
+// action, and with no signal blocked. If the child's C calls an exported Go
+// function, the child writes a line to stderr and exits with status 2. The error
+// is a plain [unix.Errno]. The caller must reap the child: see [Waitpid].
 //
 //	pid_t fork(void);
 func Fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, err error) {
@@ -101,9 +103,9 @@ func Fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, err error)
 	return int(p), err
 }
 
-// Waitpid is waitpid(2) as C has it: unless options has WNOHANG it holds an OS thread until a
-// child changes state, EINTR included. It fails with a plain [unix.Errno]. A pid of -1 would also
-// reap the children of os/exec.
+// Waitpid is waitpid(2) as C has it, EINTR included. Unless options has WNOHANG,
+// Waitpid holds an OS thread until a child changes state. The error is a plain
+// [unix.Errno]. With a pid of -1, Waitpid also reaps the children of os/exec.
 //
 //	pid_t waitpid(pid_t pid, int *wstatus, int options);
 func Waitpid(pid, options int) (wpid int, status unix.WaitStatus, err error) {
@@ -115,7 +117,7 @@ func Waitpid(pid, options int) (wpid int, status unix.WaitStatus, err error) {
 
 const defaultTechnique Technique = C.SHM_BUILD_DEFAULT
 
-// mapMemory maps by technique.
+// mapMemory maps memory by a technique.
 func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer, error) {
 	if technique != Anonymous && technique != DevZero {
 		return nil, fmt.Errorf("%v: %w", technique, unix.EINVAL)
@@ -137,14 +139,14 @@ func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer
 	return addr, nil
 }
 
-// Before the program's own code runs, on the main thread: see csrc/forker.h. Where it fails, the first child that
-// needs the thread tries again, and says why not.
+// init starts the forker on the main thread, before the program's own code runs: see csrc/forker.h.
+// If that fails, the first fork that needs the forker tries again, and returns the error.
 func init() {
 	hook.Forked = func() { C.shm_start_forker() }
 	C.shm_start_forker()
 }
 
-// fork forks as ordered. Its callers take turns.
+// fork forks a child as args says. Callers hold a lock: one call at a time.
 func (args *forkArgs) fork(keep []int32, lean []memoryRange) error {
 	err := errno(C.shm_fork_with((*C.struct_shm_fork_args)(unsafe.Pointer(args)),
 		(*C.int)(unsafe.SliceData(keep)), C.size_t(len(keep)),
@@ -155,31 +157,36 @@ func (args *forkArgs) fork(keep []int32, lean []memoryRange) error {
 	return os.NewSyscallError(C.GoString((*C.char)(args.call)), err)
 }
 
-// waitID is waitid(2). With WNOHANG, wpid is 0 if there is nothing to tell. usage may be nil.
+// waitID is waitid(2). If options has WNOHANG and there is no change, wpid is 0. usage may be nil.
 func waitID(idType, id, options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	var p C.pid_t
 	var s C.int
-	err = errno(C.shm_waitid(C.int(idType), C.int(id), C.int(options), &p, &s, (*C.struct_rusage)(unsafe.Pointer(usage))))
+	err = errno(C.shm_waitid(C.int(idType), C.int(id), C.int(options), &p, &s,
+		(*C.struct_rusage)(unsafe.Pointer(usage))))
 	return int(p), unix.WaitStatus(s), err
 }
 
-// awaitSetUp waits until the child has reported how its set-up went, or has ended.
+// awaitSetUp waits until the child has reported the result of its set-up, or has ended.
 func (p *controlPage) awaitSetUp(idType, id int) (report setUpReport) {
-	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(p)), C.int(idType), C.int(id), (*C.struct_shm_set_up_report)(unsafe.Pointer(&report)))
+	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(p)), C.int(idType), C.int(id),
+		(*C.struct_shm_set_up)(unsafe.Pointer(&report)))
 	return report
 }
 
-// firstObjects is the table that a child's shm_object_length begins to look in.
+// firstObjects is the first table that a child's shm_object_length searches.
 var firstObjects = (*objectTable)(unsafe.Pointer(&C.shm_objects))
 
-// call asks the child for a call, and waits a little for the answer. It reports whether there is one.
+// call posts a request for a call, and waits about as long as timeout for the reply. call reports
+// whether the child has replied.
 func (p *controlPage) call(seq uint32, child ChildFunc, off, length int, timeout time.Duration) bool {
 	return C.shm_pool_call((*C.struct_shm_control)(unsafe.Pointer(p)), C.uint32_t(seq),
 		C.shm_child(child), C.size_t(off), C.size_t(length), C.int64_t(timeout)) != 0
 }
 
+// unmap unmaps the control page and the pages around it.
 func (p *controlPage) unmap() { C.shm_control_free((*C.struct_shm_control)(unsafe.Pointer(p))) }
 
+// errno converts an errno value to an error. 0 is nil.
 func errno(e C.int) error {
 	if e == 0 {
 		return nil

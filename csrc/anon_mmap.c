@@ -1,11 +1,12 @@
 /*
- * The parity reference: what Listing 49-3 of The Linux Programming Interface
- * does, in our own words. A child changes an int in a shared anonymous mapping,
- * and the parent, having waited for it, sees the change.
+ * The C program that a Go program is compared with. It does the same as Listing
+ * 49-3 of The Linux Programming Interface, in our own words. A child changes an
+ * int in a shared anonymous mapping. The parent waits for the child, and sees the
+ * change.
  *
- * USE_MAP_ANON chooses the technique, as in the book. Two things differ from it,
- * to be what a Go program must do as well: the descriptor is close-on-exec, and
- * the wait is for the child's own pid, since wait(2) would take any child.
+ * USE_MAP_ANON chooses the technique, as in the book. Two things differ from the
+ * book, because a Go program needs them: the descriptor is close-on-exec, and the
+ * parent waits for the child's process id. wait(2) would reap any child.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,7 +28,7 @@ int main(void)
 {
 	int *addr; /* the shared int */
 	pid_t child;
-	int status; /* asked for and, as in the book, not looked at */
+	int status; /* not checked, as in the book */
 
 #ifdef USE_MAP_ANON
 	addr = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -46,7 +46,7 @@ static void close_unless_kept(int fd, const int *keep, size_t count)
 		close(fd);
 }
 
-/* As getdents64(2) writes it. */
+/* A directory entry of getdents64(2). */
 struct entry {
 	uint64_t ino;
 	int64_t off;
@@ -55,7 +55,7 @@ struct entry {
 	char name[];
 };
 
-/* The number that is an entry's name, or -1. */
+/* Returns the number that an entry's name stands for, or -1. */
 static int number_of(const char *name)
 {
 	int n = 0;
@@ -67,7 +67,10 @@ static int number_of(const char *name)
 	return n;
 }
 
-/* opendir(3) may not be called in a forked child. Closing does not disturb the list, which goes by numbers. */
+/*
+ * A forked child may not call opendir(3). Closing descriptors does not disturb
+ * the reading of the directory, whose position is a descriptor's number.
+ */
 static int close_by_proc(const int *keep, size_t count)
 {
 	_Alignas(struct entry) static char entries[4096];
@@ -90,7 +93,10 @@ static int close_by_proc(const int *keep, size_t count)
 	return n == 0 ? 0 : -1;
 }
 
-/* No descriptor is higher than the hard limit, unless that was lowered; the kernel's own limit is 2^20 by default. */
+/*
+ * No descriptor is above the hard limit, unless the limit was lowered. The
+ * kernel's own limit is 2^20 by default.
+ */
 static void close_by_number(const int *keep, size_t count)
 {
 	struct rlimit limit;
@@ -106,7 +112,7 @@ int shm_close_fds(const int *keep, size_t count)
 {
 	if (close_by_range(keep, count) == 0)
 		return 0;
-	if (errno != ENOSYS && errno != EPERM) /* an older kernel, or a filter of seccomp(2) */
+	if (errno != ENOSYS && errno != EPERM) /* these mean an old kernel or a seccomp(2) filter */
 		return -1;
 	if (close_by_proc(keep, count) == -1)
 		close_by_number(keep, count);

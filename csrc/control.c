@@ -14,9 +14,9 @@ static size_t page_size(void)
 	return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-static struct shm_set_up_report *set_up_report(struct shm_control *control)
+static struct shm_set_up *set_up_page(struct shm_control *control)
 {
-	return (struct shm_set_up_report *)((char *)control - page_size());
+	return (struct shm_set_up *)((char *)control - page_size());
 }
 
 static char *first_page(struct shm_control *control)
@@ -52,9 +52,9 @@ void shm_control_free(struct shm_control *control)
 		munmap(first_page(control), 4 * page_size());
 }
 
-void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err)
+void shm_set_up_report(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err)
 {
-	struct shm_set_up_report *r = set_up_report(control);
+	struct shm_set_up *r = set_up_page(control);
 
 	r->call = (int32_t)failed;
 	r->which = which;
@@ -62,7 +62,7 @@ void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, i
 	__atomic_store_n(&r->state, failed == SHM_CALL_NONE ? SHM_SET_UP_DONE : SHM_SET_UP_FAILED, __ATOMIC_RELEASE);
 	shm_futex_wake(&r->state);
 	if (munmap(r, page_size()) == -1)
-		_exit(127); /* its function could forge the report */
+		_exit(127); /* the child's function could forge the report */
 }
 
 static int has_ended(int id_type, int id)
@@ -74,10 +74,10 @@ static int has_ended(int id_type, int id)
 }
 
 /* The kernel wakes no futex when the child ends. So the parent checks for the end now and then. */
-void shm_set_up_await(struct shm_control *control, int id_type, int id, struct shm_set_up_report *report)
+void shm_set_up_await(struct shm_control *control, int id_type, int id, struct shm_set_up *report)
 {
 	const int64_t interval = 10 * 1000 * 1000; /* nanoseconds */
-	struct shm_set_up_report *r = set_up_report(control);
+	struct shm_set_up *r = set_up_page(control);
 
 	while (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == SHM_SET_UP_PENDING) {
 		shm_futex_wait(&r->state, SHM_SET_UP_PENDING, interval);

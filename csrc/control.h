@@ -1,7 +1,7 @@
 /*
- * The control page: memory that one child shares with its parent, and with
- * nobody else. By it the child reports how its set-up went and how it crashed,
- * and takes calls.
+ * The control page: memory that one child shares with its parent, and with no
+ * other process. In it the child reports the result of its set-up and the place
+ * of a crash, and gets calls.
  *
  * The memory is four pages:
  *
@@ -9,17 +9,17 @@
  *
  * Who writes what:
  *
- *   - The parent writes struct shm_request. It never reads that back: its own
- *     memory knows what it asked for.
- *   - The child writes the rest. The parent reads each word once, copies it,
- *     and checks it. What the child wrote never ends a loop, indexes, allocates,
- *     opens or signals.
- *   - The child writes the set-up report before its function begins, and unmaps
- *     it then. So nothing that runs in that function can forge the report.
+ *   - The parent writes struct shm_request, and never reads it back. The parent
+ *     keeps a copy of its requests in its own memory.
+ *   - The child writes the rest. The parent reads each word once, copies it, and
+ *     checks the copy. A word that the child wrote never ends a loop, and is never
+ *     used as an index, a size to allocate, a name to open, or a process id.
+ *   - The child writes the set-up report before its function begins, and then
+ *     unmaps the report. So the function cannot forge the report.
  *
- * The page is made under the lock that forks take turns by, and is out of the
- * reach of later forks (MADV_DONTFORK) before that lock is let go. It is never
- * used for another child, as a child of the child may still have it.
+ * Forks hold a lock. The page is made under that lock, and is kept out of later
+ * forks (MADV_DONTFORK) before the lock is released. The page is never used for
+ * another child, because a child of the child may still have it.
  */
 #ifndef SHM_CONTROL_H
 #define SHM_CONTROL_H
@@ -28,7 +28,7 @@
 
 enum { SHM_CACHE_LINE = 64, SHM_MAX_MODULE = 1024 };
 
-/* How the child's set-up went. */
+/* The result of the child's set-up. */
 enum shm_set_up_state {
 	SHM_SET_UP_PENDING,
 	SHM_SET_UP_DONE,
@@ -43,14 +43,14 @@ enum shm_set_up_call {
 	SHM_CALL_CLOSE_RANGE,
 	SHM_CALL_NICE,
 	SHM_CALL_SETRLIMIT,
-	SHM_CALLS, /* how many there are */
+	SHM_CALLS, /* the number of these constants */
 };
 
-struct shm_set_up_report {
+struct shm_set_up {
 	uint32_t state; /* futex: an enum shm_set_up_state */
 	int32_t call;   /* an enum shm_set_up_call */
-	int32_t which;  /* the index of the limit, if it is SHM_CALL_SETRLIMIT */
-	int32_t err;    /* its errno value */
+	int32_t which;  /* the index of the limit that failed, for SHM_CALL_SETRLIMIT */
+	int32_t err;    /* the errno value of the call that failed */
 };
 
 /* How the parent waits for a reply. */
@@ -59,17 +59,17 @@ enum shm_wait {
 	SHM_WAITS_BY_SOCKET, /* the child sends a byte */
 };
 
-/* Calls are numbered from 1 on. */
+/* A call to a pool's child. Calls are numbered from 1. */
 struct shm_request {
-	uint32_t seq;   /* futex: the number of the last call asked for */
+	uint32_t seq;   /* futex: the number of the last request */
 	uint32_t waits; /* an enum shm_wait */
 	shm_child child;
 	size_t offset, length;
 } __attribute__((aligned(SHM_CACHE_LINE)));
 
 struct shm_reply {
-	uint32_t started_seq; /* the number of the last call begun */
-	uint32_t seq;         /* futex: the number of the last call answered */
+	uint32_t started_seq; /* the number of the last call that has started */
+	uint32_t seq;         /* futex: the number of the last reply */
 	int32_t result;
 } __attribute__((aligned(SHM_CACHE_LINE)));
 
@@ -77,17 +77,17 @@ enum shm_crash_state {
 	SHM_CRASH_NONE,
 	SHM_CRASH_CLAIMED,  /* a thread of the child is writing the record */
 	SHM_CRASH_RECORDED, /* sig, code, addr and pc are written */
-	SHM_CRASH_LOCATED,  /* base and module are written, too */
+	SHM_CRASH_LOCATED,  /* base and module are written as well */
 };
 
 struct shm_crash {
 	uint32_t state; /* an enum shm_crash_state */
 	int32_t sig;
 	int32_t code; /* si_code */
-	uint32_t called_go; /* 1 if the child ended as it called Go */
+	uint32_t called_go; /* 1 if the child ended because it called Go */
 	uint64_t addr, pc;
-	uint64_t base;               /* where the file that holds pc begins in memory */
-	char module[SHM_MAX_MODULE]; /* that file's name in /proc/self/maps, cut if it is longer; empty if there is none */
+	uint64_t base;               /* the address of the beginning of the file that contains pc */
+	char module[SHM_MAX_MODULE]; /* that file's name in /proc/self/maps, cut if too long, or empty */
 } __attribute__((aligned(SHM_CACHE_LINE)));
 
 struct shm_control {
@@ -96,22 +96,22 @@ struct shm_control {
 	struct shm_crash crash;
 };
 
-/* Maps the memory of a control page that the next child inherits. */
+/* Maps a control page and the pages around it. The next child inherits them. */
 int shm_control_make(struct shm_control **control);
 
-/* Keeps the memory from the children that are forked later. */
+/* Keeps the pages out of children that are forked later. */
 void shm_control_hide(struct shm_control *control);
 
-/* Unmaps the memory. control may be NULL. */
+/* Unmaps the pages. control may be NULL. */
 void shm_control_free(struct shm_control *control);
 
-/* In the child: reports how its set-up went, and unmaps that report. */
-void shm_set_up_tell(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err);
+/* In the child: reports the result of the set-up, and unmaps the report. */
+void shm_set_up_report(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err);
 
 /*
- * In the parent: waits until the set-up is done, has failed, or the child has
+ * In the parent: waits until the set-up is done or has failed, or the child has
  * ended. id_type and id name the child for waitid(2).
  */
-void shm_set_up_await(struct shm_control *control, int id_type, int id, struct shm_set_up_report *report);
+void shm_set_up_await(struct shm_control *control, int id_type, int id, struct shm_set_up *report);
 
 #endif

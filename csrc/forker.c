@@ -13,16 +13,17 @@ static struct {
 	uint64_t process; /* the token of the process that has the thread */
 	sem_t wanted, done;
 
-	/* what is wanted */
+	/* arguments */
 	void (*start)(void *arg);
 	void *arg;
 
-	/* what was done */
+	/* results */
 	pid_t pid;
 	int64_t fork_time;
 	int err;
 } forker;
 
+/* sem_wait(3), continued after signals. */
 static void sem_wait_whole(sem_t *sem)
 {
 	while (sem_wait(sem) == -1)

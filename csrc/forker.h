@@ -1,29 +1,28 @@
 /*
- * The forker: a thread that does nothing but fork, and that lives as long as
- * the process.
+ * The forker: a thread that only forks, and that lives as long as the process.
  *
- * Why a thread: PR_SET_PDEATHSIG kills a child when the thread that forked it
- * ends, and Go ends threads while the process goes on.
+ * Why a thread: PR_SET_PDEATHSIG kills a child when the thread that forked the
+ * child ends. Go ends threads while the process runs on.
  *
- * Why it is made as the program starts, by the main thread: a thread inherits
- * the network namespace, affinity, nice value, capabilities, seccomp filters
- * and the like from the thread that makes it, and children inherit them from
- * it. Made by the first caller that needs it, it would give what that caller
- * happened to have, as a goroutine that works in another network namespace, to
- * all children from then on. What the main thread has at the start is what the
- * process has. Go's packages are initialized on the main thread, after all
- * constructors of C, some of which may fork or need to be alone (setns(2)), and
- * before the program's own code. A process that was forked makes its own
- * forker right after the fork, on its one thread, whose properties are the
- * process's by definition.
+ * Why the main thread makes the forker when the program starts: a thread
+ * inherits the network namespace, affinity, nice value, capabilities and seccomp
+ * filters of the thread that makes it, and a child inherits those of the thread
+ * that forks it. If the first caller made the forker, all later children would
+ * get the properties of that caller, which may work in another network namespace.
+ * At the start of the program, the main thread's properties are those of the
+ * process. Go initializes its packages on the main thread, before the program's
+ * own code and after all constructors of C. Some of these constructors may fork,
+ * or need a process with one thread (setns(2)). A forked process makes its own
+ * forker right after the fork, on its only thread.
  *
- * What it costs a program that never needs it: one parked thread, about 40
- * microseconds at the start, and about 40 KiB with the kernel's part of it.
+ * A program that never uses the forker pays for one sleeping thread: about 40
+ * microseconds at the start, and about 40 KiB, the kernel's part included.
  *
- * Its stack has the size that stack.h gives every thread, as the child's
- * function runs on the copy of it.
- * All signals are blocked but those that libc keeps for itself: setuid(2) of
- * the whole process reaches this thread too.
+ * The forker's stack has the size that stack.h gives to every thread, because
+ * the child's function runs on a copy of that stack.
+ *
+ * All signals are blocked, except those that libc uses itself. So setuid(2) of
+ * the whole process works on this thread, too.
  */
 #ifndef SHM_FORKER_H
 #define SHM_FORKER_H
@@ -31,13 +30,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Makes the forker, unless this process has one. Returns 0 or an errno value. One call at a time. */
+/* Makes the forker if this process has none. Returns 0 or an errno value. One call at a time. */
 int shm_start_forker(void);
 
 /*
- * Like shm_fork_start, by the forker; *call names what failed. Where the forker
- * could not be made at the start of the process it is made now, by the calling
- * thread: it has the properties of that. One call at a time.
+ * Like shm_fork_start, but the forker forks. *call names the call that failed. If
+ * the forker could not be made at the start of the process, the calling thread
+ * makes it now, and the forker inherits that thread's properties. One call at a
+ * time.
  */
 int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time, const char **call);
 

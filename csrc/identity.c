@@ -12,10 +12,10 @@
 #endif
 
 static struct {
-	uint64_t *token;     /* alone on a page that is zero in each process that fork(2) makes */
-	uint64_t last;       /* the highest token that this process or those before it had */
-	uint64_t none;       /* what token points to where the kernel wipes no page */
-	uint32_t generation; /* counts the forks that libc made, where the kernel wipes no page */
+	uint64_t *token;     /* on a page of its own, which the kernel sets to zero in a forked process */
+	uint64_t last;       /* the highest token of this process and of those that it was forked from */
+	uint64_t none;       /* token points here without MADV_WIPEONFORK */
+	uint32_t generation; /* the number of fork(3) calls that led here, without MADV_WIPEONFORK */
 } identity = { .token = &identity.none };
 
 static void next_generation(void)
@@ -23,7 +23,7 @@ static void next_generation(void)
 	identity.generation++;
 }
 
-/* Runs as the program is loaded: no copy of the process is there yet. */
+/* Runs when the program is loaded, before any fork. */
 __attribute__((constructor)) static void prepare_identity(void)
 {
 	size_t length = (size_t)sysconf(_SC_PAGESIZE);
@@ -39,7 +39,7 @@ __attribute__((constructor)) static void prepare_identity(void)
 	pthread_atfork(NULL, NULL, next_generation);
 }
 
-/* Without a page that is wiped: a fork by the bare system call is told by its process id alone. */
+/* Used without MADV_WIPEONFORK. After a fork by a raw system call, only the process id differs. */
 static uint64_t token_without_page(void)
 {
 	uint64_t generation = identity.generation;

@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 /*
- * The order matters: the reply is there before the child looks how the parent
- * waits, and the parent says how it waits before it looks for the reply.
+ * The order matters. The child writes the reply before it reads how the parent
+ * waits. The parent writes how it waits before it checks for the reply.
  */
-static void answer(struct shm_control *control, uint32_t seq, int32_t result, int wake_fd)
+static void post_reply(struct shm_control *control, uint32_t seq, int32_t result, int wake_fd)
 {
 	__atomic_store_n(&control->reply.result, result, __ATOMIC_RELAXED);
 	__atomic_store_n(&control->reply.seq, seq, __ATOMIC_SEQ_CST);
@@ -21,7 +21,7 @@ static void answer(struct shm_control *control, uint32_t seq, int32_t result, in
 		return;
 	}
 	if (send(wake_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == -1 && errno != EAGAIN && errno != EINTR)
-		_exit(SHM_POOL_LOST); /* its end tells the parent */
+		_exit(SHM_POOL_LOST); /* the parent sees the child's end */
 }
 
 void shm_pool_child(struct shm_control *control, char *base, int wake_fd)
@@ -34,11 +34,11 @@ void shm_pool_child(struct shm_control *control, char *base, int wake_fd)
 			shm_futex_wait(&control->request.seq, last, -1);
 		last = seq;
 		__atomic_store_n(&control->reply.started_seq, seq, __ATOMIC_RELAXED);
-		answer(control, seq, request->child(base + request->offset, request->length), wake_fd);
+		post_reply(control, seq, request->child(base + request->offset, request->length), wake_fd);
 	}
 }
 
-static void ask(struct shm_control *control, uint32_t seq, shm_child child, size_t offset, size_t length)
+static void post_request(struct shm_control *control, uint32_t seq, shm_child child, size_t offset, size_t length)
 {
 	struct shm_request *request = &control->request;
 
@@ -50,20 +50,20 @@ static void ask(struct shm_control *control, uint32_t seq, shm_child child, size
 	shm_futex_wake(&request->seq);
 }
 
-int shm_pool_call(struct shm_control *control, uint32_t seq, shm_child child, size_t offset, size_t length, int64_t patience)
+int shm_pool_call(struct shm_control *control, uint32_t seq, shm_child child, size_t offset, size_t length, int64_t timeout)
 {
-	uint32_t *answered = &control->reply.seq;
-	int looks;
+	uint32_t *reply_seq = &control->reply.seq;
+	int tries;
 
-	ask(control, seq, child, offset, length);
-	/* FUTEX_WAIT returns at once where the word has changed: a child that changes it all the time costs these looks. */
-	for (looks = 0; looks < 4; looks++) {
-		uint32_t seen = __atomic_load_n(answered, __ATOMIC_SEQ_CST);
+	post_request(control, seq, child, offset, length);
+	/* FUTEX_WAIT returns at once if the word has changed. A hostile child may do that all the time. */
+	for (tries = 0; tries < 4; tries++) {
+		uint32_t seen = __atomic_load_n(reply_seq, __ATOMIC_SEQ_CST);
 
 		if (seen == seq)
 			return 1;
-		if (shm_futex_wait(answered, seen, patience) == -1 && errno == ETIMEDOUT)
+		if (shm_futex_wait(reply_seq, seen, timeout) == -1 && errno == ETIMEDOUT)
 			break;
 	}
-	return __atomic_load_n(answered, __ATOMIC_SEQ_CST) == seq;
+	return __atomic_load_n(reply_seq, __ATOMIC_SEQ_CST) == seq;
 }

@@ -12,6 +12,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+/* Returns the address of the instruction, or 0 if the architecture is not known. */
 static uintptr_t instruction(const ucontext_t *context)
 {
 #if defined(__x86_64__)
@@ -28,17 +29,17 @@ static uintptr_t instruction(const ucontext_t *context)
 #endif
 }
 
-/* In the child: where to report to, and who it is, as a child of its own must not report. */
-static struct shm_crash *report_to;
+/* In the child: the record, and which process may write it. A child of the child must not. */
+static struct shm_crash *record;
 static struct {
-	pid_t pid;      /* another where the child has a child that shares its memory */
-	uint64_t token; /* another where that has a copy of it */
-} report_of;
+	pid_t pid;      /* differs in a child of the child that shares its memory */
+	uint64_t token; /* differs in a child of the child that has a copy of its memory */
+} reporter;
 
 /* A line of /proc/self/maps. */
 struct map_line {
 	uintptr_t start, end, offset, inode;
-	const char *name; /* empty if it has none */
+	const char *name; /* empty if the line has none */
 };
 
 static const char *parse_number(const char *s, unsigned base, uintptr_t *value)
@@ -61,7 +62,7 @@ static const char *next_field(const char *s)
 	return s;
 }
 
-/* start-end permissions offset device inode name */
+/* The fields are: start-end permissions offset device inode name */
 static void parse_line(const char *s, struct map_line *line)
 {
 	s = parse_number(s, 16, &line->start);
@@ -73,29 +74,30 @@ static void parse_line(const char *s, struct map_line *line)
 	line->name = next_field(s);
 }
 
-/* Returns whether that was the line looked for. */
-static int look_at(const char *s, struct shm_crash *r)
+/* Records the module, if the line's mapping contains the instruction. Returns whether it does. */
+static int record_if_here(const char *s, struct shm_crash *r)
 {
-	static uintptr_t begins, inode; /* of the file last seen to begin */
+	static uintptr_t base, inode; /* of the last file whose beginning was seen */
 	struct map_line line;
 
 	parse_line(s, &line);
 	if (line.offset == 0 && line.inode != 0 && line.inode != inode) {
-		begins = line.start;
+		base = line.start;
 		inode = line.inode;
 	}
 	if (r->pc < line.start || r->pc >= line.end)
 		return 0;
-	r->base = line.inode != 0 && line.inode == inode ? begins : line.start - line.offset;
+	r->base = line.inode != 0 && line.inode == inode ? base : line.start - line.offset;
 	strncpy(r->module, line.name, sizeof(r->module) - 1);
 	return 1;
 }
 
 /*
- * What the child loaded itself its parent does not know, and may have something
- * else there. So the child looks for itself, by open and read alone.
+ * The parent does not know the libraries that the child has loaded, and may have
+ * other files at their addresses. So the child itself finds the module. It uses
+ * open and read only.
  */
-static void report_module(struct shm_crash *r)
+static void record_module(struct shm_crash *r)
 {
 	static char read_ahead[4096], line[SHM_MAX_MODULE + 128];
 	size_t length = 0;
@@ -108,7 +110,7 @@ static void report_module(struct shm_crash *r)
 		for (i = 0; i < n && !found; i++) {
 			if (read_ahead[i] == '\n') {
 				line[length] = '\0';
-				found = look_at(line, r);
+				found = record_if_here(line, r);
 				length = 0;
 			} else if (length < sizeof(line) - 1) {
 				line[length++] = read_ahead[i];
@@ -122,17 +124,17 @@ static void report_module(struct shm_crash *r)
 
 static int is_reporter(void)
 {
-	return getpid() == report_of.pid && shm_process_token() == report_of.token;
+	return getpid() == reporter.pid && shm_process_token() == reporter.token;
 }
 
 /*
- * Records the signal. The disposition is the default again by now, so that the
- * child dies of it: a fault comes back when the instruction is run again; what
- * was sent is sent once more.
+ * Records the signal. SA_RESETHAND has set the default action again, so that the
+ * child dies of the signal next. A fault repeats when the instruction runs again.
+ * A signal that a process has sent is sent once more.
  */
-static void report_crash(int sig, siginfo_t *info, void *context)
+static void record_crash(int sig, siginfo_t *info, void *context)
 {
-	struct shm_crash *r = report_to;
+	struct shm_crash *r = record;
 	uint32_t none = SHM_CRASH_NONE;
 	int err = errno;
 
@@ -142,26 +144,26 @@ static void report_crash(int sig, siginfo_t *info, void *context)
 		r->addr = (uintptr_t)info->si_addr;
 		r->pc = instruction(context);
 		__atomic_store_n(&r->state, SHM_CRASH_RECORDED, __ATOMIC_RELEASE);
-		report_module(r);
+		record_module(r);
 	}
 	if (info->si_code <= 0)
 		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);
 	errno = err;
 }
 
-/* A stack that ran over leaves no room for a handler on it. Each child has its own copy. */
-static char report_stack[1 << 16];
+/* The handler cannot run on a stack that has overflowed. Each child has its own copy. */
+static char handler_stack[1 << 16];
 
-void shm_report_crashes(struct shm_crash *report)
+void shm_report_crashes(struct shm_crash *crash)
 {
 	static const int sigs[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	struct sigaction action = { .sa_sigaction = report_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND };
-	stack_t stack = { .ss_sp = report_stack, .ss_size = sizeof(report_stack) };
+	struct sigaction action = { .sa_sigaction = record_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND };
+	stack_t stack = { .ss_sp = handler_stack, .ss_size = sizeof(handler_stack) };
 	size_t i;
 
-	report_to = report;
-	report_of.pid = getpid();
-	report_of.token = shm_process_token();
+	record = crash;
+	reporter.pid = getpid();
+	reporter.token = shm_process_token();
 	sigaltstack(&stack, NULL);
 	for (i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
 		sigaction(sigs[i], &action, NULL);

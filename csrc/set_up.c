@@ -11,7 +11,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* As the program had it when it was loaded. Then package syscall raises the soft limit to one less than the hard one. */
+/*
+ * The limit of descriptors when the program was loaded. Package syscall raises
+ * the soft limit later, to one less than the hard limit.
+ */
 static struct rlimit files_at_load;
 
 __attribute__((constructor)) static void remember_files(void)
@@ -31,9 +34,9 @@ static int is_limited(const struct shm_fork_args *o, int resource)
 }
 
 /*
- * Gives the child the soft limit of descriptors back that C programs are made
- * for: select(2) takes no more than 1024. os/exec does so too. A limit that the
- * program has set itself since it was loaded stays.
+ * Restores the soft limit of descriptors, as os/exec does. C programs may depend
+ * on it: select(2) does not work with more than 1024. If the program itself has
+ * set a limit since it was loaded, that limit stays.
  */
 static void restore_files(void)
 {
@@ -59,7 +62,10 @@ static int set_limits(const struct shm_fork_args *o, int32_t *which)
 	return 0;
 }
 
-/* Has the kernel's OOM killer take the child before its parent, which may weigh more. Without /proc it does not. */
+/*
+ * Makes the kernel's OOM killer kill the child before its parent, even if the
+ * parent has more memory. Without /proc this has no effect.
+ */
 static void be_killed_first(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -67,14 +73,14 @@ static void be_killed_first(void)
 	if (fd == -1)
 		return;
 	if (write(fd, "1000", 4) == -1) {
-		/* a sandbox of the program's forbids it */
+		/* a sandbox forbids it: the value stays */
 	}
 	close(fd);
 }
 
 /*
- * The parent may have died before PR_SET_PDEATHSIG took effect. The forker's
- * children are always in its own pid namespace, so getppid tells.
+ * The parent may have ended before PR_SET_PDEATHSIG takes effect. getppid shows
+ * that: the forker's children are always in the forker's pid namespace.
  */
 static int end_with(pid_t parent)
 {

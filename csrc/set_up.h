@@ -1,10 +1,10 @@
-/* What a child does before its function runs. */
+/* The set-up of a child before its function runs. */
 #ifndef SHM_SET_UP_H
 #define SHM_SET_UP_H
 
 #include "child.h"
 
-/* What the child starts with: its arguments, and what goes with them. */
+/* Everything that the child needs for its set-up. */
 struct shm_start {
 	const struct shm_fork_args *args;
 	const int *keep;
@@ -13,7 +13,7 @@ struct shm_start {
 };
 
 /*
- * Returns the call that failed, errno set, or SHM_CALL_NONE. If it is
+ * Returns SHM_CALL_NONE, or the call that failed, with errno set. For
  * SHM_CALL_SETRLIMIT, *which is the index of the limit. Async-signal-safe.
  */
 enum shm_set_up_call shm_set_up(const struct shm_start *s, int32_t *which);

@@ -15,7 +15,7 @@ static size_t wanted_stack(void)
 	return SHM_STACK_SIZE;
 }
 
-/* Where libc refuses, the default stays. */
+/* If libc returns an error, the default stays. */
 __attribute__((constructor)) static void size_stacks(void)
 {
 	pthread_attr_t attr;

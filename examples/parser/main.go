@@ -1,11 +1,13 @@
 //go:build linux && cgo
 
-// Command parser is an HTTP server that runs a C parser over what it is sent. The parser crashes on some
-// messages; it does so in the children of a [shm.Pool], which share the messages and the results with the
-// server: such a message is refused with the place of the crash, and no other is lost.
+// Command parser is an HTTP server that parses messages with a C parser. The
+// parser crashes on some messages. It runs in the children of a [shm.Pool], which
+// share the messages and the results with the server. So the server answers such a
+// message with the place of the crash, and loses no other message.
 //
-// It loads itself with requests, every so many of them bad, holds each answer against what it must
-// be, and prints what it and its children did. It exits with status 1 if any request was lost.
+// The command sends requests to itself, some of them bad, and checks each
+// response. It prints the pool's and the children's counters. It exits with status
+// 1 if a request was lost.
 package main
 
 // #include "parser.h"
@@ -35,10 +37,10 @@ import (
 )
 
 func main() {
-	requests := flag.Int("requests", 20000, "how many to send")
-	bad := flag.Int("bad", 10, "how many of a hundred make the parser crash")
-	children := flag.Int("children", 4, "of the pool")
-	clients := flag.Int("clients", 16, "that send at once")
+	requests := flag.Int("requests", 20000, "number of requests to send")
+	bad := flag.Int("bad", 10, "percentage of requests that make the parser crash")
+	children := flag.Int("children", 4, "number of children in the pool")
+	clients := flag.Int("clients", 16, "number of clients that send at the same time")
 	flag.Parse()
 
 	s, err := newServer(*children)
@@ -51,7 +53,7 @@ func main() {
 	}
 	expvar.Publish("shm", expvar.Func(func() any { return shm.ReadCounters() }))
 	expvar.Publish("pool", expvar.Func(func() any { return s.pool.Stats() }))
-	http.Handle("POST /parse", s) // and expvar's own /debug/vars
+	http.Handle("POST /parse", s) // package expvar adds /debug/vars
 	go func() { log.Fatal(http.Serve(listener, nil)) }()
 
 	began := time.Now()
@@ -68,7 +70,7 @@ func main() {
 	}
 }
 
-// server has as many slots in its mapping as children that work on them.
+// server parses messages. Its mapping has one slot for each child.
 type server struct {
 	m     *shm.Mapping
 	pool  *shm.Pool
@@ -82,7 +84,7 @@ func newServer(children int) (*server, error) {
 	}
 	pool, err := shm.NewPool(m, children, &shm.PoolConfig{
 		Fork:        shm.ForkConfig{Lean: true, CloseFDs: true},
-		RestartRate: 10000, // crashes are what this is about; a real server sets what it can bear
+		RestartRate: 10000, // this example crashes often; a real server sets a lower rate
 	})
 	if err != nil {
 		_ = m.Close()
@@ -119,7 +121,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// parse has a child parse a message.
+// parse parses a message in a child.
 func (s *server) parse(ctx context.Context, message []byte) (answer, error) {
 	i := <-s.slots
 	defer func() { s.slots <- i }()
@@ -143,7 +145,7 @@ func (s *server) parse(ctx context.Context, message []byte) (answer, error) {
 	return answer{uint32(slot.fields), uint32(slot.sum)}, nil
 }
 
-// load sends requests, and counts what became of them.
+// load sends requests, and counts the results.
 func load(url string, requests, bad, clients int) (good, crashed, lost int64) {
 	var sent, ok, refused, failed atomic.Int64
 	var all sync.WaitGroup
@@ -182,7 +184,7 @@ func newMessage(bad int) (message []byte, want answer, isBad bool) {
 	return message, want, isBad
 }
 
-// send returns an error unless the answer is what it must be.
+// send sends a message, and returns an error unless the response is right.
 func send(url string, message []byte, want answer, isBad bool) error {
 	r, err := http.Post(url+"/parse", "application/octet-stream", bytes.NewReader(message))
 	if err != nil {
@@ -195,7 +197,7 @@ func send(url string, message []byte, want answer, isBad bool) error {
 	}
 	if isBad {
 		if r.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(string(body), "segmentation fault") {
-			return fmt.Errorf("%s: %s, where the parser must crash", r.Status, body)
+			return fmt.Errorf("%s: %s, must be the parser's crash", r.Status, body)
 		}
 		return nil
 	}

@@ -19,7 +19,7 @@ import (
 
 func TestNoRequestIsLostButTheBad(t *testing.T) {
 	testenv.NeedTime(t)
-	for _, file := range []string{"main.go", "parser.c"} { // so that go test does not take a former result for this one's
+	for _, file := range []string{"main.go", "parser.c"} { // go test runs again when these have changed
 		_, err := os.ReadFile(file)
 		require.NoError(t, err)
 	}

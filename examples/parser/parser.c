@@ -1,6 +1,6 @@
 #include "parser.h"
 
-/* What a field of each type adds to the sum. Who wrote this forgot that a type may be unknown. */
+/* The factor of each type of field. The bug: an unknown type has no entry. */
 struct kind {
 	uint32_t factor;
 };

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package elfsym finds the function that an instruction is in, by the symbol
-// tables of the ELF file that the instruction is from. See elf(5).
+// Package elfsym finds the function that contains an instruction. It reads the
+// symbol tables of the instruction's ELF file. See elf(5).
 package elfsym
 
 import (
@@ -16,14 +16,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxRead is how many bytes of a file are read at most. A file whose tables are larger has no table here.
+// MaxRead is the largest number of bytes that are read of a file. Reading a file
+// with larger tables is an error.
 const MaxRead = 128 << 20
 
-var errTooLarge = errors.New("the file's tables are too large")
+var errTooLarge = fmt.Errorf("the symbol tables are larger than %d bytes", MaxRead)
 
-// Table is the functions of an ELF file. A nil Table has none.
+// Table holds the functions of an ELF file. A nil Table holds none.
 type Table struct {
-	relocated bool // addresses are relative to where the file begins in memory
+	relocated bool // addresses are relative to the beginning of the file in memory
 	functions []function
 }
 
@@ -32,11 +33,12 @@ type function struct {
 	start, size uint64
 }
 
-// Open reads the table of a file, which must be a regular file and no symbolic link. Open never waits, as it
-// would for the writer of a FIFO.
+// Open reads the table of a file. The file must be a regular file, and not a
+// symbolic link. Open never blocks, not even on a FIFO without a writer.
 func Open(path string) (*Table, error) { return open(path, unix.O_NOFOLLOW) }
 
-// Self reads the table of the running program, even if its file was replaced meanwhile.
+// Self reads the table of the running program, even if another file has the
+// program's path now.
 func Self() (*Table, error) { return open("/proc/self/exe", 0) }
 
 func open(path string, flags int) (*Table, error) {
@@ -70,7 +72,7 @@ func Read(r io.ReaderAt) (*Table, error) {
 		return nil, err
 	}
 	t.add(all)
-	exported, err := f.DynamicSymbols() // all that is left of a stripped file's
+	exported, err := f.DynamicSymbols() // a stripped file has these only
 	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
 		return nil, err
 	}
@@ -79,7 +81,7 @@ func Read(r io.ReaderAt) (*Table, error) {
 	return t, nil
 }
 
-// checkSizes refuses tables that are too large before any of them is read.
+// checkSizes returns an error if the tables are too large. It reads none of them.
 func checkSizes(sections []*elf.Section) error {
 	left := uint64(MaxRead)
 	for _, s := range sections {
@@ -94,6 +96,7 @@ func checkSizes(sections []*elf.Section) error {
 	return nil
 }
 
+// add adds the functions among the symbols.
 func (t *Table) add(symbols []elf.Symbol) {
 	for _, s := range symbols {
 		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Size > 0 && s.Section != elf.SHN_UNDEF {
@@ -102,8 +105,9 @@ func (t *Table) add(symbols []elf.Symbol) {
 	}
 }
 
-// Find returns the function that the instruction at pc is in, and where that begins, given where the file begins
-// in memory. The name is empty if there is none.
+// Find returns the name and the address of the function that contains the
+// instruction at pc. base is the address of the file's beginning in memory. The
+// name is empty if no function contains the instruction.
 func (t *Table) Find(pc, base uint64) (name string, start uint64) {
 	if t == nil {
 		return "", 0
@@ -112,7 +116,9 @@ func (t *Table) Find(pc, base uint64) (name string, start uint64) {
 		base = 0
 	}
 	at := pc - base
-	i, found := slices.BinarySearchFunc(t.functions, at, func(f function, at uint64) int { return cmp.Compare(f.start, at) })
+	i, found := slices.BinarySearchFunc(t.functions, at, func(f function, at uint64) int {
+		return cmp.Compare(f.start, at)
+	})
 	if !found {
 		i--
 	}
@@ -122,7 +128,7 @@ func (t *Table) Find(pc, base uint64) (name string, start uint64) {
 	return t.functions[i].name, t.functions[i].start + base
 }
 
-// limitedReader fails once that many bytes were read.
+// limitedReader fails once more than left bytes are read.
 type limitedReader struct {
 	r    io.ReaderAt
 	left int64

@@ -1,5 +1,7 @@
-// Package hook is how package live has package shm look after the children that it forks. Package shm
-// sets what is here; its own types would be an import cycle's beginning.
+// Package hook connects packages live and shm. Package live forks children, and
+// package shm waits for them. Package shm sets the variables of this package, and
+// package live uses them. The variables have no types of package shm, to avoid an
+// import cycle.
 package hook
 
 import (
@@ -7,18 +9,21 @@ import (
 	"time"
 )
 
-// NewProcess forks by the function it is given, and returns a *shm.Process.
-var NewProcess func(fork func() (pid int, held time.Duration, err error)) (process any, err error)
+// NewProcess calls fork, and returns a *shm.Process for the child.
+var NewProcess func(fork func() (pid int, forkTime time.Duration, err error)) (process any, err error)
 
-// ProcessToken returns a number, never 0, that tells this process from all those that it was forked from. A
-// process id does not: see pid_namespaces(7).
+// ProcessToken returns a number, never 0, that differs from the numbers of all
+// processes that this process was forked from. Process ids can be the same: see
+// pid_namespaces(7).
 var ProcessToken = func() uint64 { return 1 }
 
-// Forked is called in a live fork's child once its memory is whole, before any of the program's code.
+// Forked is called in a live fork's child when the child's memory is complete, and
+// before any of the program's code runs.
 var Forked = func() {}
 
-// Locks are those of package shm that are the whole program's.
+// Locks are the locks of package shm's global variables.
 var Locks []*sync.Mutex
 
-// GoHeap returns where the Go heap is, in addresses from each first one up to the second. It is nil without cgo.
+// GoHeap returns the address ranges of the Go heap, each from the first address
+// up to the second. GoHeap is nil without cgo.
 var GoHeap func() [][2]uintptr
