@@ -177,9 +177,10 @@ lint: cross ## gofmt, go vet, staticcheck, ladders of files, C warnings, builds 
 	@for tags in "" devzero livego; do (set -x; $(GO) vet -tags "$$tags" ./...); done
 	@for c in $(C_FILES); do for def in -DUSE_MAP_ANON -UUSE_MAP_ANON; do (set -x; $(CC) -fsyntax-only $(C_WARNINGS) $$def $$c); done; done
 	@if command -v cppcheck >/dev/null; then (set -x; cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr $(C_FILES)); fi
-	@staticcheck=$$($(GO) -C tools tool -n staticcheck); \
-		for tags in "" devzero; do (set -x; $$staticcheck -tags "$$tags" ./...); done; \
-		(set -x; $$staticcheck -tags livego ./live; cd tools && $$staticcheck ./...)
+	$(GO) -C tools build -o ../out/ honnef.co/go/tools/cmd/staticcheck
+	@for tags in "" devzero; do (set -x; out/staticcheck -tags "$$tags" ./...); done
+	out/staticcheck -tags livego ./live
+	cd tools && ../out/staticcheck ./...
 	@dirs=$$($(GO) list -f '{{.Dir}}' $(LADDERS)); (set -x; $(GO) -C tools run ./knots $$dirs)
 	$(GO) -C tools vet ./...
 
@@ -189,7 +190,8 @@ apidiff: ## what the exported names have lost since revision API
 
 # Its database is at vuln.go.dev.
 vuln: ## known vulnerabilities in what this module uses: needs the network
-	@govulncheck=$$($(GO) -C tools tool -n govulncheck); (set -x; $$govulncheck ./...)
+	$(GO) -C tools build -o ../out/ golang.org/x/vuln/cmd/govulncheck
+	out/govulncheck ./...
 
 # The package builds where its shim does not.
 cross: ## the builds for other systems alone
