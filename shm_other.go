@@ -77,7 +77,7 @@ func (m *Mapping) Resize(length int, move Move) error { return &Error{"resize", 
 // MoveTo returns an error that wraps [errors.ErrUnsupported].
 func (m *Mapping) MoveTo(dst *Mapping) error { return &Error{"move", 0, errNoShim} }
 
-// ForkConfig has the optional settings of [Mapping.Fork].
+// ForkConfig is the configuration of a child that [Mapping.Fork] makes.
 type ForkConfig struct {
 	KillWithParent bool
 	ProcessGroup   bool
@@ -90,7 +90,7 @@ type ForkConfig struct {
 	NoCrashReport  bool
 }
 
-// Limit is a resource limit, as setrlimit(2) takes it.
+// Limit is a resource limit of setrlimit(2).
 type Limit struct {
 	Resource int
 	Rlimit   struct{ Cur, Max uint64 }
@@ -135,7 +135,7 @@ func (p *Process) Signal(sig syscall.Signal) error { return os.ErrProcessDone }
 // Kill returns [os.ErrProcessDone].
 func (p *Process) Kill() error { return os.ErrProcessDone }
 
-// ExitError says how a child ended that did not exit with status 0.
+// ExitError reports how a child ended that did not exit with status 0.
 type ExitError struct {
 	Pid      int
 	Status   syscall.WaitStatus
@@ -148,12 +148,13 @@ func (e *ExitError) Error() string { return fmt.Sprintf("child %d: %v", e.Pid, e
 // ReadCounters returns zero counts.
 func ReadCounters() Counters { return Counters{} }
 
-// Pool is a number of children of one shared mapping that serve calls.
+// Pool is a set of children of one Shared mapping that serve calls.
 type Pool struct{}
 
-// PoolConfig has the optional settings of [NewPool].
+// PoolConfig is the configuration of a [Pool].
 type PoolConfig struct {
 	Fork        ForkConfig
+	InheritFDs  bool
 	RestartRate int
 }
 
