@@ -68,7 +68,8 @@
 //     it does not go on. One that was locked to its thread gets a new one, without what the program had done
 //     to the old one. What forks may be called from C, and returns there.
 //   - A CPU profile of the parent's does not go on in the child, which may take its own. While an
-//     execution trace is taken, forks fail with [ErrTracing].
+//     execution trace is taken, forks fail with [ErrTracing]. Where another goroutine
+//     was just beginning or ending one, the child must take none of its own: that may wait for ever.
 //   - The race detector, coverage and the settings of GODEBUG work in the child.
 //   - Traces in the child have all goroutines, with ", inherited" in the state of those that it did not start, as in
 //     "goroutine 7 [chan receive, inherited]:". A leak checker is to leave them out, as by goleak.IgnoreCurrent at
