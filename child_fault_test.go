@@ -176,7 +176,8 @@ func TestForkWithoutAddressSpace(t *testing.T) {
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: 1 << 20, Max: before.Max}))
 		_, err := m.Fork(ctest.Increment, cfg)
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &before))
-		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: mmap: cannot allocate memory", page), name)
+		// musl's malloc, which is called before mmap, may have nothing left.
+		assert.Regexp(t, fmt.Sprintf("^shm: fork %d bytes: (mmap|malloc): cannot allocate memory$", page), err, name)
 		assert.ErrorIs(t, err, unix.ENOMEM)
 	}
 	assert.Zero(t, getInt(m), "no child ran")

@@ -14,7 +14,7 @@ import (
 )
 
 func ExampleMapping_Resize_whileChildrenLive() {
-	m, err := shm.Map(shm.Shared, 4096, &shm.Config{Technique: shm.Memfd, Reserve: 1 << 30})
+	m, err := shm.Map(shm.Shared, 4096, &shm.Config{Technique: shm.Memfd, Reserve: 1 << 28})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func ExampleMapFile() {
 }
 
 func ExampleConfig_reserve() {
-	m, err := shm.Map(shm.Private, 4096, &shm.Config{Reserve: 1 << 30, Guard: true, Populate: true})
+	m, err := shm.Map(shm.Private, 4096, &shm.Config{Reserve: 1 << 28, Guard: true, Populate: true})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -70,10 +70,10 @@ func ExampleConfig_reserve() {
 		}
 	}
 	fmt.Printf("%s, %d bytes\n", b[:11], m.Len())
-	fmt.Println(m.Resize(3<<29, shm.InPlace))
+	fmt.Println(m.Resize(3<<27, shm.InPlace))
 	// Output:
 	// stays valid, 1048576 bytes
-	// shm: resize to 1610612736 bytes: mremap: cannot allocate memory: 1073741824 bytes are reserved (use MayMove, or a larger Config.Reserve)
+	// shm: resize to 402653184 bytes: mremap: cannot allocate memory: 268435456 bytes are reserved (use MayMove, or a larger Config.Reserve)
 }
 
 func ExampleMapping_Huge() {
