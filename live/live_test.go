@@ -276,6 +276,55 @@ func TestForksNestTenDeep(t *testing.T) {
 	assert.Equal(t, 10, generation(0))
 }
 
+// memoryInUse returns what the Go heap and the stacks of goroutines and signal handlers hold, in bytes.
+func memoryInUse() int64 {
+	runtime.GC()
+	runtime.GC() // what the first one made free is swept
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+// A child has none of its parent's threads. What the runtime had for each is freed, generation after generation.
+func TestThreadsOfAncestorsCostNoMemory(t *testing.T) {
+	const threads, first, last = 16, 4, 24
+	var then int64
+	var generation func(n int) int
+	generation = func(n int) int {
+		var begun, ended sync.WaitGroup
+		begun.Add(threads)
+		for range threads { // each in C until all are, so that each has a thread, which stays when it ends
+			ended.Add(1)
+			go func() {
+				defer ended.Done()
+				callback.Call(func() { begun.Done(); begun.Wait(); callback.Sleep(time.Millisecond) })
+			}()
+		}
+		ended.Wait()
+		switch n {
+		case first:
+			then = memoryInUse()
+		case last:
+			grown := memoryInUse() - then
+			fmt.Fprintf(os.Stderr, "%d generations with %d threads each took %d KiB\n", last-first, threads, grown>>10)
+			if grown > 2<<20 {
+				return 1
+			}
+			return good
+		}
+		p, err := live.Go(func() int { return generation(n + 1) })
+		if err != nil {
+			panic(err)
+		}
+		var exit *shm.ExitError
+		if err := p.Wait(context.Background()); !errors.As(err, &exit) {
+			return 2
+		}
+		return exit.Status.ExitStatus()
+	}
+	assert.Equal(t, good, generation(0))
+}
+
 func TestForkFromALockedGoroutine(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
