@@ -75,6 +75,7 @@ func readmeProgram(t *testing.T) string {
 // The build does not see edits of C that a preamble includes, but for the embedding.
 func TestEditsOfCAreSeen(t *testing.T) {
 	testenv.NeedTime(t)
+	t.Setenv("TMPDIR", t.TempDir()) // cgo leaves files there where the C does not compile
 	for _, file := range []string{"csrc/shm.c", "csrc/shm.h"} {
 		dir := copyOfModule(t)
 		require.NoError(t, testenv.Go(dir, "build", "."))
