@@ -34,8 +34,8 @@ func niceOf(t *testing.T, cfg *shm.ForkConfig) int {
 	return int(must(shm.Slice[int](m, 0, 3))[2])
 }
 
-// A child that is killed with its parent has what the process has, not what the thread has that asked for the
-// child: the first such child of the program no more than the later ones.
+// A child of KillWithParent has the properties of the process. It has none of the thread that called Fork. That
+// holds for the program's first such child, too.
 func TestKillWithParentTakesNothingFromTheCallingThread(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return

@@ -72,7 +72,7 @@ func readmeProgram(t *testing.T) string {
 	return m[1]
 }
 
-// The build does not see edits of C that a preamble includes, but for the embedding.
+// The build sees edits of C that a preamble includes, because the package embeds the C.
 func TestEditsOfCAreSeen(t *testing.T) {
 	testenv.NeedTime(t)
 	t.Setenv("TMPDIR", t.TempDir()) // cgo leaves files there where the C does not compile

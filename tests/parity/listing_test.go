@@ -118,8 +118,8 @@ func withoutErrno(message string) string {
 	return regexp.MustCompile(`(?m)^(\w+: \w+): .*$`).ReplaceAllString(message, "$1")
 }
 
-// A call that fails fails the Go program as it fails the C program, but for the words for the errno
-// value.
+// If a call fails, the Go program fails as the C program does. The words for the errno value are not
+// compared: each C library has its own.
 func TestListingFailsAsInC(t *testing.T) {
 	testenv.NeedTime(t)
 	command := testenv.NeedStrace(t)
