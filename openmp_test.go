@@ -47,6 +47,7 @@ func TestChildrenUseOpenMP(t *testing.T) {
 	copy(m.Bytes(), library+"\x00")
 	ctx, cancel := context.WithTimeout(background, 2*time.Minute)
 	defer cancel()
+	assert.NoError(t, shm.Call(ctx, ctest.Plugin, m, nil), "a thread without workers")
 	onAThreadOfItsOwn(func() {
 		require.Zero(t, ctest.PluginHere(m), "this thread has workers now")
 		for range 3 {
@@ -60,5 +61,4 @@ func TestChildrenUseOpenMP(t *testing.T) {
 		}
 		assert.NoError(t, pool.Close())
 	})
-	assert.NoError(t, shm.Call(ctx, ctest.Plugin, m, nil), "a thread without workers")
 }
