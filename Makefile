@@ -59,10 +59,11 @@ livego: ## the tests of livego, with flags of go build
 	$(TEST) -skip '$(LIVEGO_SKIP)' ./cmd/...
 
 # Some tests at a time, in random order, on a machine that it keeps busy, with GOMAXPROCS=1, 2 and 8, nice,
-# and half a core.
+# and half a core. STRESSSEED=n chooses the same tests each time.
 STRESSTIME ?= 10m
+STRESSSEED ?=
 stress: ## the tests beside busy loops, in many settings, for STRESSTIME
-	$(GO) run ./internal/stress -time $(STRESSTIME)
+	$(GO) run ./internal/stress -time $(STRESSTIME) $(if $(STRESSSEED),-seed $(STRESSSEED))
 
 # Live forks need livego's runtime. live is for every change, live-proof forks FORKS times on each Go version.
 FORKS ?= 10000

@@ -4,6 +4,9 @@
 // of a suite at a time, in random order, in each of several settings. It prints the output of each run that
 // fails, and a command that repeats it.
 //
+// Which tests run together, and in which order, follows from a seed, which it prints. How many of these runs
+// there are until the time is over depends on the machine.
+//
 // It ends within the time given and a minute. It starts the load itself, and leaves no process and no file.
 package main
 
@@ -29,6 +32,7 @@ func main() {
 	limit := flag.Duration("time", 10*time.Minute, "how long to run tests, builds included")
 	load := flag.Int("load", 4, "how many busy loops there are beside them")
 	atOnce := flag.Int("at-once", 2, "how many suites run at once")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "which tests run together, and in which order")
 	busy := flag.Bool("busy", false, "be a busy loop, until the standard input ends")
 	flag.Parse()
 	if *busy {
@@ -42,7 +46,8 @@ func main() {
 	}
 	interrupted, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	failed, err := stress(interrupted, *limit, *load, *atOnce)
+	fmt.Printf("to run the same tests again: -seed %d\n", *seed)
+	failed, err := stress(interrupted, *limit, *load, *atOnce, *seed)
 	if err != nil {
 		log.Print(err)
 	}
@@ -51,7 +56,7 @@ func main() {
 	}
 }
 
-func stress(interrupted context.Context, limit time.Duration, load, atOnce int) (failed int, err error) {
+func stress(interrupted context.Context, limit time.Duration, load, atOnce int, seed uint64) (failed int, err error) {
 	over := time.Now().Add(limit)
 	scratch, err := os.MkdirTemp("", "shm-stress-")
 	if err != nil {
@@ -70,7 +75,7 @@ func stress(interrupted context.Context, limit time.Duration, load, atOnce int) 
 	}
 	defer unload()
 
-	s := &session{scratch: scratch, suites: suites, settings: settings, results: map[key]*result{}}
+	s := &session{scratch: scratch, suites: suites, settings: settings, random: rand.New(rand.NewPCG(seed, 0)), results: map[key]*result{}}
 	s.run(interrupted, over, atOnce)
 	failed = s.summary()
 	return failed, interrupted.Err()
@@ -114,6 +119,7 @@ type session struct {
 	settings []setting
 
 	mu      sync.Mutex
+	random  *rand.Rand // run n takes its values before run n+1 does
 	runs    int
 	results map[key]*result
 }
@@ -142,12 +148,12 @@ func (s *session) one(ctx context.Context) {
 	s.runs++
 	suite := s.suites[n%len(s.suites)]
 	setting := s.settings[(n/len(s.suites)+n)%len(s.settings)]
-	tests := suite.next()
+	tests := suite.next(s.random)
+	shuffle := s.random.Int64N(1 << 31)
 	s.mu.Unlock()
 
-	seed := rand.Int64N(1 << 31)
 	began := time.Now()
-	output, err := s.test(ctx, n, suite, setting, tests, seed)
+	output, err := s.test(ctx, n, suite, setting, tests, shuffle)
 	took := time.Since(began).Round(100 * time.Millisecond)
 
 	s.mu.Lock()
@@ -166,19 +172,19 @@ func (s *session) one(ctx context.Context) {
 	default:
 		s.results[k].failed++
 		fmt.Printf("FAIL  %-14s %-14s %8v: %v\n%s\n\nto repeat it, beside a load: %s\n\n",
-			suite.name, setting.name, took, err, output, suite.repeat(setting, tests, seed))
+			suite.name, setting.name, took, err, output, suite.repeat(setting, tests, shuffle))
 	}
 }
 
 // test runs some tests of a suite, and looks for what they leave behind.
-func (s *session) test(ctx context.Context, n int, suite *suite, setting setting, tests string, seed int64) (output []byte, err error) {
+func (s *session) test(ctx context.Context, n int, suite *suite, setting setting, tests string, shuffle int64) (output []byte, err error) {
 	tmp := filepath.Join(s.scratch, fmt.Sprint("run", n))
 	if err := os.Mkdir(tmp, 0o755); err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
 	args := append([]string{suite.program, "-test.run=" + tests, "-test.count=1", "-test.timeout=10m",
-		fmt.Sprint("-test.shuffle=", seed)}, setting.args...)
+		fmt.Sprint("-test.shuffle=", shuffle)}, setting.args...)
 	args = append(append(setting.by[:len(setting.by):len(setting.by)], args...), suite.args...)
 	mark := fmt.Sprintf("SHM_STRESS_RUN=%d.%d", os.Getpid(), n)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
