@@ -32,7 +32,8 @@ func technique() string {
 // BenchmarkMap maps, touches and closes.
 func BenchmarkMap(b *testing.B) {
 	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
-		name := fmt.Sprintf("sharing=%s/size=4Ki/%s", strings.ToLower(strings.TrimPrefix(sharing.String(), "MAP_")), technique())
+		name := fmt.Sprintf("sharing=%s/size=4Ki/%s",
+			strings.ToLower(strings.TrimPrefix(sharing.String(), "MAP_")), technique())
 		b.Run("impl=go/"+name, func(b *testing.B) {
 			for b.Loop() {
 				m, err := shm.Map(sharing, 4096, nil)
@@ -46,29 +47,32 @@ func BenchmarkMap(b *testing.B) {
 			}
 		})
 		b.Run("impl=c/"+name, func(b *testing.B) {
-			require.NoError(b, ctest.MapLoop(b.N, shm.DefaultTechnique() == shm.DevZero, sharing, 4096))
+			require.NoError(b,
+				ctest.MapLoop(b.N, shm.DefaultTechnique() == shm.DevZero, sharing, 4096))
 		})
 	}
 }
 
-// BenchmarkRawFork forks a child that exits, and reaps it, by the calls as C has them; in C, by
-// the same calls in the same small Go process.
+// BenchmarkRawFork forks a child that exits, and reaps it, by the calls as C
+// has them; in C, by the same calls in the same small Go process.
 func BenchmarkRawFork(b *testing.B) {
 	program := forkWaitInGo(b)
 	b.Run("impl=go", func(b *testing.B) { runForkWait(b, program, "raw", strconv.Itoa(b.N)) })
 	b.Run("impl=c", func(b *testing.B) { runForkWait(b, program, "c", strconv.Itoa(b.N)) })
 }
 
-// BenchmarkForkWait is Mapping.Fork and Process.Wait in a small Go program; in C, fork and waitpid
-// in a small C program.
+// BenchmarkForkWait is Mapping.Fork and Process.Wait in a small Go program; in
+// C, fork and waitpid in a small C program.
 func BenchmarkForkWait(b *testing.B) {
 	inGo, inC := forkWaitInGo(b), forkWaitInC(b)
-	b.Run("impl=go/"+technique(), func(b *testing.B) { runForkWait(b, inGo, "mapping", strconv.Itoa(b.N)) })
+	b.Run("impl=go/"+technique(),
+		func(b *testing.B) { runForkWait(b, inGo, "mapping", strconv.Itoa(b.N)) })
 	b.Run("impl=c/"+technique(), func(b *testing.B) { runForkWait(b, inC, strconv.Itoa(b.N)) })
 }
 
-// BenchmarkForkHeap is BenchmarkForkWait in programs with a heap, all of it touched: the Go heap left to
-// the child, and left out of it (Lean); in C, memory of malloc.
+// BenchmarkForkHeap is BenchmarkForkWait in programs with a heap, all of it
+// touched: the Go heap left to the child, and left out of it (Lean); in C,
+// memory of malloc.
 func BenchmarkForkHeap(b *testing.B) {
 	inGo, inC := forkWaitInGo(b), forkWaitInC(b)
 	for _, heap := range []int{0, 64, 1024} {
@@ -77,9 +81,10 @@ func BenchmarkForkHeap(b *testing.B) {
 		}
 		name := fmt.Sprintf("/heap=%dMi", heap)
 		for _, mode := range []string{"mapping", "lean"} {
-			b.Run("impl="+map[string]string{"mapping": "go", "lean": "lean"}[mode]+name, func(b *testing.B) {
-				runForkWait(b, inGo, mode, strconv.Itoa(b.N), strconv.Itoa(heap))
-			})
+			b.Run("impl="+map[string]string{"mapping": "go", "lean": "lean"}[mode]+name,
+				func(b *testing.B) {
+					runForkWait(b, inGo, mode, strconv.Itoa(b.N), strconv.Itoa(heap))
+				})
 		}
 		b.Run("impl=c"+name, func(b *testing.B) {
 			runForkWait(b, inC, strconv.Itoa(b.N), strconv.Itoa(heap))
@@ -87,9 +92,10 @@ func BenchmarkForkHeap(b *testing.B) {
 	}
 }
 
-// BenchmarkCall is one call of a C function that adds 64 bytes: by a child that waits for it, by one that
-// is forked for it, and here; beside it what any call between processes takes at least, a futex passed there
-// and back, and what a process of its own takes.
+// BenchmarkCall is one call of a C function that adds 64 bytes: by a child that
+// waits for it, by one that is forked for it, and here; beside it what any call
+// between processes takes at least, a futex passed there and back, and what a
+// process of its own takes.
 func BenchmarkCall(b *testing.B) {
 	m := newMapping(b, shm.Shared, 4096, nil)
 	b.Run("impl=pool", func(b *testing.B) {
@@ -133,7 +139,8 @@ func BenchmarkCall(b *testing.B) {
 
 var (
 	forkWaitInGo = goBuildOnce("./internal/ctest/forkwait", buildSetting("-tags"))
-	forkWaitInC  = compileOnce("forkwait-c", "internal/ctest/testdata/forkwait.c", "internal/ctest/loops.c")
+	forkWaitInC  = compileOnce("forkwait-c", "internal/ctest/testdata/forkwait.c",
+		"internal/ctest/loops.c")
 )
 
 // runForkWait has a program fork, and takes its own word for the time.
@@ -145,8 +152,9 @@ func runForkWait(b *testing.B, program string, args ...string) {
 	b.ReportMetric(ns, "ns/op")
 }
 
-// BenchmarkGrow grows memory from 1 MiB to 1 GiB by doubling, touching every page; in C by
-// realloc, in Go by append. Each begins with nothing, on a machine that has had the memory before.
+// BenchmarkGrow grows memory from 1 MiB to 1 GiB by doubling, touching every
+// page; in C by realloc, in Go by append. Each begins with nothing, on a
+// machine that has had the memory before.
 func BenchmarkGrow(b *testing.B) {
 	for _, by := range []struct {
 		impl string
@@ -160,7 +168,8 @@ func BenchmarkGrow(b *testing.B) {
 			require.NoError(b, by.grow())
 			for b.Loop() {
 				b.StopTimer()
-				debug.FreeOSMemory() // else append would get the last turn's memory, already paid for
+				// Otherwise append would get memory of the last turn, already paid for.
+				debug.FreeOSMemory()
 				b.StartTimer()
 				if err := by.grow(); err != nil {
 					b.Fatal(err)
@@ -172,7 +181,8 @@ func BenchmarkGrow(b *testing.B) {
 
 const growFirst = 1 << 20
 
-// most is the most memory that is measured, in bytes. With -short it is little: to see that all runs.
+// most is the most memory that is measured, in bytes. With -short it is little:
+// to see that all runs.
 func most() int {
 	if testing.Short() {
 		return 64 << 20
@@ -209,7 +219,8 @@ func growSlice() error {
 	return nil
 }
 
-// BenchmarkMove resizes a touched GiB that must move; in C, copies one by memcpy.
+// BenchmarkMove resizes a touched GiB that must move; in C, copies one by
+// memcpy.
 func BenchmarkMove(b *testing.B) {
 	size := most()
 	b.Run("impl=go/"+technique(), func(b *testing.B) {
@@ -219,7 +230,8 @@ func BenchmarkMove(b *testing.B) {
 			b.StopTimer()
 			addr := m.Addr()
 			behind := unsafe.Add(addr, size)
-			blocked, err := shm.Mmap(behind, 4096, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+			blocked, err := shm.Mmap(behind, 4096, unix.PROT_NONE,
+				unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
 			if err != nil {
 				require.Equal(b, unix.EEXIST, err) // by another's mapping
 			}
@@ -252,7 +264,8 @@ func touch(bytes []byte) {
 	}
 }
 
-// BenchmarkAccess adds up 64 KiB, once obtained, by each way to obtain them; against a Go slice.
+// BenchmarkAccess adds up 64 KiB, once obtained, by each way to obtain them;
+// against a Go slice.
 func BenchmarkAccess(b *testing.B) {
 	const n = 64 << 10 / 8
 	sum := func(b *testing.B, words []uint64) {

@@ -34,8 +34,8 @@ func (*noCopy) Lock() {}
 
 func (*noCopy) Unlock() {}
 
-// bufferFirst is the least size of a buffer's mapping, in bytes. The kernel allocates a page at the
-// first write to it.
+// bufferFirst is the least size of a buffer's mapping, in bytes. The kernel
+// allocates a page at the first write to it.
 const bufferFirst = 64 << 10
 
 // Bytes returns the bytes that the buffer holds. The slice is valid until the
@@ -188,7 +188,8 @@ func (b *Buffer) WriteTo(w io.Writer) (n int64, err error) {
 	return n, nil
 }
 
-// errorOf returns an error of a caller's Read or Write as it is, and wraps an impossible count.
+// errorOf returns an error of a caller's Read or Write as it is, and wraps an
+// impossible count.
 func (b *Buffer) errorOf(op string, length int, err error) error {
 	if _, ok := err.(*countError); ok {
 		return &Error{op, length, err}

@@ -16,10 +16,10 @@ import (
 	"forkshm.example/shm"
 )
 
-// BenchmarkBuffer appends up to a size, 32 KiB at a time, in a process of its own each time, and
-// takes its word for the time. peak/data is the most memory that it had, by the data's size; gc-ms
-// the processor time of its garbage collection. SHM_BENCH_4GI=1 adds 4 GiB, of which bytes.Buffer
-// needs 12.
+// BenchmarkBuffer appends up to a size, 32 KiB at a time, in a process of its
+// own each time, and takes its word for the time. peak/data is the most memory
+// that it had, by the data's size; gc-ms the processor time of its garbage
+// collection. SHM_BENCH_4GI=1 adds 4 GiB, of which bytes.Buffer needs 12.
 func BenchmarkBuffer(b *testing.B) {
 	program := appendLoop(b)
 	sizes := []int{1 << 20, 16 << 20, 64 << 20, 256 << 20, 1 << 30}

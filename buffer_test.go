@@ -114,7 +114,8 @@ func TestBufferGrowsByDoublingInPages(t *testing.T) {
 
 func residentPages(t *testing.T, addr unsafe.Pointer, length int) (n int) {
 	in := make([]byte, wholePages(length)/page)
-	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(addr), uintptr(length), uintptr(unsafe.Pointer(&in[0])))
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(addr), uintptr(length),
+		uintptr(unsafe.Pointer(&in[0])))
 	require.Zero(t, errno)
 	for _, b := range in {
 		n += int(b & 1)
@@ -131,7 +132,8 @@ func TestBufferTruncateAndReset(t *testing.T) {
 	for _, n := range []int{-1, 6, math.MaxInt, math.MinInt} {
 		assert.ErrorIs(t, b.Truncate(n), shm.ErrRange)
 	}
-	assert.EqualError(t, b.Truncate(6), "shm: truncate to 6 bytes: out of range of a buffer of 5 bytes")
+	assert.EqualError(t, b.Truncate(6),
+		"shm: truncate to 6 bytes: out of range of a buffer of 5 bytes")
 	must(b.WriteString("!"))
 	assert.Equal(t, "hello!", string(b.Bytes()))
 	room := b.Cap()
@@ -220,7 +222,8 @@ func TestBufferClosed(t *testing.T) {
 	_, stringErr := b.WriteString("y")
 	_, fromErr := b.ReadFrom(strings.NewReader("y"))
 	_, toErr := b.WriteTo(io.Discard)
-	for _, err := range []error{writeErr, emptyErr, stringErr, b.WriteByte('y'), fromErr, toErr, b.Truncate(0), b.Grow(1), b.Close()} {
+	for _, err := range []error{writeErr, emptyErr, stringErr, b.WriteByte('y'), fromErr, toErr,
+		b.Truncate(0), b.Grow(1), b.Close()} {
 		assert.ErrorIs(t, err, shm.ErrClosed)
 	}
 	b.Reset()
@@ -271,7 +274,8 @@ func TestBufferGrowsByWhatIsNeededAtTheLimit(t *testing.T) {
 func TestBufferUnreachableIsUnmapped(t *testing.T) {
 	addr := func() uintptr {
 		b := new(shm.Buffer)
-		must(b.Write(bytes.Repeat([]byte{0xA5}, 200<<10))) // it has grown: the cleanup knows the last place
+		// The buffer has grown: the cleanup must know the last address.
+		must(b.Write(bytes.Repeat([]byte{0xA5}, 200<<10)))
 		return uintptr(unsafe.Pointer(&b.Bytes()[0]))
 	}()
 	assert.True(t, eventually(func() bool {
@@ -326,7 +330,8 @@ func TestBufferFaultIsAnError(t *testing.T) {
 	})
 	t.Run("WriteTo", func(t *testing.T) {
 		b, data, bad := newBuffer(t)
-		require.NoError(t, unix.Mprotect(unsafe.Slice((*byte)(unsafe.Add(bad, -page)), page), unix.PROT_NONE))
+		require.NoError(t,
+			unix.Mprotect(unsafe.Slice((*byte)(unsafe.Add(bad, -page)), page), unix.PROT_NONE))
 		for _, w := range []io.Writer{new(bytes.Buffer), pipe(t)} {
 			n, err := b.WriteTo(w)
 			assertFault(t, err, "write out", unsafe.Add(bad, -page))
@@ -334,12 +339,14 @@ func TestBufferFaultIsAnError(t *testing.T) {
 		}
 		assert.Equal(t, len(data), b.Len())
 	})
-	t.Run("Grow", func(t *testing.T) { // what mprotect split moves all the same, and stays protected
+	t.Run("Grow", func(t *testing.T) {
+		// Memory that mprotect split moves all the same, and stays protected.
 		b, data, _ := newBuffer(t)
 		require.NoError(t, b.Grow(1<<30))
 		assert.Equal(t, data, b.Bytes())
 		n, err := b.Write(make([]byte, 300))
-		assertFault(t, err, "write", unsafe.Add(unsafe.Pointer(unsafe.SliceData(b.Bytes())), 2*page))
+		assertFault(t, err, "write",
+			unsafe.Add(unsafe.Pointer(unsafe.SliceData(b.Bytes())), 2*page))
 		assert.Equal(t, 100, n)
 	})
 }
@@ -353,15 +360,18 @@ func TestBufferLeavesPanicsOfOthersAlone(t *testing.T) {
 		want func(t *testing.T, e any)
 	}{
 		{"Error", func() { panic(boom) }, func(t *testing.T, e any) { assert.Equal(t, boom, e) }},
-		{"Nil", func() { panic(nil) }, func(t *testing.T, e any) { assert.IsType(t, new(runtime.PanicNilError), e) }},
-		{"NilPointer", func() { var p *int; sink = uint64(*p) }, func(t *testing.T, e any) { assert.ErrorContains(t, e.(error), "nil pointer") }},
+		{"Nil", func() { panic(nil) },
+			func(t *testing.T, e any) { assert.IsType(t, new(runtime.PanicNilError), e) }},
+		{"NilPointer", func() { var p *int; sink = uint64(*p) },
+			func(t *testing.T, e any) { assert.ErrorContains(t, e.(error), "nil pointer") }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var b shm.Buffer
 			defer b.Close()
 			must(b.WriteString("kept"))
 			other := readerFunc(func([]byte) (int, error) { row.do(); return 0, io.EOF })
-			for _, call := range []func(){func() { b.ReadFrom(other) }, func() { b.WriteTo(other) }} {
+			for _, call := range []func(){func() { b.ReadFrom(other) },
+				func() { b.WriteTo(other) }} {
 				func() {
 					defer func() { row.want(t, recover()) }()
 					call()
@@ -422,8 +432,8 @@ func TestBufferPeakMemory(t *testing.T) {
 	runtime.KeepAlive(&b)
 }
 
-// withoutHugePages has this process get none unasked, whatever the machine's setting: they are more than was
-// written to.
+// withoutHugePages has this process get none unasked, whatever the machine's
+// setting: they are more than was written to.
 func withoutHugePages(t *testing.T) {
 	require.NoError(t, unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0))
 }

@@ -16,7 +16,8 @@ import (
 	"forkshm.example/shm/internal/ctest/callgo"
 )
 
-// The likeliest mistake: a child's C calls Go. It ends at once, and Wait says why, however it was forked.
+// The likeliest mistake: a child's C calls Go. It ends at once, and Wait says
+// why, however it was forked.
 func TestChildThatCallsGoSaysSo(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
@@ -32,7 +33,8 @@ func TestChildThatCallsGoSaysSo(t *testing.T) {
 		}
 	}
 	want.Pid = 4711
-	assert.EqualError(t, want, "child 4711: exit status 2: the child called Go, but a forked child can run C only")
+	assert.EqualError(t, want,
+		"child 4711: exit status 2: the child called Go, but a forked child can run C only")
 
 	pool := must(shm.NewPool(m, 1, nil))
 	_, err := pool.Call(background, callgo.Child, 0, 0)
@@ -45,7 +47,8 @@ func TestChildThatCallsGoSaysSo(t *testing.T) {
 	assert.Equal(t, 41, callgo.Call(), "in this process it runs")
 }
 
-// Where the child has no room for a message, as after the plain Fork, its stderr has it.
+// Where the child has no room for a message, as after the plain Fork, its
+// stderr has it.
 func TestChildThatCallsGoWithoutAReport(t *testing.T) {
 	const env = "SHM_TEST_CALLS_GO"
 	if os.Getenv(env) != "" {
@@ -58,18 +61,21 @@ func TestChildThatCallsGoWithoutAReport(t *testing.T) {
 			require.NoError(t, err)
 		} else {
 			var exit *shm.ExitError
-			require.ErrorAs(t, wait(t, forkedWith(t, m, callgo.Child, setUps["NoCrashReport"])), &exit)
+			require.ErrorAs(t, wait(t, forkedWith(t, m, callgo.Child, setUps["NoCrashReport"])),
+				&exit)
 			status = exit.Status
 		}
 		assert.Equal(t, unix.WaitStatus(2<<8), status)
 		return
 	}
 	for _, how := range []string{"raw", "NoCrashReport"} {
-		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
+		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.count=1",
+			"-test.v")
 		cmd.Env = append(os.Environ(), env+"="+how)
 		out, err := cmd.CombinedOutput()
 		assert.NoError(t, err, "%s: %s", how, out)
-		assert.Contains(t, string(out), "shm: a forked child called Go, but has no Go runtime: it can run C only\n", how)
+		assert.Contains(t, string(out),
+			"shm: a forked child called Go, but has no Go runtime: it can run C only\n", how)
 		assert.Contains(t, string(out), "--- PASS: "+t.Name(), how)
 	}
 }

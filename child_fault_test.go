@@ -27,8 +27,9 @@ import (
 
 // What goes wrong around children, and that nothing is left of it.
 
-// leavesNothing wants, once a test is over, no child, descriptor, mapping, report or goroutine more than
-// now, and the Go heap to be copied by fork again.
+// leavesNothing wants, once a test is over, no child, descriptor, mapping,
+// report or goroutine more than now, and the Go heap to be copied by fork
+// again.
 func leavesNothing(t *testing.T) {
 	t.Helper()
 	r, w, err := os.Pipe() // the poller's own descriptors are there from now on
@@ -39,16 +40,21 @@ func leavesNothing(t *testing.T) {
 	signal.Stop(signals)
 	runtime.GC() // and what earlier tests forgot is gone
 	require.True(t, eventually(func() bool { return shm.ReadCounters().Live == 0 }))
-	goroutines, descriptors, mapped, pages := runtime.NumGoroutine(), openDescriptors(), mappings(), shm.ControlPages()
+	goroutines, descriptors, mapped, pages := runtime.NumGoroutine(), openDescriptors(), mappings(),
+		shm.ControlPages()
 	t.Cleanup(func() {
 		_, _, err := shm.Waitpid(-1, unix.WNOHANG)
 		assert.Equal(t, unix.ECHILD, err, "no child, dead or alive")
 		assert.Zero(t, shm.ReadCounters().Live)
-		assert.True(t, eventually(func() bool { return runtime.NumGoroutine() <= goroutines }), "%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
-		assert.True(t, eventually(func() bool { return openDescriptors() <= descriptors }), "%d descriptors, %d before", openDescriptors(), descriptors)
-		assert.True(t, eventually(func() bool { runtime.GC(); return mappings() <= mapped }), "%d mappings, %d before", mappings(), mapped)
+		assert.True(t, eventually(func() bool { return runtime.NumGoroutine() <= goroutines }),
+			"%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
+		assert.True(t, eventually(func() bool { return openDescriptors() <= descriptors }),
+			"%d descriptors, %d before", openDescriptors(), descriptors)
+		assert.True(t, eventually(func() bool { runtime.GC(); return mappings() <= mapped }),
+			"%d mappings, %d before", mappings(), mapped)
 		assert.Equal(t, pages, shm.ControlPages(), "control pages")
-		assert.NotContains(t, string(must(os.ReadFile("/proc/self/smaps"))), " dc ", "memory that fork leaves out")
+		assert.NotContains(t, string(must(os.ReadFile("/proc/self/smaps"))), " dc ",
+			"memory that fork leaves out")
 	})
 }
 
@@ -67,14 +73,18 @@ var setUps = map[string]*shm.ForkConfig{
 	"Lean":           {Lean: true},
 	"KillWithParent": {KillWithParent: true},
 	"all": {
-		KillWithParent: true, ProcessGroup: true, Lean: true, Nice: 1, CloseFDs: true, KeepFDs: keptFDs,
-		Limits: []shm.Limit{{Resource: unix.RLIMIT_CORE}, {Resource: unix.RLIMIT_CPU, Rlimit: unix.Rlimit{Cur: 100, Max: 100}}},
+		KillWithParent: true, ProcessGroup: true, Lean: true, Nice: 1, CloseFDs: true,
+		KeepFDs: keptFDs,
+		Limits: []shm.Limit{{Resource: unix.RLIMIT_CORE},
+			{Resource: unix.RLIMIT_CPU, Rlimit: unix.Rlimit{Cur: 100, Max: 100}}},
 	},
 }
 
-var interposer = compileOnce("interpose.so", "-shared", "-fPIC", "internal/ctest/testdata/interpose.c")
+var interposer = compileOnce("interpose.so", "-shared", "-fPIC",
+	"internal/ctest/testdata/interpose.c")
 
-// interposed is inOwnProcess, with testdata/interpose.c between the shim and libc.
+// interposed is inOwnProcess, with testdata/interpose.c between the shim and
+// libc.
 func interposed(t *testing.T) bool {
 	t.Helper()
 	testenv.NeedDynamic(t)
@@ -84,7 +94,8 @@ func interposed(t *testing.T) bool {
 	return inOwnProcess(t, nil)
 }
 
-// A child that is killed at any moment of its set-up is one that was killed: no hang, and no other error.
+// A child that is killed at any moment of its set-up is one that was killed: no
+// hang, and no other error.
 func TestChildKilledAtEachStepOfItsSetUp(t *testing.T) {
 	if !interposed(t) {
 		return
@@ -120,7 +131,8 @@ func TestChildKilledAtEachStepOfASetUpThatFails(t *testing.T) {
 		t.Setenv("SHM_TEST_STEP", strconv.Itoa(step))
 		p, err := m.Fork(ctest.Increment, &shm.ForkConfig{Limits: []shm.Limit{{Resource: 99}}})
 		if err != nil {
-			assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument", page))
+			assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Limits[0] "+
+				"(resource 99, soft 0, hard 0): setrlimit: invalid argument", page))
 			break
 		}
 		require.Equal(t, killed(p, unix.SIGKILL), wait(t, p), "step %d", step)
@@ -141,7 +153,8 @@ func TestForkWithoutMemory(t *testing.T) {
 			t.Setenv("SHM_TEST_FORK_ERRNO", strconv.Itoa(int(errno)))
 			_, err := m.Fork(ctest.Increment, cfg)
 			assert.ErrorIs(t, err, errno, name)
-			assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: fork: ", page)+errno.Error(), name)
+			assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: fork: ", page)+errno.Error(),
+				name)
 			assert.ErrorIs(t, shm.Call(background, ctest.Increment, m, cfg), errno, name)
 			if cfg == nil {
 				cfg = new(shm.ForkConfig)
@@ -166,25 +179,31 @@ func TestForkWithoutAddressSpace(t *testing.T) {
 	leavesNothing(t)
 	testenv.SpareThreads()
 	m := newMapping(t, shm.Shared, page, nil)
-	require.NoError(t, shm.Call(background, ctest.Fresh, m, &shm.ForkConfig{Lean: true, NoCrashReport: true})) // which looks for the heap once
+	// The first Lean fork looks for the heap.
+	require.NoError(t,
+		shm.Call(background, ctest.Fresh, m, &shm.ForkConfig{Lean: true, NoCrashReport: true}))
 	var before unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_AS, &before))
 	for name, cfg := range setUps {
 		if name == "NoCrashReport" { // needs none
 			continue
 		}
-		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: 1 << 20, Max: before.Max}))
+		require.NoError(t,
+			unix.Setrlimit(unix.RLIMIT_AS, &unix.Rlimit{Cur: 1 << 20, Max: before.Max}))
 		_, err := m.Fork(ctest.Increment, cfg)
 		require.NoError(t, unix.Setrlimit(unix.RLIMIT_AS, &before))
 		// musl's malloc, which is called before mmap, may have nothing left.
-		assert.Regexp(t, fmt.Sprintf("^shm: fork %d bytes: (mmap|malloc): cannot allocate memory$", page), err, name)
+		assert.Regexp(t,
+			fmt.Sprintf("^shm: fork %d bytes: (mmap|malloc): cannot allocate memory$", page), err,
+			name)
 		assert.ErrorIs(t, err, unix.ENOMEM)
 	}
 	assert.Zero(t, getInt(m), "no child ran")
 	assert.NoError(t, shm.Call(background, ctest.Increment, m, nil))
 }
 
-// With no process left to have, each way to fork says so, and does nothing else.
+// With no process left to have, each way to fork says so, and does nothing
+// else.
 func TestForkWithoutProcessesInAnyWay(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return
@@ -207,7 +226,8 @@ func TestForkWithoutProcessesInAnyWay(t *testing.T) {
 		return err
 	}
 	for name, cfg := range setUps {
-		assert.EqualError(t, refused(cfg), fmt.Sprintf("shm: fork %d bytes: fork: resource temporarily unavailable", page), name)
+		assert.EqualError(t, refused(cfg),
+			fmt.Sprintf("shm: fork %d bytes: fork: resource temporarily unavailable", page), name)
 	}
 	assert.Zero(t, getInt(m), "no child ran")
 	assert.NoError(t, shm.Call(background, ctest.Increment, m, setUps["all"]))
@@ -219,7 +239,8 @@ func TestForkWithFullDescriptorTableInAnyWay(t *testing.T) {
 	}
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
-	assert.NoError(t, shm.Call(background, ctest.Increment, m, setUps["Lean"])) // which looks for the heap once
+	// The first Lean fork looks for the heap.
+	assert.NoError(t, shm.Call(background, ctest.Increment, m, setUps["Lean"]))
 	fillDescriptorTable(t)
 	for name, cfg := range setUps {
 		_, err := m.Fork(ctest.Increment, cfg)
@@ -228,10 +249,12 @@ func TestForkWithFullDescriptorTableInAnyWay(t *testing.T) {
 	}
 	assert.Equal(t, 1, getInt(m), "no other child ran")
 	_, err := shm.NewPool(m, 1, nil)
-	assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: socketpair: too many open files", page))
+	assert.EqualError(t, err,
+		fmt.Sprintf("shm: fork %d bytes: socketpair: too many open files", page))
 }
 
-// The last descriptor goes between the fork and the pidfd: the child, which no one could watch, is not kept.
+// The last descriptor goes between the fork and the pidfd: the child, which no
+// one could watch, is not kept.
 func TestForkThatLosesTheLastDescriptor(t *testing.T) {
 	if !interposed(t) {
 		return
@@ -239,7 +262,10 @@ func TestForkThatLosesTheLastDescriptor(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
 	assert.NoError(t, shm.Call(background, ctest.Increment, m, setUps["Lean"]))
-	isOpen := func(fd int) bool { _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); return err == nil }
+	isOpen := func(fd int) bool {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		return err == nil
+	}
 	var free []int
 	for fd := range 200 {
 		if !isOpen(fd) {
@@ -251,7 +277,8 @@ func TestForkThatLosesTheLastDescriptor(t *testing.T) {
 		t.Setenv("SHM_TEST_FORK_FILLS", "1")
 		_, err := m.Fork(ctest.Pause, cfg)
 		t.Setenv("SHM_TEST_FORK_FILLS", "")
-		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: pidfd_open: too many open files", page), name)
+		assert.EqualError(t, err,
+			fmt.Sprintf("shm: fork %d bytes: pidfd_open: too many open files", page), name)
 		for _, fd := range free {
 			require.NoError(t, unix.Close(fd), name)
 		}
@@ -263,7 +290,8 @@ func TestKillWithParentThatIsKilledAtOnce(t *testing.T) {
 	const env = "SHM_TEST_ORPHAN"
 	if os.Getenv(env) != "" {
 		const longer = 600_000 // than the limit below, in ms
-		_, err := newMapping(t, shm.Shared, longer, nil).Fork(ctest.Sleep, &shm.ForkConfig{KillWithParent: true})
+		_, err := newMapping(t, shm.Shared, longer, nil).Fork(ctest.Sleep,
+			&shm.ForkConfig{KillWithParent: true})
 		require.NoError(t, err)
 		select {}
 	}
@@ -308,10 +336,12 @@ func TestCallWhoseChildMayNotBeKilled(t *testing.T) {
 	assert.ErrorIs(t, err, unix.EPERM)
 	assert.ErrorContains(t, err, "pidfd_send_signal")
 	setInt(m, 1)
-	assert.True(t, eventually(func() bool { return shm.ReadCounters().Live == 0 }), "it is reaped when it ends")
+	assert.True(t, eventually(func() bool { return shm.ReadCounters().Live == 0 }),
+		"it is reaped when it ends")
 }
 
-// A child may fork: its parent waits for it alone, and its own child's crash is not its.
+// A child may fork: its parent waits for it alone, and its own child's crash is
+// not its.
 func TestChildThatForks(t *testing.T) {
 	leavesNothing(t)
 	for name, cfg := range setUps {

@@ -29,7 +29,8 @@ import (
 )
 
 // forkedWith is forked, with a config.
-func forkedWith(t testing.TB, m *shm.Mapping, child shm.ChildFunc, cfg *shm.ForkConfig) *shm.Process {
+func forkedWith(t testing.TB, m *shm.Mapping, child shm.ChildFunc,
+	cfg *shm.ForkConfig) *shm.Process {
 	t.Helper()
 	p, err := m.Fork(child, cfg)
 	require.NoError(t, err)
@@ -75,17 +76,22 @@ func TestCrashIsReported(t *testing.T) {
 				assert.Equal(t, must(os.Executable()), exit.Crash.Module)
 			}
 			if want.symbol != "" && hasSymbols() {
-				assert.Equal(t, want.symbol, strings.TrimSuffix(exit.Crash.Symbol, ".cold"), "%v", exit)
+				assert.Equal(t, want.symbol, strings.TrimSuffix(exit.Crash.Symbol, ".cold"), "%v",
+					exit)
 			}
 			t.Log(exit)
 			if how == 0 {
 				assert.Equal(t, uintptr(16), exit.Crash.Addr)
 			}
 			if how == 0 && hasSymbols() {
-				assert.Regexp(t, `^child \d+: signal: segmentation fault( \(core dumped\))?, address 0x10, at crash_here\+0x[0-9a-f]+ \(/.*\+0x[0-9a-f]+\)$`, exit.Error())
+				assert.Regexp(t,
+					`^child \d+: signal: segmentation fault( \(core dumped\))?, address 0x10, at crash_here\+0x[0-9a-f]+ \(/.*\+0x[0-9a-f]+\)$`, exit.Error())
 			}
-			if want.sig == unix.SIGABRT && !testenv.IsStatic() { // there is no address, but there is a place
-				assert.Regexp(t, `^child \d+: signal: aborted( \(core dumped\))?, at .*/libc.*\+0x[0-9a-f]+\)?$`, exit.Error())
+			if want.sig == unix.SIGABRT && !testenv.IsStatic() {
+				// An abort has no address, but it has a place.
+				assert.Regexp(t,
+					`^child \d+: signal: aborted( \(core dumped\))?, at .*/libc.*\+0x[0-9a-f]+\)?$`,
+					exit.Error())
 			}
 		}
 		plain := crashOf(t, how+1, &shm.ForkConfig{NoCrashReport: true})
@@ -94,8 +100,9 @@ func TestCrashIsReported(t *testing.T) {
 	}
 }
 
-// A child has a stack of the usual size in whatever way it was forked, also where libc's threads have a
-// small one. What runs over the end of it, by an array that is large too, is told as a crash.
+// A child has a stack of the usual size in whatever way it was forked, also
+// where libc's threads have a small one. What runs over the end of it, by an
+// array that is large too, is told as a crash.
 func TestChildHasARoomyStack(t *testing.T) {
 	const roomy = 4 << 20
 	var limit unix.Rlimit
@@ -123,7 +130,8 @@ func TestChildHasARoomyStack(t *testing.T) {
 	assert.Zero(t, result)
 }
 
-// hasSymbols says whether this program has a symbol table: go test leaves it out, go test -c does not.
+// hasSymbols says whether this program has a symbol table: go test leaves it
+// out, go test -c does not.
 func hasSymbols() bool {
 	f, err := elf.Open("/proc/self/exe")
 	if err != nil {
@@ -134,8 +142,9 @@ func hasSymbols() bool {
 	return len(all) > 0
 }
 
-// Where a new version of the program has taken its place, the report is still of the one that runs. It runs as
-// a part of tests/build, TestCrashIsReportedByName.
+// Where a new version of the program has taken its place, the report is still
+// of the one that runs. It runs as a part of tests/build,
+// TestCrashIsReportedByName.
 func TestCrashOfAReplacedProgram(t *testing.T) {
 	if os.Getenv("SHM_TEST_PROCESS") != t.Name() {
 		return
@@ -149,14 +158,16 @@ func TestCrashOfAReplacedProgram(t *testing.T) {
 	assert.Equal(t, program, exit.Crash.Module)
 }
 
-// A library that the child loaded itself its parent does not know, and may have another one in that place.
+// A library that the child loaded itself its parent does not know, and may have
+// another one in that place.
 func TestCrashInWhatTheChildLoaded(t *testing.T) {
 	testenv.NeedDynamic(t)
 	testenv.NeedCC(t)
 	dir := t.TempDir()
 	build := func(name, code string, args ...string) string {
 		path := filepath.Join(dir, name)
-		cmd := exec.Command(cc(), append([]string{"-shared", "-fPIC", "-o", path, "-xc", "-"}, args...)...)
+		cmd := exec.Command(cc(),
+			append([]string{"-shared", "-fPIC", "-o", path, "-xc", "-"}, args...)...)
 		cmd.Stdin = strings.NewReader(code)
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
@@ -175,7 +186,8 @@ func TestCrashInWhatTheChildLoaded(t *testing.T) {
 		require.NotNil(t, exit.Crash, "%v", exit)
 		assert.Equal(t, uintptr(32), exit.Crash.Addr)
 		assert.Equal(t, plugin, exit.Crash.Module)
-		assert.Empty(t, exit.Crash.Symbol, "this process does not open a file because a child names it")
+		assert.Empty(t, exit.Crash.Symbol,
+			"this process does not open a file because a child names it")
 		assert.Less(t, exit.Crash.Offset, uintptr(page*4))
 		t.Log(exit)
 	}
@@ -195,7 +207,8 @@ func TestCrashWithoutAnAddress(t *testing.T) {
 
 // Who sends a signal that a crash would also give finds the child dead of it.
 func TestSentSignalIsNoCrash(t *testing.T) {
-	for _, sig := range []unix.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGILL, unix.SIGFPE, unix.SIGABRT} {
+	for _, sig := range []unix.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGILL, unix.SIGFPE,
+		unix.SIGABRT} {
 		p := forked(t, newMapping(t, shm.Shared, page, nil), ctest.Pause)
 		require.NoError(t, p.Signal(sig))
 		var exit *shm.ExitError
@@ -215,7 +228,10 @@ func TestLimitsAndNiceAreInPlace(t *testing.T) {
 			{Resource: unix.RLIMIT_NOFILE, Rlimit: unix.Rlimit{Cur: 77, Max: 78}},
 			{Resource: unix.RLIMIT_CPU, Rlimit: unix.Rlimit{Cur: 1234, Max: 4321}},
 		}
-		assert.NoError(t, wait(t, forkedWith(t, m, ctest.Limits, &shm.ForkConfig{Limits: limits, Nice: 3, Lean: true, KillWithParent: kill})))
+		assert.NoError(t,
+			wait(t,
+				forkedWith(t, m, ctest.Limits,
+					&shm.ForkConfig{Limits: limits, Nice: 3, Lean: true, KillWithParent: kill})))
 		here, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
 		require.NoError(t, err)
 		got := must(shm.Slice[int](m, 0, 3))
@@ -226,8 +242,10 @@ func TestLimitsAndNiceAreInPlace(t *testing.T) {
 func TestSetUpThatFailsIsForksError(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	for _, lean := range []bool{false, true} {
-		_, err := m.Fork(ctest.Increment, &shm.ForkConfig{Lean: lean, Limits: []shm.Limit{{Resource: 99}}})
-		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument", page))
+		_, err := m.Fork(ctest.Increment,
+			&shm.ForkConfig{Lean: lean, Limits: []shm.Limit{{Resource: 99}}})
+		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Limits[0] "+
+			"(resource 99, soft 0, hard 0): setrlimit: invalid argument", page))
 		assert.ErrorIs(t, err, unix.EINVAL)
 	}
 	_, err := m.Fork(ctest.Increment, &shm.ForkConfig{Limits: make([]shm.Limit, 17)})
@@ -252,7 +270,8 @@ func TestCloseFDsLeavesTheNamed(t *testing.T) {
 			standard++
 		}
 	}
-	for _, keep := range [][]int{nil, {opened[3], 1, opened[0], opened[0]}, {opened[4], opened[2], opened[1]}} {
+	for _, keep := range [][]int{nil, {opened[3], 1, opened[0], opened[0]},
+		{opened[4], opened[2], opened[1]}} {
 		above := map[int]bool{}
 		for _, fd := range keep {
 			above[fd] = fd > 2
@@ -280,13 +299,16 @@ func TestLeanChildLacksTheGoHeapAlone(t *testing.T) {
 	require.ErrorAs(t, wait(t, forkedWith(t, m, ctest.TouchGo, &shm.ForkConfig{Lean: true})), &exit)
 	assert.Equal(t, unix.SIGSEGV, exit.Status.Signal())
 	assert.Equal(t, *where, exit.Crash.Addr)
-	assert.NoError(t, wait(t, forkedWith(t, m, ctest.TouchGo, nil)), "it is there for those that follow")
+	assert.NoError(t, wait(t, forkedWith(t, m, ctest.TouchGo, nil)),
+		"it is there for those that follow")
 	assert.NoError(t, wait(t, forkedWith(t, m, ctest.Malloc, &shm.ForkConfig{Lean: true})))
-	assert.NotContains(t, string(must(os.ReadFile("/proc/self/smaps"))), " dc ", "no memory stays marked as not to copy")
+	assert.NotContains(t, string(must(os.ReadFile("/proc/self/smaps"))), " dc ",
+		"no memory stays marked as not to copy")
 	runtime.KeepAlive(heap)
 }
 
-// The parent's heap grows, shrinks and is collected while Lean children are forked and programs run.
+// The parent's heap grows, shrinks and is collected while Lean children are
+// forked and programs run.
 func TestLeanDoesNotDisturbTheParent(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	stop := make(chan struct{})
@@ -352,7 +374,8 @@ func TestKillWithParent(t *testing.T) {
 		threads <- unix.Gettid()
 	}()
 	p, thread := <-children, <-threads
-	require.True(t, thread == os.Getpid() || eventually(func() bool { // but the first one, which Go keeps
+	require.True(t, thread == os.Getpid() || eventually(func() bool {
+		// Go keeps the first thread.
 		_, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread))
 		return errors.Is(err, os.ErrNotExist)
 	}))
@@ -417,10 +440,12 @@ func TestCallLeavesNoChild(t *testing.T) {
 		require.True(t, eventually(func() bool { return shm.ReadCounters().Live == 1 }))
 		cancel()
 		assert.ErrorIs(t, <-called, context.Canceled)
-		assert.ErrorIs(t, shm.Call(ending, ctest.Increment, m, nil), context.Canceled, "forks nothing")
+		assert.ErrorIs(t, shm.Call(ending, ctest.Increment, m, nil), context.Canceled,
+			"forks nothing")
 		ended, cancelEnded := context.WithTimeout(ctx, 0)
 		defer cancelEnded()
-		assert.ErrorIs(t, shm.Call(ended, ctest.Increment, m, nil), context.DeadlineExceeded, "nor this")
+		assert.ErrorIs(t, shm.Call(ended, ctest.Increment, m, nil), context.DeadlineExceeded,
+			"nor this")
 		after := shm.ReadCounters()
 		assert.Equal(t, before.Forks+1, after.Forks)
 		assert.Equal(t, before.Signals["SIGKILL"]+1, after.Signals["SIGKILL"])
@@ -449,7 +474,8 @@ func TestCallTellsWhatBecameOfTheChild(t *testing.T) {
 			ended++
 		default:
 			require.ErrorIs(t, err, context.DeadlineExceeded)
-			assert.Equal(t, before.Signals["SIGKILL"]+after.Forks-before.Forks, after.Signals["SIGKILL"], "%v", err)
+			assert.Equal(t, before.Signals["SIGKILL"]+after.Forks-before.Forks,
+				after.Signals["SIGKILL"], "%v", err)
 			took += took/10 + 1
 			missed++
 		}
@@ -543,7 +569,8 @@ func TestMemoryTellsWhatWasWritten(t *testing.T) {
 	before, err := p.Memory()
 	require.NoError(t, err)
 	assert.Positive(t, before.Pss)
-	fill(m.Bytes(), 2) // the child keeps what was there: the copies are the parent's, the pages now its own
+	// The parent gets the copies, and the child keeps the pages.
+	fill(m.Bytes(), 2)
 	after, err := p.Memory()
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, after.PrivateDirty-before.PrivateDirty, length)

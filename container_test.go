@@ -19,20 +19,25 @@ import (
 
 // What the library does where the system calls and the files of a usual machine are missing.
 
-// dockerDenies are calls that Docker's default seccomp profile answers with EPERM, and that Go, the C
-// library or this one could think of.
+// dockerDenies are calls that Docker's default seccomp profile answers with
+// EPERM, and that Go, the C library or this one could think of.
 var dockerDenies = []uint32{
-	unix.SYS_ADD_KEY, unix.SYS_BPF, unix.SYS_GET_MEMPOLICY, unix.SYS_IO_URING_SETUP, unix.SYS_KCMP, unix.SYS_KEYCTL,
-	unix.SYS_MBIND, unix.SYS_MOUNT, unix.SYS_MOVE_PAGES, unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_PERF_EVENT_OPEN,
-	unix.SYS_PERSONALITY, unix.SYS_PIVOT_ROOT, unix.SYS_QUOTACTL, unix.SYS_REQUEST_KEY, unix.SYS_SET_MEMPOLICY,
+	unix.SYS_ADD_KEY, unix.SYS_BPF, unix.SYS_GET_MEMPOLICY, unix.SYS_IO_URING_SETUP, unix.SYS_KCMP,
+	unix.SYS_KEYCTL,
+	unix.SYS_MBIND, unix.SYS_MOUNT, unix.SYS_MOVE_PAGES, unix.SYS_OPEN_BY_HANDLE_AT,
+	unix.SYS_PERF_EVENT_OPEN,
+	unix.SYS_PERSONALITY, unix.SYS_PIVOT_ROOT, unix.SYS_QUOTACTL, unix.SYS_REQUEST_KEY,
+	unix.SYS_SET_MEMPOLICY,
 	unix.SYS_SETNS, unix.SYS_SYSLOG, unix.SYS_UMOUNT2, unix.SYS_UNSHARE, unix.SYS_USERFAULTFD,
 }
 
-// oldDockerDenies are those that profiles of before 2020 do not know, for which EPERM is the answer too.
-var oldDockerDenies = []uint32{unix.SYS_PIDFD_OPEN, unix.SYS_CLOSE_RANGE, unix.SYS_OPENAT2, unix.SYS_FACCESSAT2}
+// oldDockerDenies are those that profiles of before 2020 do not know, for which
+// EPERM is the answer too.
+var oldDockerDenies = []uint32{unix.SYS_PIDFD_OPEN, unix.SYS_CLOSE_RANGE, unix.SYS_OPENAT2,
+	unix.SYS_FACCESSAT2}
 
-// denyAll has calls fail, on all threads: the given ones with EPERM, and clone3 with ENOSYS, from which the
-// C library goes back to clone.
+// denyAll has calls fail, on all threads: the given ones with EPERM, and clone3
+// with ENOSYS, from which the C library goes back to clone.
 func denyAll(t *testing.T, calls []uint32) {
 	t.Helper()
 	const (
@@ -53,7 +58,8 @@ func denyAll(t *testing.T, calls []uint32) {
 	filter = append(filter, unix.SockFilter{Code: answer, K: unix.SECCOMP_RET_ALLOW})
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
 	require.Zero(t, errno, "seccomp")
 }
 
@@ -61,9 +67,11 @@ func denyAll(t *testing.T, calls []uint32) {
 func worksAlike(t *testing.T, techniques ...shm.Technique) {
 	t.Helper()
 	for _, technique := range techniques {
-		m := newMapping(t, shm.Shared, page, &shm.Config{Technique: technique, Name: "alike", Guard: true})
+		m := newMapping(t, shm.Shared, page,
+			&shm.Config{Technique: technique, Name: "alike", Guard: true})
 		for name, cfg := range setUps {
-			assert.NoError(t, shm.Call(background, ctest.Increment, m, cfg), "%v, %s", technique, name)
+			assert.NoError(t, shm.Call(background, ctest.Increment, m, cfg), "%v, %s", technique,
+				name)
 		}
 		assert.Equal(t, len(setUps), getInt(m))
 		pool, err := shm.NewPool(m, 2, nil)
@@ -110,7 +118,8 @@ func TestUnderAnOldProfile(t *testing.T) {
 	worksAlike(t, shm.Anonymous, shm.DevZero, shm.Memfd)
 }
 
-// Without /proc there are no figures to tell, and no names for a crash's place. All else is as ever.
+// Without /proc there are no figures to tell, and no names for a crash's place.
+// All else is as ever.
 func TestWithoutProc(t *testing.T) {
 	if !inOwnProcess(t, nil) || os.Getuid() != 0 {
 		return

@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// control is the parent's side of a child's control page. csrc/control.h says who writes which
-// part.
+// control is the parent's side of a child's control page. csrc/control.h says
+// who writes which part.
 //
-// The parent keeps the state that it relies on in its own memory. It reads each word that the child
-// wrote once, by an atomic load, and checks the copy.
+// The parent keeps the state that it relies on in its own memory. It reads each
+// word that the child wrote once, by an atomic load, and checks the copy.
 type control struct {
 	page  *controlPage
 	owner uint64       // the token of the process that made the page; no other has it mapped
@@ -21,7 +21,8 @@ type control struct {
 // controlPages is the number of control pages that are mapped.
 var controlPages atomic.Int64
 
-// newControl returns the control of a page that a fork has made. If page is nil, so is the control.
+// newControl returns the control of a page that a fork has made. If page is
+// nil, so is the control.
 func newControl(page *controlPage) *control {
 	if page == nil {
 		return nil
@@ -46,8 +47,8 @@ func (c *control) release() {
 	}
 }
 
-// hasReply tells the child that the parent waits by the socket from now on, and reports whether the
-// child has replied to the call.
+// hasReply tells the child that the parent waits by the socket from now on, and
+// reports whether the child has replied to the call.
 func (c *control) hasReply(seq uint32) bool {
 	atomic.StoreUint32(&c.page.request.waits, waitsBySocket)
 	return atomic.LoadUint32(&c.page.reply.seq) == seq
@@ -56,8 +57,9 @@ func (c *control) hasReply(seq uint32) bool {
 // result returns the result that the child has written.
 func (c *control) result() int { return int(atomic.LoadInt32(&c.page.reply.result)) }
 
-// hasStarted reports whether the child may have started the call. Only the number of the previous
-// call proves that it has not. Any other number may be garbage that the call has written.
+// hasStarted reports whether the child may have started the call. Only the
+// number of the previous call proves that it has not. Any other number may be
+// garbage that the call has written.
 func (c *control) hasStarted(seq uint32) bool {
 	return atomic.LoadUint32(&c.page.reply.startedSeq) != seq-1
 }

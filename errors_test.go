@@ -37,12 +37,18 @@ func TestErrorsSayWhatWasWrong(t *testing.T) {
 		want string
 	}{
 		{private.MoveTo(closed), "shm: move: the destination: mapping is closed"},
-		{detach, fmt.Sprintf("shm: detach %d bytes: a MAP_SHARED mapping with HugeNone, must be MAP_PRIVATE and not HugeExplicit: unsupported operation", page)},
-		{length, "shm: object length: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must be MAP_SHARED and memfd: unsupported operation"},
-		{file, "shm: file: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must be MAP_SHARED and memfd: unsupported operation"},
+		{detach, fmt.Sprintf("shm: detach %d bytes: a MAP_SHARED mapping with HugeNone, must be "+
+			"MAP_PRIVATE and not HugeExplicit: unsupported operation", page)},
+		{length, "shm: object length: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must " +
+			"be MAP_SHARED and memfd: unsupported operation"},
+		{file, "shm: file: a MAP_PRIVATE mapping of MAP_ANONYMOUS has no object, must be " +
+			"MAP_SHARED and memfd: unsupported operation"},
 		{slice, "shm: slice: -5 elements of 8 bytes at offset 0: out of range"},
-		{mapFile, "shm: map file: " + empty.Name() + ": the file is empty, must have at least one byte: invalid argument"},
-		{shared.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize to %d bytes: the mapping was created with %d bytes: a shared mapping cannot grow past its first size (use Config.Reserve, or Memfd)", 2*page, page)},
+		{mapFile, "shm: map file: " + empty.Name() +
+			": the file is empty, must have at least one byte: invalid argument"},
+		{shared.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize to %d bytes: the mapping "+
+			"was created with %d bytes: a shared mapping cannot grow past its first size (use "+
+			"Config.Reserve, or Memfd)", 2*page, page)},
 	} {
 		assert.EqualError(t, row.err, row.want)
 	}
@@ -59,7 +65,8 @@ func TestDetachSaysWhatLinuxItNeeds(t *testing.T) {
 			_, err := m.Detach()
 			assert.ErrorIs(t, err, unix.EINVAL)
 			assert.ErrorIs(t, err, errors.ErrUnsupported)
-			assert.ErrorContains(t, err, "needs Linux 5.7, or 5.13 for memory that is shared, of /dev/zero or of a memfd")
+			assert.ErrorContains(t, err,
+				"needs Linux 5.7, or 5.13 for memory that is shared, of /dev/zero or of a memfd")
 			assert.Equal(t, want, m.Bytes())
 			if technique == shm.Memfd {
 				continue
@@ -79,9 +86,11 @@ func TestDetachSaysWhatLinuxItNeeds(t *testing.T) {
 	assert.NoError(t, err, "%s", out)
 }
 
-// refuseDontUnmap has this process's mremap(2) refuse MREMAP_DONTUNMAP, as old kernels do.
+// refuseDontUnmap has this process's mremap(2) refuse MREMAP_DONTUNMAP, as old
+// kernels do.
 func refuseDontUnmap(t *testing.T) {
-	const data, nr, flags = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, 0, 16 + 3*8 // struct seccomp_data; little-endian
+	// The words of struct seccomp_data, little-endian.
+	const data, nr, flags = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, 0, 16 + 3*8
 	filter := []unix.SockFilter{
 		{Code: data, K: nr},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_MREMAP, Jf: 3},
@@ -92,6 +101,7 @@ func refuseDontUnmap(t *testing.T) {
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
 	require.Zero(t, errno)
 }

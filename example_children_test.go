@@ -20,7 +20,8 @@ import (
 // As for increment, these come from a program's own cgo file.
 var crash, add = ctest.Crash, ctest.Add
 
-// A C function runs in a child, that it may crash there; what it finds is in the mapping.
+// A C function runs in a child, so that a crash costs the child alone. The
+// mapping has the function's result.
 func ExampleCall() {
 	m, err := shm.Map(shm.Shared, 4096, nil)
 	if err != nil {
@@ -50,7 +51,8 @@ func ExampleCrash() {
 	// Output: segmentation fault, address 0x10
 }
 
-// A pool's children serve one call after another. One that crashes is that call's error, and is replaced.
+// A pool's children serve one call after another. If a child crashes, the call
+// returns an error, and the pool replaces the child.
 func ExamplePool() {
 	m, err := shm.Map(shm.Shared, 1<<20, nil)
 	if err != nil {

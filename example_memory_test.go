@@ -20,7 +20,8 @@ func ExampleMapping_Resize_whileChildrenLive() {
 	}
 	defer m.Close()
 	before := m.Addr()
-	if err := m.Resize(1<<20, shm.InPlace); err != nil { // children forked before this use the new bytes too
+	// Children that were forked before can use the new bytes, too.
+	if err := m.Resize(1<<20, shm.InPlace); err != nil {
 		log.Fatal(err)
 	}
 	n, _ := m.ObjectLen()
@@ -34,12 +35,14 @@ func ExampleMapFile() {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	f, err := m.File() // to be passed to another process, by exec.Cmd's ExtraFiles or over a Unix socket
+	// Another process gets the file by exec.Cmd's ExtraFiles, or over a Unix socket.
+	f, err := m.File()
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer f.Close()
-	if err := m.Seal(unix.F_SEAL_SHRINK); err != nil { // a promise to that process: none of it will be SIGBUS
+	// The seal promises that process that no access gets SIGBUS.
+	if err := m.Seal(unix.F_SEAL_SHRINK); err != nil {
 		log.Fatal(err)
 	}
 
@@ -77,7 +80,8 @@ func ExampleConfig_reserve() {
 }
 
 func ExampleMapping_Huge() {
-	m, err := shm.Map(shm.Private, 100<<20, &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit})
+	m, err := shm.Map(shm.Private, 100<<20,
+		&shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -127,7 +131,8 @@ func ExampleMapping_Detach() {
 	defer journal.Close()
 	copy(journal.Bytes(), "first batch")
 
-	batch, err := journal.Detach() // for another goroutine to write out, while journal is written to
+	// Another goroutine can write full out while journal is written to.
+	batch, err := journal.Detach()
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -17,8 +17,9 @@ import (
 	"forkshm.example/shm/internal/ctest"
 )
 
-// In a program of one's own the child's function comes from its cgo file, by
-// shm.ChildFunc(C.increment). A _test.go file has none, so it comes from elsewhere here.
+// A program takes the child's function from its own cgo file, by
+// shm.ChildFunc(C.increment). A _test.go file cannot use cgo, so these
+// functions come from another package.
 var increment, pause = ctest.Increment, ctest.Pause
 
 func Example() {

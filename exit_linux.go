@@ -21,9 +21,9 @@ type ExitError struct {
 	Status unix.WaitStatus
 	Crash  *Crash // the place of the crash; nil if the child recorded none
 
-	// CalledGo is true if the child's C called an exported Go function. Such a child
-	// ends with exit status 2. A forked child has one thread and therefore no Go
-	// runtime: it can run C only.
+	// CalledGo is true if the child's C called an exported Go function. Such a
+	// child ends with exit status 2. A forked child has one thread and therefore
+	// no Go runtime: it can run C only.
 	CalledGo bool
 }
 
@@ -68,8 +68,8 @@ func (c *Crash) String() string {
 	return fmt.Sprintf("%s+%#x (%s+%#x)", c.Symbol, c.Within, c.Module, c.Offset)
 }
 
-// isKilled reports whether a child that was sent SIGKILL died of it. If the status is lost,
-// isKilled assumes so.
+// isKilled reports whether a child that was sent SIGKILL died of it. If the
+// status is lost, isKilled assumes so.
 func isKilled(err error) bool {
 	var exit *ExitError
 	if errors.As(err, &exit) {
@@ -78,8 +78,8 @@ func isKilled(err error) bool {
 	return err != nil
 }
 
-// crash returns the child's record of the signal that it died of. The child can lie about
-// everything except the signal.
+// crash returns the child's record of the signal that it died of. The child can
+// lie about everything except the signal.
 func (c *control) crash(status unix.WaitStatus) *Crash {
 	if !c.isMapped() || !status.Signaled() {
 		return nil
@@ -96,9 +96,10 @@ func (r *crashRecord) isOf(sig unix.Signal) bool {
 	return (r.state == crashRecorded || r.state == crashLocated) && unix.Signal(r.sig) == sig
 }
 
-// crash converts the record. known is the module that this process has mapped at the address of the
-// instruction. crash looks up the function only if the child names the same module at the same
-// address. It does not open the file of a module that only the child has loaded.
+// crash converts the record. known is the module that this process has mapped
+// at the address of the instruction. crash looks up the function only if the
+// child names the same module at the same address. It does not open the file of
+// a module that only the child has loaded.
 func (r *crashRecord) crash(known module) *Crash {
 	c := &Crash{Code: r.code, PC: uintptr(r.pc)}
 	if r.code > 0 {
@@ -140,7 +141,8 @@ type module struct {
 	base uintptr // the address of the file's beginning
 }
 
-// moduleAt returns the module that this process has mapped at an address, if any.
+// moduleAt returns the module that this process has mapped at an address, if
+// any.
 func moduleAt(pc uintptr) module {
 	var last module  // the last module whose beginning was seen
 	var inode uint64 // of last
@@ -165,8 +167,8 @@ func moduleAt(pc uintptr) module {
 	return module{}
 }
 
-// symbolTables caches the symbol tables of the modules that children crashed in. Reading a table
-// takes milliseconds.
+// symbolTables caches the symbol tables of the modules that children crashed
+// in. Reading a table takes milliseconds.
 var symbolTables struct {
 	sync.Mutex
 	byModule map[string]*elfsym.Table
@@ -176,8 +178,9 @@ func init() { hook.Locks = append(hook.Locks, &symbolTables.Mutex) }
 
 const maxSymbolTables = 64
 
-// symbolsOf returns the symbols of a module that this process has mapped, and the module's path.
-// For the program itself symbolsOf reads /proc/self/exe: another program may have the path by now.
+// symbolsOf returns the symbols of a module that this process has mapped, and
+// the module's path. For the program itself symbolsOf reads /proc/self/exe:
+// another program may have the path by now.
 func symbolsOf(name string) (table *elfsym.Table, path string) {
 	read := func() (*elfsym.Table, error) { return elfsym.Open(name) }
 	path = name

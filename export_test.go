@@ -11,7 +11,8 @@ import (
 // ControlPages returns how many children's control pages are mapped.
 func ControlPages() int { return int(controlPages.Load()) }
 
-// VMAsOfControlPage is how many lines of /proc/PID/maps a control page has, with its guards.
+// VMAsOfControlPage is how many lines of /proc/PID/maps a control page has,
+// with its guards.
 const VMAsOfControlPage = 3
 
 // The layout of a control page, for children that damage it.
@@ -26,7 +27,8 @@ const (
 
 // CrashRecord returns a record as a child would write it.
 func CrashRecord(state uint32, sig unix.Signal, pc, base uintptr, module string) []byte {
-	r := crashRecord{state: state, sig: int32(sig), code: 1, addr: 16, pc: uint64(pc), base: uint64(base)}
+	r := crashRecord{state: state, sig: int32(sig), code: 1, addr: 16, pc: uint64(pc),
+		base: uint64(base)}
 	copy(r.module[:], module)
 	return unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r))
 }

@@ -31,9 +31,10 @@ type fault interface {
 	Addr() uintptr
 }
 
-// copyMapped copies as the built-in copy does. If memory of either slice fails, copyMapped returns
-// a *FaultError: the first n bytes are copied, and bytes behind them may be written. If the slices
-// overlap, n is 0 after an error, and any byte of dst may be written.
+// copyMapped copies as the built-in copy does. If memory of either slice fails,
+// copyMapped returns a *FaultError: the first n bytes are copied, and bytes
+// behind them may be written. If the slices overlap, n is 0 after an error, and
+// any byte of dst may be written.
 func copyMapped(dst, src []byte) (n int, err error) {
 	total := min(len(dst), len(src))
 	dst, src = dst[:total], src[:total]
@@ -56,11 +57,12 @@ func copyMapped(dst, src []byte) (n int, err error) {
 	return n, nil
 }
 
-// copyBackward copies to a place that begins within the source. copyBackward goes from the last
-// bytes to the first, so that it overwrites no byte before it copied that byte. Each piece is
-// copied to other memory first. The built-in copy would set the processor's direction flag instead
-// (on amd64 without AVX, and on 386). A fault would leave that flag set, and the runtime's own
-// copies would then run in the wrong direction.
+// copyBackward copies to a place that begins within the source. copyBackward
+// goes from the last bytes to the first, so that it overwrites no byte before
+// it copied that byte. Each piece is copied to other memory first. The built-in
+// copy would set the processor's direction flag instead (on amd64 without AVX,
+// and on 386). A fault would leave that flag set, and the runtime's own copies
+// would then run in the wrong direction.
 func copyBackward(dst, src []byte) (n int, err error) {
 	var aside [4096]byte
 	for end := len(dst); end > 0; {
@@ -77,8 +79,8 @@ func copyBackward(dst, src []byte) (n int, err error) {
 	return len(dst), nil
 }
 
-// tryCopy copies as the built-in copy does, and returns a *FaultError if memory fails. The slices
-// must not overlap, unless dst begins before src.
+// tryCopy copies as the built-in copy does, and returns a *FaultError if memory
+// fails. The slices must not overlap, unless dst begins before src.
 func tryCopy(dst, src []byte) (n int, err error) {
 	before, done := debug.SetPanicOnFault(true), false // for this goroutine only
 	defer func() {
@@ -104,7 +106,8 @@ func overlap(a, b []byte) bool {
 	return addrOf(a)-addrOf(b) < uintptr(len(b)) || addrOf(b)-addrOf(a) < uintptr(len(a))
 }
 
-// toPageEnd returns the number of bytes from the beginning of p to the end of that page.
+// toPageEnd returns the number of bytes from the beginning of p to the end of
+// that page.
 func toPageEnd(p []byte) int {
 	page := os.Getpagesize()
 	return page - int(addrOf(p)%uintptr(page))

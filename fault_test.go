@@ -38,15 +38,16 @@ func assertFault(t *testing.T, err error, op string, page_ unsafe.Pointer) {
 	assert.False(t, debug.SetPanicOnFault(false), "the goroutine is as it was")
 }
 
-// faulty are the ways in which the pages of a mapping of 4 pages can fail from the third on. What
-// was in the first two stays.
+// faulty are the ways in which the pages of a mapping of 4 pages can fail from
+// the third on. What was in the first two stays.
 var faulty = []struct {
 	name string
 	make func(t *testing.T) *shm.Mapping
 }{
 	{"ObjectShrunkByAnotherProcess", func(t *testing.T) *shm.Mapping {
 		m, fd := overMemfd(t)
-		out, err := exec.Command("truncate", "-s", strconv.Itoa(2*page), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)).CombinedOutput()
+		out, err := exec.Command("truncate", "-s", strconv.Itoa(2*page),
+			fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd)).CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		return m
 	}},
@@ -60,7 +61,8 @@ var faulty = []struct {
 	}},
 	{"GrownPastItsObject", func(t *testing.T) *shm.Mapping {
 		m := newMapping(t, shm.Private, 4*page, nil)
-		small, err := shm.Mmap(nil, 2*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS, -1, 0)
+		small, err := shm.Mmap(nil, 2*page, unix.PROT_READ|unix.PROT_WRITE,
+			unix.MAP_SHARED|unix.MAP_ANONYMOUS, -1, 0)
 		require.NoError(t, err)
 		_, err = shm.Mremap(small, 2*page, 4*page, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, m.Addr())
 		require.NoError(t, err)
@@ -74,7 +76,8 @@ var faulty = []struct {
 	{"Unmapped", func(t *testing.T) *shm.Mapping {
 		m := newMapping(t, shm.Private, 4*page, nil)
 		// Nothing else may come to lie there: a hole that only we can know of.
-		_, err := shm.Mmap(unsafe.Add(m.Addr(), 2*page), 2*page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED, -1, 0)
+		_, err := shm.Mmap(unsafe.Add(m.Addr(), 2*page), 2*page, unix.PROT_NONE,
+			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED, -1, 0)
 		require.NoError(t, err)
 		return m
 	}},
@@ -87,7 +90,8 @@ func overMemfd(t *testing.T) (m *shm.Mapping, fd int) {
 	t.Cleanup(func() { unix.Close(fd) })
 	require.NoError(t, unix.Ftruncate(fd, int64(4*page)))
 	m = newMapping(t, shm.Shared, 4*page, nil)
-	_, err = shm.Mmap(m.Addr(), 4*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED, fd, 0)
+	_, err = shm.Mmap(m.Addr(), 4*page, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED|unix.MAP_FIXED, fd, 0)
 	require.NoError(t, err)
 	pattern(m)
 	return m, fd
@@ -105,7 +109,8 @@ func TestFaultIsAnError(t *testing.T) {
 			bad := unsafe.Add(m.Addr(), 2*page)
 
 			for _, off := range []int{0, 1, page - 1, page, 2*page - 1, 2 * page} {
-				// Out of the mapping, and into it: what lies before the bad page is read, and written.
+				// Out of the mapping, and into it: what lies before the bad page is read, and
+				// written.
 				p := bytes.Repeat([]byte{255}, 4*page-off)
 				n, err := m.ReadAt(p, int64(off))
 				assertFault(t, err, "read", bad)
@@ -232,9 +237,12 @@ func TestFaultOfNoHugePageLeft(t *testing.T) {
 		}
 	}
 	span := (min(free, 64) + 1) * huge
-	m := newMapping(t, shm.Private, span, &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent}) // for its alignment
+	// HugeTransparent aligns the mapping.
+	m := newMapping(t, shm.Private, span,
+		&shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent})
 	_, err := shm.Mmap(m.Addr(), span, unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED|unix.MAP_HUGETLB|unix.MAP_NORESERVE, -1, 0)
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED|unix.MAP_HUGETLB|unix.MAP_NORESERVE,
+		-1, 0)
 	if err != nil || free > 64 {
 		t.Skipf("this machine has no huge pages, or too many to use up: %v, %d", err, free)
 	}
@@ -270,7 +278,8 @@ func TestFaultLeavesPanicOnFaultAsItWas(t *testing.T) {
 	}
 }
 
-// A fault of ours must not make other goroutines' faults, or later ones, into panics.
+// A fault of ours must not make other goroutines' faults, or later ones, into
+// panics.
 func TestFaultElsewhereStillCrashes(t *testing.T) {
 	if os.Getenv("SHM_TEST_FAULT") != "" {
 		m := newMapping(t, shm.Private, page, nil)
@@ -287,8 +296,9 @@ func TestFaultElsewhereStillCrashes(t *testing.T) {
 	assert.Contains(t, string(out), "fatal error: fault")
 }
 
-// A copy that faults on its way backward would leave the direction flag of the processor set, and every later copy
-// and clearing in the runtime would go the wrong way. Without AVX that is how overlapping memory is copied.
+// A copy that faults on its way backward would leave the direction flag of the
+// processor set, and every later copy and clearing in the runtime would go the
+// wrong way. Without AVX that is how overlapping memory is copied.
 func TestOverlappingCopyThatFaultsLeavesTheRuntimeSound(t *testing.T) {
 	if os.Getenv("SHM_TEST_FAULT") != "" {
 		for range 100 {
@@ -297,8 +307,10 @@ func TestOverlappingCopyThatFaultsLeavesTheRuntimeSound(t *testing.T) {
 		return
 	}
 	for _, setting := range []string{"", "cpu.avx=off", "cpu.avx=off,cpu.erms=off"} {
-		cmd := exec.Command(must(os.Executable()), "-test.run=^TestOverlappingCopyThatFaultsLeavesTheRuntimeSound$")
-		cmd.Env = append(os.Environ(), "SHM_TEST_FAULT=1", "SHM_TEST_PROCESS=none", "GODEBUG="+setting)
+		cmd := exec.Command(must(os.Executable()),
+			"-test.run=^TestOverlappingCopyThatFaultsLeavesTheRuntimeSound$")
+		cmd.Env = append(os.Environ(), "SHM_TEST_FAULT=1", "SHM_TEST_PROCESS=none",
+			"GODEBUG="+setting)
 		out, err := cmd.CombinedOutput()
 		assert.NoError(t, err, "GODEBUG=%s: %s", setting, out)
 	}
@@ -344,7 +356,8 @@ func TestOverlappingCopies(t *testing.T) {
 	m := newMapping(t, shm.Private, 8*page, nil)
 	from := page + 1904
 	for _, size := range []int{1, 300, page - 1, page, page + 1, 3*page + 5} {
-		for _, by := range []int{-odd, -page, -300, -1, 0, 1, 2, 300, page - 1, page, page + 1, page + 904} {
+		for _, by := range []int{-odd, -page, -300, -1, 0, 1, 2, 300, page - 1, page, page + 1,
+			page + 904} {
 			want := pattern(m)
 			copy(want[from+by:], want[from:][:size])
 			n, err := m.WriteAt(m.Bytes()[from:][:size], int64(from+by))

@@ -15,7 +15,8 @@ type waitStatus = unix.WaitStatus
 
 func (*forkArgs) fork([]int32, []memoryRange) error { return errNoShim }
 
-func waitID(idType, id, options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
+func waitID(idType, id, options int,
+	usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	return 0, 0, errNoShim
 }
 
@@ -23,7 +24,8 @@ func goHeap() []memoryRange { return nil }
 
 var firstObjects = new(objectTable)
 
-// processToken returns the same number always: without the C shim this package does not fork.
+// processToken returns the same number always: without the C shim this package
+// does not fork.
 func processToken() uint64 { return 1 }
 
 func (*controlPage) awaitSetUp(idType, id int) setUpReport { return setUpReport{} }

@@ -30,7 +30,8 @@ import (
 	"forkshm.example/shm/internal/testenv"
 )
 
-// forked forks, and kills the child at the end of a test that failed to see it end.
+// forked forks, and kills the child at the end of a test that failed to see it
+// end.
 func forked(t testing.TB, m *shm.Mapping, child shm.ChildFunc) *shm.Process {
 	t.Helper()
 	p, err := m.Fork(child, nil)
@@ -44,7 +45,8 @@ func forked(t testing.TB, m *shm.Mapping, child shm.ChildFunc) *shm.Process {
 	return p
 }
 
-// wait is Process.Wait, with a limit that is for hangs, and not for a slow machine.
+// wait is Process.Wait, with a limit that is for hangs, and not for a slow
+// machine.
 func wait(t testing.TB, p *shm.Process) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
@@ -136,7 +138,8 @@ func TestForkedChildIsFresh(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		m := newMapping(t, sharing, page, cfg)
 		for _, kill := range []bool{false, true} {
-			fresh, err := m.Fork(ctest.Fresh, &shm.ForkConfig{NoCrashReport: true, KillWithParent: kill})
+			fresh, err := m.Fork(ctest.Fresh,
+				&shm.ForkConfig{NoCrashReport: true, KillWithParent: kill})
 			require.NoError(t, err)
 			assert.NoError(t, wait(t, fresh), "signals, stack for them")
 		}
@@ -149,7 +152,8 @@ func TestForkedChildIsFresh(t *testing.T) {
 	assert.Equal(t, os.Getpid(), getInt(m))
 }
 
-// A signal to the whole group may reach the child at once: it must find the child's disposition.
+// A signal to the whole group may reach the child at once: it must find the
+// child's disposition.
 func TestNoHandlerOfTheParentRunsInTheChild(t *testing.T) {
 	if !inOwnProcess(t, &syscall.SysProcAttr{Setpgid: true}) {
 		return
@@ -168,7 +172,8 @@ func TestNoHandlerOfTheParentRunsInTheChild(t *testing.T) {
 	assert.Zero(t, getInt(m), "a handler ran in a child")
 }
 
-// The child shares stdio's buffers and exit handlers with the parent, so it must leave them alone.
+// The child shares stdio's buffers and exit handlers with the parent, so it
+// must leave them alone.
 func TestChildRunsNoExitHandlers(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return
@@ -222,7 +227,8 @@ func TestForkWhileResized(t *testing.T) {
 					return
 				default:
 				}
-				if err := m.Resize((1+i%16)*page, shm.MayMove); err != nil && !errors.Is(err, shm.ErrLive) {
+				if err := m.Resize((1+i%16)*page, shm.MayMove); err != nil &&
+					!errors.Is(err, shm.ErrLive) {
 					resized <- err
 					return
 				}
@@ -240,7 +246,8 @@ func TestForkRefuses(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	_, err := m.Fork(nil, nil)
 	assert.ErrorIs(t, err, unix.EINVAL)
-	assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: child is nil, must be a C function: invalid argument", page))
+	assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: child is nil, must be a C "+
+		"function: invalid argument", page))
 	p, err := m.Fork(ctest.Status, &shm.ForkConfig{})
 	require.NoError(t, err)
 	assert.NoError(t, wait(t, p))
@@ -253,7 +260,8 @@ func TestForkWithFullDescriptorTable(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
 	fillDescriptorTable(t)
 	_, err := m.Fork(ctest.Increment, nil)
-	assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: pidfd_open: too many open files", page))
+	assert.EqualError(t, err,
+		fmt.Sprintf("shm: fork %d bytes: pidfd_open: too many open files", page))
 	assert.ErrorIs(t, err, unix.EMFILE)
 	assert.Zero(t, getInt(m), "no child ran")
 }
@@ -282,7 +290,8 @@ func TestForkWithoutProcesses(t *testing.T) {
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NPROC, &before))
 	assert.Equal(t, blocked, blockedSignals())
 
-	assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: fork: resource temporarily unavailable", page))
+	assert.EqualError(t, err,
+		fmt.Sprintf("shm: fork %d bytes: fork: resource temporarily unavailable", page))
 	assert.ErrorIs(t, err, unix.EAGAIN)
 	assert.Equal(t, unix.EAGAIN, rawErr)
 	assert.NoError(t, wait(t, forked(t, m, ctest.Increment)))
@@ -324,8 +333,10 @@ func TestWaitTellsHowTheChildEnded(t *testing.T) {
 		assert.EqualError(t, wait(t, p), fmt.Sprintf("child %d: exit status %d", p.Pid(), want))
 	}
 	for _, sig := range []unix.Signal{
-		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGKILL,
-		unix.SIGUSR1, unix.SIGSEGV, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM, unix.SIGSTKFLT, unix.SIGXCPU,
+		unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGILL, unix.SIGTRAP, unix.SIGABRT,
+		unix.SIGBUS, unix.SIGFPE, unix.SIGKILL,
+		unix.SIGUSR1, unix.SIGSEGV, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM,
+		unix.SIGSTKFLT, unix.SIGXCPU,
 		unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGPROF, unix.SIGIO, unix.SIGPWR, unix.SIGSYS, 34, 64,
 	} {
 		setInt(m, int(sig))
@@ -337,7 +348,8 @@ func TestWaitTellsHowTheChildEnded(t *testing.T) {
 			assert.Equal(t, p.Pid(), e.Pid)
 		}
 	}
-	for _, sig := range []unix.Signal{unix.SIGCHLD, unix.SIGURG, unix.SIGWINCH, unix.SIGCONT} { // harmless by default
+	for _, sig := range []unix.Signal{unix.SIGCHLD, unix.SIGURG, unix.SIGWINCH, unix.SIGCONT} {
+		// These signals do no harm by default.
 		setInt(m, int(sig))
 		p := forked(t, m, ctest.Signal)
 		assert.Equal(t, exited(p, 99), wait(t, p))
@@ -349,8 +361,11 @@ func TestWaitTellsHowTheChildEnded(t *testing.T) {
 	if testenv.IsStatic() {
 		where = `.*(kill|vdso).*`
 	}
-	assert.Regexp(t, fmt.Sprintf(`^child %d: signal: segmentation fault, at %s\+0x[0-9a-f]+\)?$`, p.Pid(), where), wait(t, p).Error())
-	assert.EqualError(t, &shm.ExitError{Pid: 4711, Status: 11 | 0x80}, "child 4711: signal: segmentation fault (core dumped)")
+	assert.Regexp(t,
+		fmt.Sprintf(`^child %d: signal: segmentation fault, at %s\+0x[0-9a-f]+\)?$`, p.Pid(),
+			where), wait(t, p).Error())
+	assert.EqualError(t, &shm.ExitError{Pid: 4711, Status: 11 | 0x80},
+		"child 4711: signal: segmentation fault (core dumped)")
 }
 
 // That a core was dumped is said where C says so.
@@ -484,8 +499,10 @@ func TestWaitingHoldsNoThread(t *testing.T) {
 	waiting := func() int { // how many goroutines are in the poller
 		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "[IO wait")
 	}
-	assert.True(t, eventually(func() bool { return waiting() == len(children) }), "%d wait", waiting())
-	assert.Less(t, threads()-before, len(children)/4, "a slow machine has some threads in system calls")
+	assert.True(t, eventually(func() bool { return waiting() == len(children) }), "%d wait",
+		waiting())
+	assert.Less(t, threads()-before, len(children)/4,
+		"a slow machine has some threads in system calls")
 	for _, p := range children {
 		assert.NoError(t, p.Signal(unix.SIGTERM))
 	}
@@ -529,7 +546,9 @@ func TestWaitSaysWhenTheStatusIsGone(t *testing.T) {
 	setInt(m, 1)
 	err := wait(t, p)
 	assert.ErrorIs(t, err, unix.ECHILD)
-	assert.EqualError(t, err, fmt.Sprintf("shm: wait for child %d: waitid: no child processes: the exit status is lost: SIGCHLD is ignored, or other code of this program has reaped the child", p.Pid()))
+	assert.EqualError(t, err, fmt.Sprintf("shm: wait for child %d: waitid: no child processes: "+
+		"the exit status is lost: SIGCHLD is ignored, or other code of this program has reaped "+
+		"the child", p.Pid()))
 
 	ctx, cancel := context.WithTimeout(background, 10*time.Millisecond)
 	defer cancel()
@@ -584,13 +603,18 @@ func TestOtherChildrenAreLeftAlone(t *testing.T) {
 	wg.Wait()
 }
 
-// os/exec holds this lock while it has a pipe open that no child but its own may hold.
+// os/exec holds this lock while it has a pipe open that no child but its own
+// may hold.
 func TestForkHonoursTheForkLock(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	syscall.ForkLock.Lock()
 	forking := make(chan *shm.Process)
 	go func() { forking <- must(m.Fork(ctest.Increment, nil)) }()
-	assert.True(t, eventually(func() bool { return isGoroutine("[sync.", "(*RWMutex).Lock", "(*Mapping).Fork") }))
+	assert.True(t,
+		eventually(func() bool {
+			return isGoroutine("[sync.", "(*RWMutex).Lock",
+				"(*Mapping).Fork")
+		}))
 	assert.Zero(t, getInt(m), "no child yet")
 	syscall.ForkLock.Unlock()
 	assert.NoError(t, wait(t, <-forking))
@@ -622,10 +646,12 @@ func TestChildOutlivesAKilledParent(t *testing.T) {
 	unix.Kill(os.Getpid(), unix.SIGKILL)
 }
 
-// openPidfds counts the descriptors of processes. Others may be closed by the garbage collector meanwhile.
+// openPidfds counts the descriptors of processes. Others may be closed by the
+// garbage collector meanwhile.
 func openPidfds() (n int) {
 	for _, entry := range must(os.ReadDir("/proc/self/fd")) {
-		if target, _ := os.Readlink("/proc/self/fd/" + entry.Name()); strings.Contains(target, "pidfd") {
+		if target, _ := os.Readlink("/proc/self/fd/" + entry.Name()); strings.Contains(target,
+			"pidfd") {
 			n++
 		}
 	}
@@ -652,7 +678,8 @@ func TestForkTimeIsMeasured(t *testing.T) {
 
 var manyForked atomic.Bool
 
-// 20 000 forks, by both ways of waiting, leave no process, descriptor, mapping or goroutine.
+// 20 000 forks, by both ways of waiting, leave no process, descriptor, mapping
+// or goroutine.
 func TestManyForksLeaveNothing(t *testing.T) {
 	forks := 2_000
 	if testing.Short() {
@@ -675,7 +702,8 @@ func TestManyForksLeaveNothing(t *testing.T) {
 						return
 					}
 					wpid, status, err := shm.Waitpid(pid, 0)
-					if !assert.NoError(t, err) || !assert.Equal(t, pid, wpid) || !assert.Equal(t, unix.WaitStatus(5<<8), status) {
+					if !assert.NoError(t, err) || !assert.Equal(t, pid, wpid) ||
+						!assert.Equal(t, unix.WaitStatus(5<<8), status) {
 						return
 					}
 					continue
@@ -692,7 +720,8 @@ func TestManyForksLeaveNothing(t *testing.T) {
 	assert.Equal(t, unix.ECHILD, err, "no child, dead or alive")
 	assert.True(t, eventually(func() bool {
 		runtime.GC()
-		return runtime.NumGoroutine() <= goroutines && openDescriptors() <= descriptors && mappings() <= mapped
+		return runtime.NumGoroutine() <= goroutines && openDescriptors() <= descriptors &&
+			mappings() <= mapped
 	}), "%d goroutines, %d before; %d descriptors, %d before; %d mappings, %d before",
 		runtime.NumGoroutine(), goroutines, openDescriptors(), descriptors, mappings(), mapped)
 }

@@ -15,7 +15,8 @@ import (
 	"forkshm.example/shm/internal/ctest"
 )
 
-// onAThreadOfItsOwn runs a function on a thread that no other goroutine ever has, before or after.
+// onAThreadOfItsOwn runs a function on a thread that no other goroutine ever
+// has, before or after.
 func onAThreadOfItsOwn(f func()) {
 	done := make(chan struct{})
 	go func() {
@@ -34,8 +35,9 @@ func niceOf(t *testing.T, cfg *shm.ForkConfig) int {
 	return int(must(shm.Slice[int](m, 0, 3))[2])
 }
 
-// A child of KillWithParent has the properties of the process. It has none of the thread that called Fork. That
-// holds for the program's first such child, too.
+// A child of KillWithParent has the properties of the process. It has none of
+// the thread that called Fork. That holds for the program's first such child,
+// too.
 func TestKillWithParentTakesNothingFromTheCallingThread(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return
@@ -45,7 +47,8 @@ func TestKillWithParentTakesNothingFromTheCallingThread(t *testing.T) {
 	own := niceOf(t, nil)
 	nicer := min(own+5, 19) // 19 is the most
 	onAThreadOfItsOwn(func() {
-		require.NoError(t, unix.Setpriority(unix.PRIO_PROCESS, 0, nicer)) // of this thread, on Linux
+		// On Linux, setpriority sets the nice value of this thread alone.
+		require.NoError(t, unix.Setpriority(unix.PRIO_PROCESS, 0, nicer))
 		assert.Equal(t, own, niceOf(t, killed))
 		assert.Equal(t, nicer, niceOf(t, nil), "without it the child is the thread's")
 	})
@@ -75,7 +78,8 @@ func TestKillWithParentStaysInTheProcessesNetwork(t *testing.T) {
 	assert.Equal(t, own, network(&shm.ForkConfig{KillWithParent: true}))
 }
 
-// A thread whose children are to be in another pid namespace does not know their ids, nor do they know its.
+// A thread whose children are to be in another pid namespace does not know
+// their ids, nor do they know its.
 func TestForksOfAThreadThatUnsharedItsPidNamespace(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return
@@ -87,7 +91,8 @@ func TestForksOfAThreadThatUnsharedItsPidNamespace(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	onAThreadOfItsOwn(func() {
 		require.NoError(t, unix.Unshare(unix.CLONE_NEWPID))
-		require.NoError(t, wait(t, forkedWith(t, m, ctest.Increment, &shm.ForkConfig{KillWithParent: true})))
+		require.NoError(t,
+			wait(t, forkedWith(t, m, ctest.Increment, &shm.ForkConfig{KillWithParent: true})))
 		require.NoError(t, wait(t, forkedWith(t, m, ctest.Increment, nil)))
 		_, err := m.Fork(ctest.Increment, nil)
 		assert.ErrorIs(t, err, unix.ENOMEM, "its first child was the namespace's init, and is gone")

@@ -97,8 +97,8 @@ func fuzzView[T any](t *testing.T, m *shm.Mapping, off, n int) {
 	}
 }
 
-// model is what a mapping should hold, as plain bytes: all its pages, and of a shared one those
-// that it was shrunk by.
+// model is what a mapping should hold, as plain bytes: all its pages, and of a
+// shared one those that it was shrunk by.
 type model struct {
 	sharing shm.Sharing
 	length  int
@@ -107,15 +107,21 @@ type model struct {
 
 func wholePages(length int) int { return (length + page - 1) &^ (page - 1) }
 
-// FuzzSequence runs a sequence of map, resize, move, write and close over four mappings, and holds
-// them against the model after every step.
+// FuzzSequence runs a sequence of map, resize, move, write and close over four
+// mappings, and holds them against the model after every step.
 func FuzzSequence(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte("map, resize, move, write, close: any bytes will do, the longer the better"))
-	f.Add([]byte{0, 0, 10, 3, 0, 0, 1, 0, 20, 3, 0, 9, 1, 0, 2, 1, 0, 30, 4, 0, 0})                        // one, resized
-	f.Add([]byte{0, 1, 40, 3, 1, 7, 1, 1, 3, 1, 1, 40, 3, 1, 200, 1, 1, 90, 4, 1, 0})                      // shared
-	f.Add([]byte{0, 0, 33, 0, 1, 44, 0, 2, 55, 3, 0, 1, 3, 1, 2, 3, 2, 3, 2, 0, 1, 2, 2, 0, 2, 0, 0})      // moved
-	f.Add([]byte{0, 3, 255, 3, 3, 255, 1, 3, 1, 1, 3, 255, 5, 3, 254, 2, 3, 3, 4, 3, 0, 4, 3, 0, 1, 3, 1}) // closed
+	// One mapping, resized
+	f.Add([]byte{0, 0, 10, 3, 0, 0, 1, 0, 20, 3, 0, 9, 1, 0, 2, 1, 0, 30, 4, 0, 0})
+	// Shared
+	f.Add([]byte{0, 1, 40, 3, 1, 7, 1, 1, 3, 1, 1, 40, 3, 1, 200, 1, 1, 90, 4, 1, 0})
+	// Moved
+	f.Add([]byte{0, 0, 33, 0, 1, 44, 0, 2, 55, 3, 0, 1, 3, 1, 2, 3, 2, 3, 2, 0, 1, 2, 2, 0, 2,
+		0, 0})
+	// Closed
+	f.Add([]byte{0, 3, 255, 3, 3, 255, 1, 3, 1, 1, 3, 255, 5, 3, 254, 2, 3, 3, 4, 3, 0, 4, 3, 0, 1,
+		3, 1})
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		var mappings [4]*shm.Mapping
 		var models [4]*model
@@ -126,7 +132,8 @@ func FuzzSequence(f *testing.F) {
 			switch op := ops[0] % 6; {
 			case op == 0 || m == nil:
 				sharing := shm.Sharing(1 + i%2)
-				mappings[i] = newMapping(t, sharing, length, &shm.Config{Technique: shm.Technique(1 + i/2)})
+				mappings[i] = newMapping(t, sharing, length,
+					&shm.Config{Technique: shm.Technique(1 + i/2)})
 				models[i] = &model{sharing, length, make([]byte, wholePages(length))}
 				if m != nil && want != nil {
 					require.NoError(t, m.Close())

@@ -17,8 +17,8 @@ import (
 	"forkshm.example/shm/internal/ctest"
 )
 
-// hasEnded says whether a process that is nobody's child here has ended: whether its new parent has reaped it is
-// that one's affair.
+// hasEnded says whether a process that is nobody's child here has ended:
+// whether its new parent has reaped it is that one's affair.
 func hasEnded(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -28,7 +28,8 @@ func hasEnded(pid int) bool {
 	return bytes.HasPrefix(rest, []byte("Z")) || bytes.HasPrefix(rest, []byte("X"))
 }
 
-// called runs Call, and ends its context once the child has put a number into the mapping, which it returns.
+// called runs Call, and ends its context once the child has put a number into
+// the mapping, which it returns.
 func called(t *testing.T, child shm.ChildFunc, cfg *shm.ForkConfig) (n int, err error) {
 	t.Helper()
 	m := newMapping(t, shm.Shared, page, nil)
@@ -49,7 +50,8 @@ func TestProcessGroupLeavesNoGrandchild(t *testing.T) {
 		m := newMapping(t, shm.Shared, exits, &shm.Config{Technique: shm.Anonymous})
 		p := forkedWith(t, m, ctest.Family, cfg)
 		assert.Equal(t, exited(p, exits), wait(t, p))
-		assert.True(t, eventually(func() bool { return hasEnded(getInt(m)) }), "its child has ended with it")
+		assert.True(t, eventually(func() bool { return hasEnded(getInt(m)) }),
+			"its child has ended with it")
 
 		m = newMapping(t, shm.Shared, stays, &shm.Config{Technique: shm.Anonymous})
 		p = forkedWith(t, m, ctest.Family, cfg)
@@ -66,7 +68,8 @@ func TestProcessGroupLeavesNoGrandchild(t *testing.T) {
 
 func TestWithoutProcessGroupAGrandchildGoesOn(t *testing.T) {
 	leavesNothing(t)
-	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous}) // the length says that it stays
+	// The length tells the grandchild to stay.
+	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
 	p := forked(t, m, ctest.Family)
 	group, err := unix.Getpgid(p.Pid())
 	require.NoError(t, err)
@@ -78,7 +81,8 @@ func TestWithoutProcessGroupAGrandchildGoesOn(t *testing.T) {
 	assert.NoError(t, unix.Kill(getInt(m), unix.SIGKILL))
 }
 
-// A child that its own child traces cannot be reaped before that ends. Call returns all the same.
+// A child that its own child traces cannot be reaped before that ends. Call
+// returns all the same.
 func TestCallOfAChildThatIsTraced(t *testing.T) {
 	leavesNothing(t)
 	tracer, err := called(t, ctest.Traced, nil)
@@ -88,7 +92,8 @@ func TestCallOfAChildThatIsTraced(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.ErrorContains(t, err, "was sent SIGKILL but did not end within 1s")
 	assert.NoError(t, unix.Kill(tracer, unix.SIGKILL))
-	assert.True(t, eventually(func() bool { return shm.ReadCounters().Live == 0 }), "it is reaped when it can be")
+	assert.True(t, eventually(func() bool { return shm.ReadCounters().Live == 0 }),
+		"it is reaped when it can be")
 
 	tracer, err = called(t, ctest.Traced, &shm.ForkConfig{ProcessGroup: true})
 	assert.ErrorIs(t, err, context.Canceled)

@@ -12,11 +12,12 @@ import (
 // childID names a child for waitid(2), by a pidfd or by a process id.
 type childID struct{ idType, id int } // idType is unix.P_PIDFD or unix.P_PID
 
-// childHandle names a child until the child is reaped. The name is a pidfd. Where an old seccomp(2)
-// filter or Linux before 5.10 denies pidfd_open(2), the name is the child's process id.
+// childHandle names a child until the child is reaped. The name is a pidfd.
+// Where an old seccomp(2) filter or Linux before 5.10 denies pidfd_open(2), the
+// name is the child's process id.
 //
-// Once the child is reaped, another process can have the same process id. So mu is held to reap the
-// child, and to signal by the process id.
+// Once the child is reaped, another process can have the same process id. So mu
+// is held to reap the child, and to signal by the process id.
 type childHandle struct {
 	pid   int
 	owner uint64   // the token of the child's parent: a live fork's child has a copy of the handle
@@ -26,8 +27,8 @@ type childHandle struct {
 	reaped bool
 }
 
-// openHandle returns a handle of a child of this process. The error is ESRCH or ECHILD if other
-// code has reaped the child.
+// openHandle returns a handle of a child of this process. The error is ESRCH or
+// ECHILD if other code has reaped the child.
 func openHandle(pid int) (*childHandle, error) {
 	h := &childHandle{pid: pid, owner: processToken()}
 	fd, err := openPidfd(pid)
@@ -63,7 +64,8 @@ func (h *childHandle) isReaped() bool {
 	return h.reaped
 }
 
-// canOpenHandle returns an error if openHandle would fail now, for example for want of descriptors.
+// canOpenHandle returns an error if openHandle would fail now, for example for
+// want of descriptors.
 func canOpenHandle() error {
 	fd, err := openPidfd(os.Getpid())
 	if err != nil {
@@ -75,15 +77,16 @@ func canOpenHandle() error {
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
-// isDenied reports whether a filter or an old kernel denies pidfd_open(2). Linux before 5.3 does
-// not have the call (ENOSYS). Linux before 5.10 does not have PIDFD_NONBLOCK (EINVAL).
+// isDenied reports whether a filter or an old kernel denies pidfd_open(2).
+// Linux before 5.3 does not have the call (ENOSYS). Linux before 5.10 does not
+// have PIDFD_NONBLOCK (EINVAL).
 func isDenied(err error) bool {
 	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) ||
 		errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL)
 }
 
-// use calls f with the child's name. Once the child is reaped, use returns os.ErrProcessDone and
-// does not call f. f must not wait.
+// use calls f with the child's name. Once the child is reaped, use returns
+// os.ErrProcessDone and does not call f. f must not wait.
 func (h *childHandle) use(f func(childID)) error {
 	if h.pidfd != nil {
 		conn, err := h.pidfd.SyscallConn()
@@ -124,12 +127,15 @@ func (h *childHandle) signal(sig unix.Signal) error {
 	return err
 }
 
-// wait is waitid(2). If options has WNOHANG and there is no change, wpid is 0. usage may be nil.
-func (id childID) wait(options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
+// wait is waitid(2). If options has WNOHANG and there is no change, wpid is 0.
+// usage may be nil.
+func (id childID) wait(options int,
+	usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	return waitID(id.idType, id.id, options, usage)
 }
 
-// signal sends a signal to the child. The caller makes sure that the child is not reaped meanwhile.
+// signal sends a signal to the child. The caller makes sure that the child is
+// not reaped meanwhile.
 func (id childID) signal(sig unix.Signal) error {
 	if id.idType == unix.P_PIDFD {
 		return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(id.id, sig, nil, 0))
@@ -140,8 +146,8 @@ func (id childID) signal(sig unix.Signal) error {
 	return os.NewSyscallError("kill", unix.Kill(id.id, sig))
 }
 
-// isChild returns an error if this process has no such child. While SIGCHLD is ignored, the kernel
-// itself reaps the children.
+// isChild returns an error if this process has no such child. While SIGCHLD is
+// ignored, the kernel itself reaps the children.
 func (id childID) isChild() error {
 	_, _, err := id.wait(unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 	return os.NewSyscallError("waitid", err)
@@ -149,11 +155,14 @@ func (id childID) isChild() error {
 
 const pidfdSignalProcessGroup = 4 // PIDFD_SIGNAL_PROCESS_GROUP of pidfd_send_signal(2), Linux 6.9
 
-// killGroup kills the process group that the child leads. The group's id is the child's process id.
+// killGroup kills the process group that the child leads. The group's id is the
+// child's process id.
 func (h *childHandle) killGroup() {
 	err := error(unix.EINVAL)
 	if h.pidfd != nil {
-		_ = h.use(func(id childID) { err = unix.PidfdSendSignal(id.id, unix.SIGKILL, nil, pidfdSignalProcessGroup) })
+		_ = h.use(func(id childID) {
+			err = unix.PidfdSendSignal(id.id, unix.SIGKILL, nil, pidfdSignalProcessGroup)
+		})
 	}
 	if err != unix.EINVAL {
 		return
@@ -165,8 +174,8 @@ func (h *childHandle) killGroup() {
 	})
 }
 
-// hasEnded reports whether the child has ended. While another process traces the child (ptrace(2)),
-// waitid(2) does not report its end, but a pidfd does.
+// hasEnded reports whether the child has ended. While another process traces
+// the child (ptrace(2)), waitid(2) does not report its end, but a pidfd does.
 func (id childID) hasEnded() bool {
 	if id.idType == unix.P_PIDFD {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(id.id), Events: unix.POLLIN}}, 0)
@@ -176,8 +185,9 @@ func (id childID) hasEnded() bool {
 	return wpid != 0 || err != nil
 }
 
-// await calls ended each time that the child may have ended, until ended returns true. With a
-// pidfd, await waits in the runtime's poller and holds no OS thread.
+// await calls ended each time that the child may have ended, until ended
+// returns true. With a pidfd, await waits in the runtime's poller and holds no
+// OS thread.
 func (h *childHandle) await(ended func(childID) bool) {
 	if h.pidfd == nil {
 		for id := (childID{unix.P_PID, h.pid}); !ended(id); { // this holds a thread
@@ -200,8 +210,10 @@ func (h *childHandle) await(ended func(childID) bool) {
 	})
 }
 
-// reap reaps the child and returns its status. If the child has not ended, wpid is 0.
-func (h *childHandle) reap(id childID, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
+// reap reaps the child and returns its status. If the child has not ended, wpid
+// is 0.
+func (h *childHandle) reap(id childID,
+	usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	wpid, status, err = id.wait(unix.WEXITED|unix.WNOHANG, usage)

@@ -16,9 +16,11 @@ import (
 	"forkshm.example/shm/internal/ctest"
 )
 
-// denials are the errors of pidfd_open(2) where a child must do without: two kinds of seccomp(2) filters deny it, and so
-// does Linux before 5.3 and before 5.10.
-var denials = map[string]unix.Errno{"EPERM": unix.EPERM, "EACCES": unix.EACCES, "ENOSYS": unix.ENOSYS, "EINVAL": unix.EINVAL}
+// denials are the errors of pidfd_open(2) where a child must do without: two
+// kinds of seccomp(2) filters deny it, and so does Linux before 5.3 and before
+// 5.10.
+var denials = map[string]unix.Errno{"EPERM": unix.EPERM, "EACCES": unix.EACCES,
+	"ENOSYS": unix.ENOSYS, "EINVAL": unix.EINVAL}
 
 // withoutPidfds runs a test in processes of its own that have no pidfds.
 func withoutPidfds(t *testing.T, test func(*testing.T)) {
@@ -74,7 +76,8 @@ func TestChildrenWithoutPidfds(t *testing.T) {
 	})
 }
 
-// Without a pidfd a child costs no descriptor, so a full table of descriptors is no hindrance.
+// Without a pidfd a child costs no descriptor, so a full table of descriptors
+// is no hindrance.
 func TestForkWithoutPidfdsNeedsNoDescriptor(t *testing.T) {
 	withoutPidfds(t, func(t *testing.T) {
 		m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
@@ -84,7 +87,8 @@ func TestForkWithoutPidfdsNeedsNoDescriptor(t *testing.T) {
 	})
 }
 
-// A filter of the thread that forks is enough, and says nothing about other threads.
+// A filter of the thread that forks is enough, and says nothing about other
+// threads.
 func TestForkOnAThreadWithoutPidfds(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
@@ -94,7 +98,8 @@ func TestForkOnAThreadWithoutPidfds(t *testing.T) {
 			deny(t, unix.SYS_PIDFD_OPEN, errno)
 			before := openPidfds()
 			for _, kill := range []bool{false, true} {
-				children = append(children, must(m.Fork(ctest.Until, &shm.ForkConfig{KillWithParent: kill})))
+				children = append(children,
+					must(m.Fork(ctest.Until, &shm.ForkConfig{KillWithParent: kill})))
 			}
 			assert.Equal(t, before, openPidfds())
 		})

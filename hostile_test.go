@@ -29,10 +29,11 @@ import (
 	"forkshm.example/shm/internal/ctest"
 )
 
-// What a child that was taken over can do to its parent and to its siblings: nothing but to lie about its own call.
-// docs/SECURITY.md names these tests.
+// What a child that was taken over can do to its parent and to its siblings: nothing but to lie
+// about its own call. docs/SECURITY.md names these tests.
 
-// attack is a mapping whose first page orders a hostile child about. The second page is a sibling's.
+// attack is a mapping whose first page orders a hostile child about. The second
+// page is a sibling's.
 type attack struct {
 	*shm.Mapping
 	order *ctest.HostileOrder
@@ -53,7 +54,8 @@ func newAttack(t *testing.T, n int, cfg *shm.PoolConfig) *attack {
 	return a
 }
 
-// call has the hostile child do it. What it does not return from ends soon, by the call's context.
+// call has the hostile child do it. What it does not return from ends soon, by
+// the call's context.
 func (a *attack) call(t *testing.T, act, end, offset, length, value uint32) (int, error) {
 	t.Helper()
 	*a.order = ctest.HostileOrder{Act: act, End: end, Offset: offset, Length: length, Value: value}
@@ -71,7 +73,8 @@ func (a *attack) call(t *testing.T, act, end, offset, length, value uint32) (int
 	return got, err
 }
 
-// ended wants a call to have ended in the way that its order says: how it ended the child can choose, but not more.
+// ended wants a call to have ended in the way that its order says: how it ended
+// the child can choose, but not more.
 func ended(t *testing.T, got int, err error) {
 	t.Helper()
 	var exit *shm.ExitError
@@ -85,12 +88,14 @@ func ended(t *testing.T, got int, err error) {
 	}
 }
 
-// siblingWorks wants a sibling of the hostile child, or its successor, to do what it is asked for.
+// siblingWorks wants a sibling of the hostile child, or its successor, to do
+// what it is asked for.
 func (a *attack) siblingWorks(t *testing.T) {
 	t.Helper()
 	got, err := a.pool.Call(background, ctest.Add, page, page)
 	var exit *shm.ExitError
-	if errors.As(err, &exit) { // the call went to the hostile child itself, which ends of what it wrote
+	if errors.As(err, &exit) {
+		// The call went to the hostile child itself, and the child ends of what it wrote.
 		got, err = a.pool.Call(background, ctest.Add, page, page)
 	}
 	assert.NoError(t, err)
@@ -99,7 +104,8 @@ func (a *attack) siblingWorks(t *testing.T) {
 
 var garbage = []uint32{0, 1, 2, 0x41414141, math.MaxInt32, math.MaxUint32}
 
-// Each word of the page, at each moment that a child comes to. The rest of a module's name is like its beginning.
+// Each word of the page, at each moment that a child comes to. The rest of a
+// module's name is like its beginning.
 func TestGarbageInEachWordOfTheControlPage(t *testing.T) {
 	leavesNothing(t)
 	a := newAttack(t, 1, nil)
@@ -125,14 +131,16 @@ func TestRandomGarbageInTheControlPage(t *testing.T) {
 	for range 100 {
 		offset := r.Uint32N(uint32(shm.ControlPageSize))
 		length := r.Uint32N(uint32(shm.ControlPageSize)-offset) + 1
-		end := []uint32{ctest.HostileReturn, ctest.HostilePause, ctest.HostileAbort, ctest.HostileFault, ctest.HostileExit}[r.IntN(5)]
+		end := []uint32{ctest.HostileReturn, ctest.HostilePause, ctest.HostileAbort,
+			ctest.HostileFault, ctest.HostileExit}[r.IntN(5)]
 		got, err := a.call(t, ctest.HostileRandom, end, offset, length, r.Uint32())
 		ended(t, got, err)
 	}
 	require.NoError(t, a.pool.Close())
 }
 
-// What a child wrote does not count for its successor, nor for the call of a sibling that is under way.
+// What a child wrote does not count for its successor, nor for the call of a
+// sibling that is under way.
 func TestGarbageIsNoOneElses(t *testing.T) {
 	leavesNothing(t)
 	a := newAttack(t, 2, nil)
@@ -149,10 +157,12 @@ func TestGarbageIsNoOneElses(t *testing.T) {
 				honest <- err
 			}()
 			<-started
-			got, err := a.call(t, ctest.HostileFill, end, 0, uint32(shm.ControlPageSize), 0x41414141)
+			got, err := a.call(t, ctest.HostileFill, end, 0, uint32(shm.ControlPageSize),
+				0x41414141)
 			ended(t, got, err)
 			if atomic.LoadUint32(&a.order.Begun) == 1 { // before its call's deadline
-				assert.Equal(t, uint32(1), a.order.Pages, "it has its own control page, and no other")
+				assert.Equal(t, uint32(1), a.order.Pages,
+					"it has its own control page, and no other")
 			}
 			assert.NoError(t, <-honest)
 			a.siblingWorks(t)
@@ -160,12 +170,14 @@ func TestGarbageIsNoOneElses(t *testing.T) {
 	}
 }
 
-// The word by which a child answers changes all the time: FUTEX_WAIT returns at once then.
+// The word by which a child answers changes all the time: FUTEX_WAIT returns at
+// once then.
 func TestAChildThatNeverStopsWriting(t *testing.T) {
 	leavesNothing(t)
 	a := newAttack(t, 1, nil)
 	for range 5 {
-		*a.order = ctest.HostileOrder{Act: ctest.HostileRandom, End: ctest.HostileRepeat, Offset: uint32(shm.ReplySeqOffset), Length: 4}
+		*a.order = ctest.HostileOrder{Act: ctest.HostileRandom, End: ctest.HostileRepeat,
+			Offset: uint32(shm.ReplySeqOffset), Length: 4}
 		ctx, cancel := context.WithTimeout(background, 20*time.Millisecond)
 		_, err := a.pool.Call(ctx, ctest.Hostile, 0, page)
 		cancel()
@@ -174,7 +186,8 @@ func TestAChildThatNeverStopsWriting(t *testing.T) {
 		}
 	}
 	// Close ends a call that has no deadline.
-	*a.order = ctest.HostileOrder{Act: ctest.HostileFill, End: ctest.HostileRepeat, Length: uint32(shm.ControlPageSize), Value: 0x41414141}
+	*a.order = ctest.HostileOrder{Act: ctest.HostileFill, End: ctest.HostileRepeat,
+		Length: uint32(shm.ControlPageSize), Value: 0x41414141}
 	called := make(chan error)
 	go func() {
 		_, err := a.pool.Call(background, ctest.Hostile, 0, page)
@@ -185,7 +198,8 @@ func TestAChildThatNeverStopsWriting(t *testing.T) {
 	assert.ErrorIs(t, <-called, shm.ErrPoolClosed)
 }
 
-// A child's child keeps the page that its parent had, and writes to it as long as it likes.
+// A child's child keeps the page that its parent had, and writes to it as long
+// as it likes.
 func TestGarbageByAGrandchild(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil) // it is the grandchild's for longer than the pool's
@@ -220,13 +234,16 @@ func TestTheControlPageHasGuards(t *testing.T) {
 	}
 }
 
-// A call's wake-up may be missing, or come without end. It is late then, or its context ends it.
+// A call's wake-up may be missing, or come without end. It is late then, or its
+// context ends it.
 func TestWakeUpsThatLie(t *testing.T) {
 	leavesNothing(t)
-	for _, cfg := range []*shm.PoolConfig{nil, {InheritFDs: true}} { // then it has all of the pool's sockets
+	for _, cfg := range []*shm.PoolConfig{nil, {InheritFDs: true}} {
+		// Such a child has all of the pool's sockets.
 		for _, act := range []uint32{ctest.HostileFlood, ctest.HostileShut, ctest.HostileBlock} {
 			a := newAttack(t, 1, cfg)
-			for _, end := range []uint32{ctest.HostilePause, ctest.HostileReturn, ctest.HostilePause} {
+			for _, end := range []uint32{ctest.HostilePause, ctest.HostileReturn,
+				ctest.HostilePause} {
 				got, err := a.call(t, act, end, 0, 0, 0)
 				ended(t, got, err)
 			}
@@ -245,7 +262,8 @@ func TestSuccessorsHaveTheirOwnDescriptors(t *testing.T) {
 	before, err := a.pool.Call(background, ctest.FDs, 0, 0)
 	require.NoError(t, err)
 	for _, value := range garbage[3:] { // with none of these it can answer
-		got, err := a.call(t, ctest.HostileFill, ctest.HostileAbort, 0, uint32(shm.ControlPageSize), value)
+		got, err := a.call(t, ctest.HostileFill, ctest.HostileAbort, 0, uint32(shm.ControlPageSize),
+			value)
 		ended(t, got, err)
 		got, err = a.pool.Call(background, ctest.FDs, 0, 0)
 		assert.NoError(t, err)
@@ -265,16 +283,19 @@ func TestPoolChildrenInheritNoDescriptors(t *testing.T) {
 	}
 	plain := fds(nil)
 	assert.LessOrEqual(t, plain, 4, "standard files, and the one by which it answers")
-	assert.Equal(t, plain+1, fds(&shm.PoolConfig{Fork: shm.ForkConfig{KeepFDs: []int{int(w.Fd())}}}))
+	assert.Equal(t, plain+1,
+		fds(&shm.PoolConfig{Fork: shm.ForkConfig{KeepFDs: []int{int(w.Fd())}}}))
 	assert.Greater(t, fds(&shm.PoolConfig{InheritFDs: true}), plain+1)
 }
 
-// Forks of others go on beside children that write garbage to all that they share.
+// Forks of others go on beside children that write garbage to all that they
+// share.
 func TestForksBesideAHostileChild(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
 	order := must(shm.At[ctest.HostileOrder](m, 0))
-	*order = ctest.HostileOrder{Act: ctest.HostileRandom, End: ctest.HostileRepeat, Length: uint32(shm.ControlPageSize)}
+	*order = ctest.HostileOrder{Act: ctest.HostileRandom, End: ctest.HostileRepeat,
+		Length: uint32(shm.ControlPageSize)}
 	hostile := forkedWith(t, m, ctest.Hostile, &shm.ForkConfig{CloseFDs: true})
 	require.True(t, eventually(func() bool { return atomic.LoadUint32(&order.Begun) == 1 }))
 	assert.Equal(t, uint32(1), order.Pages)
@@ -282,7 +303,8 @@ func TestForksBesideAHostileChild(t *testing.T) {
 	for range 50 {
 		assert.NoError(t, shm.Call(background, ctest.Increment, other, setUps["all"]))
 		_, err := other.Fork(ctest.Increment, &shm.ForkConfig{Limits: []shm.Limit{{Resource: 99}}})
-		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Limits[0] (resource 99, soft 0, hard 0): setrlimit: invalid argument", page))
+		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Limits[0] "+
+			"(resource 99, soft 0, hard 0): setrlimit: invalid argument", page))
 	}
 	assert.Equal(t, 50, getInt(other))
 	require.NoError(t, hostile.Kill())
@@ -292,17 +314,20 @@ func TestForksBesideAHostileChild(t *testing.T) {
 // printed is what an error's text may have in it.
 var printed = regexp.MustCompile(`^[ -~]*$`)
 
-// A child's crash record names what it likes. Nothing is opened by that name, nor kept of it.
+// A child's crash record names what it likes. Nothing is opened by that name,
+// nor kept of it.
 func TestCrashRecordsThatLie(t *testing.T) {
 	leavesNothing(t)
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	require.NoError(t, unix.Mkfifo(fifo, 0o600))
 	a := newAttack(t, 1, nil)
 	tables := -1
-	for i, module := range []string{"/proc/self/exe", fifo, "/x\n2026/01/01 00:00:00 root logged in\x1b[2J", "\xff\u202e", strings.Repeat("/", 2000)} {
+	for i, module := range []string{"/proc/self/exe", fifo,
+		"/x\n2026/01/01 00:00:00 root logged in\x1b[2J", "\xff\u202e", strings.Repeat("/", 2000)} {
 		record := shm.CrashRecord(shm.CrashLocated, unix.SIGSEGV, 0x1000+uintptr(i), 0, module)
 		copy(a.Bytes()[unsafe.Sizeof(*a.order):], record)
-		_, err := a.call(t, ctest.HostileCopy, ctest.HostileFault, uint32(shm.CrashOffset), uint32(len(record)), 0)
+		_, err := a.call(t, ctest.HostileCopy, ctest.HostileFault, uint32(shm.CrashOffset),
+			uint32(len(record)), 0)
 		var exit *shm.ExitError
 		require.ErrorAs(t, err, &exit)
 		require.NotNil(t, exit.Crash, "%v", err)
@@ -317,7 +342,8 @@ func TestCrashRecordsThatLie(t *testing.T) {
 	}
 }
 
-// An interrupt from the terminal goes to the program's process group. Its calls go on.
+// An interrupt from the terminal goes to the program's process group. Its calls
+// go on.
 func TestCallsSurviveASignalToTheGroup(t *testing.T) {
 	if !inOwnProcess(t, &syscall.SysProcAttr{Setpgid: true}) {
 		return
@@ -356,7 +382,8 @@ func TestAttacksCostNoMemory(t *testing.T) {
 		module := "/proc/self/" + strings.Repeat("/", i) + "exe"
 		record := shm.CrashRecord(shm.CrashLocated, unix.SIGSEGV, 0x1000, 0, module)
 		copy(a.Bytes()[unsafe.Sizeof(*a.order):], record)
-		_, err := a.call(t, ctest.HostileCopy, ctest.HostileFault, uint32(shm.CrashOffset), uint32(len(record)), 0)
+		_, err := a.call(t, ctest.HostileCopy, ctest.HostileFault,
+			uint32(shm.CrashOffset), uint32(len(record)), 0)
 		require.Error(t, err)
 		if i == 100 {
 			before = heap()
@@ -365,11 +392,13 @@ func TestAttacksCostNoMemory(t *testing.T) {
 	assert.Less(t, heap(), before+1<<20, "200 crashes")
 }
 
-// A result's 32 bits come back whole from a pool. From a child that ends, 8 of them do, and a failure stays one.
+// A result's 32 bits come back whole from a pool. From a child that ends, 8 of
+// them do, and a failure stays one.
 func TestResultsAreNotCutToSuccess(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	p := newPool(t, m, 1, nil)
-	for _, result := range []int{0, 1, 255, 256, 512, 1 << 16, math.MaxInt32, math.MinInt32, -1, -256} {
+	for _, result := range []int{0, 1, 255, 256, 512, 1 << 16, math.MaxInt32, math.MinInt32, -1,
+		-256} {
 		setInt(m, result)
 		got, err := p.Call(background, ctest.Status, 0, 4)
 		assert.NoError(t, err)
@@ -388,10 +417,13 @@ func TestResultsAreNotCutToSuccess(t *testing.T) {
 
 func FuzzCrashRecord(f *testing.F) {
 	here := reflectPC()
-	f.Add(shm.CrashRecord(shm.CrashLocated, unix.SIGSEGV, 0x1000, 0, "/x\n\x1b[2J"), int(unix.SIGSEGV))
-	f.Add(shm.CrashRecord(shm.CrashLocated, unix.SIGBUS, here, here&^0xfff, must(os.Executable())), int(unix.SIGBUS))
+	f.Add(shm.CrashRecord(shm.CrashLocated, unix.SIGSEGV, 0x1000, 0, "/x\n\x1b[2J"),
+		int(unix.SIGSEGV))
+	f.Add(shm.CrashRecord(shm.CrashLocated, unix.SIGBUS, here, here&^0xfff, must(os.Executable())),
+		int(unix.SIGBUS))
 	f.Add(shm.CrashRecord(shm.CrashLocated-1, unix.SIGILL, here, 0, ""), int(unix.SIGILL))
-	f.Add(shm.CrashRecord(math.MaxUint32, unix.SIGILL, math.MaxUint32, 1, strings.Repeat("m", 5000)), int(unix.SIGILL))
+	f.Add(shm.CrashRecord(math.MaxUint32, unix.SIGILL, math.MaxUint32, 1,
+		strings.Repeat("m", 5000)), int(unix.SIGILL))
 	f.Add([]byte{}, 0)
 	f.Fuzz(func(t *testing.T, record []byte, sig int) {
 		c := shm.CrashOf(record, unix.Signal(sig))
@@ -419,7 +451,8 @@ func reflectPC() uintptr {
 // docs/SECURITY.md promises nothing without a test.
 func TestSecurityNamesItsTests(t *testing.T) {
 	text := string(must(os.ReadFile("docs/SECURITY.md")))
-	tests := string(must(os.ReadFile("hostile_test.go"))) + string(must(os.ReadFile("internal/elfsym/elfsym_test.go")))
+	tests := string(must(os.ReadFile("hostile_test.go"))) +
+		string(must(os.ReadFile("internal/elfsym/elfsym_test.go")))
 	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z]+)`").FindAllStringSubmatch(text, -1)
 	assert.Greater(t, len(named), 10)
 	for _, name := range named {

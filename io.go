@@ -42,10 +42,10 @@ func (m *Mapping) WriteTo(w io.Writer) (n int64, err error) {
 // the mapping.
 //
 // If r has more bytes than the mapping, the mapping is filled, the error is
-// ErrRange, and one byte of r is lost. If Resize shrinks the mapping meanwhile, a
-// piece that does not fit any more is ErrRange, and is lost. If Close or MoveTo
-// closes the mapping meanwhile, the error is ErrClosed. If memory of the mapping
-// fails, the error is a [FaultError], and the first n bytes were read.
+// ErrRange, and one byte of r is lost. If Resize shrinks the mapping meanwhile,
+// a piece that does not fit any more is ErrRange, and is lost. If Close or
+// MoveTo closes the mapping meanwhile, the error is ErrClosed. If memory of the
+// mapping fails, the error is a [FaultError], and the first n bytes were read.
 func (m *Mapping) ReadFrom(r io.Reader) (n int64, err error) {
 	const op = "read in"
 	length, err := m.openLen(op)
@@ -102,7 +102,8 @@ func readPiece(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-// writePiece calls Write of a caller's type if p has bytes, and checks the count.
+// writePiece calls Write of a caller's type if p has bytes, and checks the
+// count.
 func writePiece(w io.Writer, p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil

@@ -34,7 +34,8 @@ import "C"
 
 import "unsafe"
 
-// Each line checks that two numbers are equal: another index than 0 does not compile.
+// Each line checks that two numbers are equal: another index than 0 does not
+// compile.
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(controlPage{})-C.sizeof_struct_shm_control]
 	_ = [1]struct{}{}[unsafe.Sizeof(request{})-C.sizeof_struct_shm_request]

@@ -120,16 +120,18 @@ const (
 // memoryRange is struct shm_range.
 type memoryRange struct{ addr, length uintptr }
 
-// objectEntry is struct shm_object of csrc/shm_child.h: the memfd of a shared mapping.
+// objectEntry is struct shm_object of csrc/shm_child.h: the memfd of a shared
+// mapping.
 type objectEntry struct {
 	start, end uintptr // start is 0 while the entry is free
 	fd         int64
 	dev, ino   uint64
 }
 
-// objectTable is struct shm_objects. A child's C code finds the length of a Memfd mapping's object
-// by the mapping's address, in a table that the child has inherited: see csrc/shm_child.h. The
-// table is not in the Go heap, because a Lean child does not have the Go heap.
+// objectTable is struct shm_objects. A child's C code finds the length of a
+// Memfd mapping's object by the mapping's address, in a table that the child
+// has inherited: see csrc/shm_child.h. The table is not in the Go heap, because
+// a Lean child does not have the Go heap.
 type objectTable struct {
 	next    *objectTable
 	entries [100]objectEntry

@@ -16,8 +16,8 @@ func init() {
 	}
 }
 
-// goHeap returns the address ranges of the Go heap. Parts that the heap grows by meanwhile may be
-// missing.
+// goHeap returns the address ranges of the Go heap. Parts that the heap grows
+// by meanwhile may be missing.
 func goHeap() (ranges []memoryRange) {
 	for _, r := range goheap.Ranges() {
 		ranges = append(ranges, memoryRange{r.Start, r.End - r.Start})

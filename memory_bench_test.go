@@ -12,15 +12,16 @@ import (
 	"forkshm.example/shm/internal/ctest"
 )
 
-// BenchmarkForkPause forks a process with a touched GiB of private memory, and takes how long fork(2)
-// held the thread.
+// BenchmarkForkPause forks a process with a touched GiB of private memory, and
+// takes how long fork(2) held the thread.
 func BenchmarkForkPause(b *testing.B) {
 	for _, huge := range []struct {
 		name  string
 		pages shm.HugePages
 	}{{"none", shm.HugeNone}, {"transparent", shm.HugeTransparent}} {
 		b.Run("impl=go/huge="+huge.name, func(b *testing.B) {
-			m := newMapping(b, shm.Private, most(), &shm.Config{Technique: shm.Anonymous, Huge: huge.pages})
+			m := newMapping(b, shm.Private, most(),
+				&shm.Config{Technique: shm.Anonymous, Huge: huge.pages})
 			if huge.pages == shm.HugeNone {
 				require.NoError(b, m.Advise(0, m.Len(), unix.MADV_NOHUGEPAGE))
 			}
@@ -37,12 +38,14 @@ func BenchmarkForkPause(b *testing.B) {
 	}
 }
 
-// BenchmarkGrowShared grows a shared Memfd mapping from 1 MiB to 1 GiB by doubling, touching every
-// page; against a new mapping of twice the length and a copy, which is what is left without growth.
+// BenchmarkGrowShared grows a shared Memfd mapping from 1 MiB to 1 GiB by
+// doubling, touching every page; against a new mapping of twice the length and
+// a copy, which is what is left without growth.
 func BenchmarkGrowShared(b *testing.B) {
 	b.Run("impl=go", func(b *testing.B) {
 		for b.Loop() {
-			m, err := shm.Map(shm.Shared, growFirst, &shm.Config{Technique: shm.Memfd, Reserve: most()})
+			m, err := shm.Map(shm.Shared, growFirst,
+				&shm.Config{Technique: shm.Memfd, Reserve: most()})
 			require.NoError(b, err)
 			touched := 0
 			for length := growFirst; length <= most(); length *= 2 {
@@ -76,7 +79,8 @@ func BenchmarkGrowShared(b *testing.B) {
 	})
 }
 
-// BenchmarkMoveTo moves a touched GiB between two places; in C, copies one by memcpy.
+// BenchmarkMoveTo moves a touched GiB between two places; in C, copies one by
+// memcpy.
 func BenchmarkMoveTo(b *testing.B) {
 	size := most()
 	b.Run("impl=go", func(b *testing.B) {

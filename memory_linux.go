@@ -16,8 +16,9 @@ import (
 	"forkshm.example/shm/internal/hugepage"
 )
 
-// memory is the memory that a Mapping has now. It is a type of its own, as the cleanup of an
-// unreachable Mapping needs the memory and must not refer to the Mapping.
+// memory is the memory that a Mapping has now. It is a type of its own, as the
+// cleanup of an unreachable Mapping needs the memory and must not refer to the
+// Mapping.
 type memory struct {
 	addr   unsafe.Pointer
 	length int // in bytes, as the caller gave it; the kernel maps whole pages
@@ -36,17 +37,19 @@ type memory struct {
 	populate bool // Config.Populate
 }
 
-// A reservation is address space that is kept for one mapping. In ascending order it consists of a
-// guard page if the mapping has guards, the mapping, the space that the mapping may grow into, and
-// another guard page. Guard pages have no access.
+// A reservation is address space that is kept for one mapping. In ascending
+// order it consists of a guard page if the mapping has guards, the mapping, the
+// space that the mapping may grow into, and another guard page. Guard pages
+// have no access.
 type reservation struct {
 	base     unsafe.Pointer
 	size     int // of the whole reservation, in bytes
 	capacity int // the most that the mapping can grow to, in bytes; a multiple of the page size
 }
 
-// checkMap says why Map cannot do what it is asked for, before the kernel is asked. BuildDefault
-// passes: only a build without the C shim has it here, and mapping reports that.
+// checkMap says why Map cannot do what it is asked for, before the kernel is
+// asked. BuildDefault passes: only a build without the C shim has it here, and
+// mapping reports that.
 func checkMap(technique Technique, sharing Sharing, cfg *Config) error {
 	switch {
 	case technique < BuildDefault || technique > Memfd:
@@ -155,9 +158,10 @@ func (mem *memory) reserve(capacity int) error {
 	return nil
 }
 
-// mapInto maps memory into an empty reservation. All of a shared memfd's capacity is accessible, so
-// that a child that inherits the mapping can use what Resize adds later. Of other memory, only the
-// mapping's length is accessible.
+// mapInto maps memory into an empty reservation. All of a shared memfd's
+// capacity is accessible, so that a child that inherits the mapping can use
+// what Resize adds later. Of other memory, only the mapping's length is
+// accessible.
 func (mem *memory) mapInto(technique Technique, sharing Sharing, cfg *Config) (err error) {
 	flags := unix.MAP_PRIVATE
 	if sharing == Shared {
@@ -227,9 +231,9 @@ func newObject(name string, flags int) (fd int, err error) {
 	return fd, os.NewSyscallError("memfd_create", err)
 }
 
-// mapHuge maps memory by MAP_HUGETLB. If too few huge pages are left, mapHuge maps length bytes by
-// pages of the usual size. mmap(2) itself sets the huge pages aside, so that a later access finds
-// them.
+// mapHuge maps memory by MAP_HUGETLB. If too few huge pages are left, mapHuge
+// maps length bytes by pages of the usual size. mmap(2) itself sets the huge
+// pages aside, so that a later access finds them.
 func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*memory, error) {
 	if technique == DevZero {
 		return nil, fmt.Errorf("Config.Huge: /dev/zero has no HugeExplicit (use Anonymous or Memfd): %w",
@@ -265,10 +269,13 @@ func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*me
 	return mem, nil
 }
 
+// hugeObject are the flags of memfd_create(2) for an object of huge pages.
+const hugeObject = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING | unix.MFD_HUGETLB
+
 func (mem *memory) mapHugeInto(technique Technique, flags, capacity int, name string) (err error) {
 	if technique != Memfd {
 		flags |= unix.MAP_ANONYMOUS | unix.MAP_HUGETLB
-	} else if mem.fd, err = newObject(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_HUGETLB); err != nil {
+	} else if mem.fd, err = newObject(name, hugeObject); err != nil {
 		return err
 	} else if err := mem.growObject(0, capacity, false); err != nil {
 		return err
@@ -285,8 +292,8 @@ func (mem *memory) mapHugeInto(technique Technique, flags, capacity int, name st
 	return nil
 }
 
-// growObject makes the object behind a memfd larger. If allocate is set, the kernel allocates the
-// new pages now.
+// growObject makes the object behind a memfd larger. If allocate is set, the
+// kernel allocates the new pages now.
 func (mem *memory) growObject(from, to int, allocate bool) error {
 	if !allocate {
 		return os.NewSyscallError("ftruncate", unix.Ftruncate(mem.fd, int64(to)))
@@ -313,8 +320,8 @@ func (mem *memory) objectLen() (int, error) {
 	return int(st.Size), nil
 }
 
-// listObject puts a shared memfd into the table of objects. If the memfd is there already,
-// listObject writes down its new address.
+// listObject puts a shared memfd into the table of objects. If the memfd is
+// there already, listObject writes down its new address.
 func (mem *memory) listObject() error {
 	start := uintptr(mem.addr)
 	end := start + uintptr(mem.reservation.capacity)
@@ -351,8 +358,8 @@ func (mem *memory) unlistObject() {
 	mem.entry = nil
 }
 
-// keepForStat adds a descriptor to those that a child keeps: the one by which the child learns the
-// object's length.
+// keepForStat adds a descriptor to those that a child keeps: the one by which
+// the child learns the object's length.
 func (mem *memory) keepForStat(keep []int32) []int32 {
 	if mem.entry == nil || int(mem.entry.fd) == mem.fd {
 		return keep
@@ -386,8 +393,8 @@ func (mem *memory) unmap() error {
 	return nil
 }
 
-// leaveReservation gives up the reservation of a mapping that moved to another place, where it has
-// length bytes.
+// leaveReservation gives up the reservation of a mapping that moved to another
+// place, where it has length bytes.
 func (mem *memory) leaveReservation(length int) {
 	mem.guard = false
 	if mem.reservation = nil; mem.fd >= 0 {
@@ -395,8 +402,8 @@ func (mem *memory) leaveReservation(length int) {
 	}
 }
 
-// unmapAround unmaps the reservation except for length bytes at addr. Those bytes are unmapped
-// already, or belong to another mapping.
+// unmapAround unmaps the reservation except for length bytes at addr. Those
+// bytes are unmapped already, or belong to another mapping.
 func (r *reservation) unmapAround(addr unsafe.Pointer, length int) error {
 	below := int(uintptr(addr) - uintptr(r.base))
 	var err error
@@ -439,9 +446,9 @@ func (mem *memory) lock(off, length int, locked bool) error {
 	return nil
 }
 
-// lockAdded locks memory that is added to a locked mapping. mlock(2) faults the pages in, and fails
-// if they have no access. So lockAdded gives a NoAccess mapping access for the duration of the
-// call.
+// lockAdded locks memory that is added to a locked mapping. mlock(2) faults the
+// pages in, and fails if they have no access. So lockAdded gives a NoAccess
+// mapping access for the duration of the call.
 func (mem *memory) lockAdded(off, n int) error {
 	if mem.prot != NoAccess {
 		return mem.lock(off, n, true)
@@ -477,8 +484,9 @@ func (mem *memory) faultIn(off, length int) error {
 	return err
 }
 
-// name names the memory in /proc/PID/maps, if the kernel can. A kernel without CONFIG_ANON_VMA_NAME
-// cannot, and no kernel names a mapping of a file in this way. Errors are ignored.
+// name names the memory in /proc/PID/maps, if the kernel can. A kernel without
+// CONFIG_ANON_VMA_NAME cannot, and no kernel names a mapping of a file in this
+// way. Errors are ignored.
 func (mem *memory) name(name string) {
 	if name == "" {
 		return

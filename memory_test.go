@@ -44,9 +44,11 @@ func TestReserveGrowsInPlace(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		const reserve = 64 << 20
 		for _, guard := range []bool{false, true} {
-			m := newMapping(t, sharing, 100, with(cfg, func(c *shm.Config) { c.Reserve, c.Guard = reserve, guard }))
+			m := newMapping(t, sharing, 100,
+				with(cfg, func(c *shm.Config) { c.Reserve, c.Guard = reserve, guard }))
 			addr := m.Addr()
-			for _, length := range []int{100, page, odd, 3 * page, 1 << 20, reserve - 1, reserve, 2 * page, 5 * page} {
+			for _, length := range []int{100, page, odd, 3 * page, 1 << 20, reserve - 1, reserve,
+				2 * page, 5 * page} {
 				require.NoError(t, m.Resize(length, shm.InPlace))
 				assert.Equal(t, addr, m.Addr())
 				assert.Equal(t, length, m.Len())
@@ -69,7 +71,8 @@ func TestReserveGrowsInPlace(t *testing.T) {
 func TestReserveIsLeftByMayMove(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, guard := range []bool{false, true} {
-			m := newMapping(t, sharing, 2*page, with(cfg, func(c *shm.Config) { c.Reserve, c.Guard = 4*page, guard }))
+			m := newMapping(t, sharing, 2*page,
+				with(cfg, func(c *shm.Config) { c.Reserve, c.Guard = 4*page, guard }))
 			want, addr := pattern(m), m.Addr()
 			if sharing == shm.Shared && cfg.Technique != shm.Memfd {
 				assert.ErrorIs(t, m.Resize(4*page+1, shm.MayMove), shm.ErrGrowShared)
@@ -105,7 +108,8 @@ func assertFaults(t *testing.T, m *shm.Mapping) {
 		err := wait(t, p)
 		var exit *shm.ExitError
 		if assert.ErrorAs(t, err, &exit) {
-			assert.Contains(t, []unix.Signal{unix.SIGSEGV, unix.SIGBUS}, exit.Status.Signal(), "SIGBUS where a shared memfd ends before its room")
+			assert.Contains(t, []unix.Signal{unix.SIGSEGV, unix.SIGBUS}, exit.Status.Signal(),
+				"SIGBUS where a shared memfd ends before its room")
 		}
 	}
 }
@@ -120,7 +124,8 @@ func TestGuardFaultsOnEachSide(t *testing.T) {
 	})
 }
 
-// What the parent adds, children that were forked before it use, at their address, without a call.
+// What the parent adds, children that were forked before it use, at their
+// address, without a call.
 func TestChildrenUsePagesAddedAfterTheyWereForked(t *testing.T) {
 	children, last := 4, 256*page
 	m := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Memfd, Reserve: 256 << 20})
@@ -133,7 +138,8 @@ func TestChildrenUsePagesAddedAfterTheyWereForked(t *testing.T) {
 	}
 
 	var growing sync.WaitGroup
-	for i := range 4 { // two goroutines may both be about to grow it: the later of them would shrink it
+	for i := range 4 {
+		// Two goroutines may be about to grow the mapping: the later one would shrink it.
 		growing.Add(1)
 		go func() {
 			defer growing.Done()
@@ -260,7 +266,8 @@ func TestFailedResizeLeavesAllAsItWas(t *testing.T) {
 			return // it does not grow
 		}
 		for _, change := range []func(*shm.Config){
-			func(c *shm.Config) {}, func(c *shm.Config) { c.Reserve = 4 * page }, func(c *shm.Config) { c.Guard = true },
+			func(c *shm.Config) {}, func(c *shm.Config) { c.Reserve = 4 * page },
+			func(c *shm.Config) { c.Guard = true },
 			func(c *shm.Config) { c.Populate = true },
 		} {
 			m := newMapping(t, sharing, 2*page, with(cfg, change))
@@ -288,7 +295,8 @@ func TestFailedResizeLeavesAllAsItWas(t *testing.T) {
 	})
 }
 
-// smallFileSystem returns a tmpfs of 64 KiB, in a process of the test's own, or "".
+// smallFileSystem returns a tmpfs of 64 KiB, in a process of the test's own, or
+// "".
 func smallFileSystem(t *testing.T) string {
 	t.Helper()
 	attr := &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
@@ -307,7 +315,8 @@ func smallFileSystem(t *testing.T) string {
 	return dir
 }
 
-// objectOnSmallFileSystem maps an object of a page there; nil where the test runs in a process of its own.
+// objectOnSmallFileSystem maps an object of a page there; nil where the test
+// runs in a process of its own.
 func objectOnSmallFileSystem(t *testing.T) (*os.File, *shm.Mapping) {
 	t.Helper()
 	dir := smallFileSystem(t)
@@ -348,7 +357,8 @@ func TestLockedMemoryGrowsLockedOrNotAtAll(t *testing.T) {
 	}
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, reserve := range []int{0, 10 * page, 64 * page} {
-			m := newMapping(t, sharing, 8*page, with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
+			m := newMapping(t, sharing, 8*page,
+				with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
 			want, addr := pattern(m), m.Addr()
 			require.NoError(t, m.Lock())
 			assert.Equal(t, 8*page, must(m.Stats()).Locked)
@@ -378,7 +388,8 @@ func TestLockedMemoryGrowsLockedOrNotAtAll(t *testing.T) {
 func TestProtectHolds(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, reserve := range []int{0, 8 * page} {
-			m := newMapping(t, sharing, 2*page, with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
+			m := newMapping(t, sharing, 2*page,
+				with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
 			want := pattern(m)
 			signal := func(child shm.ChildFunc) unix.Signal {
 				var exit *shm.ExitError
@@ -449,7 +460,8 @@ func wait2(t *testing.T, p *shm.Process) error {
 func TestStatsAreTheMappingsOwn(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		length := 64 * page
-		first, m, third := newMapping(t, sharing, length, cfg), newMapping(t, sharing, length, cfg), newMapping(t, sharing, length, cfg)
+		first, m, third := newMapping(t, sharing, length, cfg), newMapping(t, sharing, length, cfg),
+			newMapping(t, sharing, length, cfg)
 		pattern(first)
 		pattern(third)
 		before := must(m.Stats())
@@ -472,7 +484,8 @@ func TestStatsAreTheMappingsOwn(t *testing.T) {
 func TestPopulateFaultsEveryPageIn(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, reserve := range []int{0, 1 << 20} {
-			m := newMapping(t, sharing, odd, with(cfg, func(c *shm.Config) { c.Populate, c.Reserve = true, reserve }))
+			m := newMapping(t, sharing, odd,
+				with(cfg, func(c *shm.Config) { c.Populate, c.Reserve = true, reserve }))
 			assert.Equal(t, 2*page, must(m.Stats()).Resident)
 			if sharing == shm.Private || reserve > 0 {
 				require.NoError(t, m.Resize(64*page, shm.MayMove))
@@ -496,11 +509,13 @@ func TestNameIsShownWhereTheKernelCan(t *testing.T) {
 
 func TestHugeTransparent(t *testing.T) {
 	const length = 8 << 20
-	m := newMapping(t, shm.Private, length, &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent})
+	m := newMapping(t, shm.Private, length,
+		&shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent})
 	assert.Zero(t, uintptr(m.Addr())%(2<<20))
 	assert.Equal(t, shm.HugeTransparent, m.Huge())
 	want := pattern(m)
-	if mode := string(must(os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled"))); !strings.Contains(mode, "[never]") {
+	mode := string(must(os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")))
+	if !strings.Contains(mode, "[never]") {
 		assert.Positive(t, must(m.Stats()).Huge)
 	}
 	require.NoError(t, m.Resize(2*length, shm.MayMove))
@@ -509,7 +524,8 @@ func TestHugeTransparent(t *testing.T) {
 	require.NoError(t, m.Resize(page, shm.InPlace))
 	assert.Equal(t, want[:page], m.Bytes())
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		m := newMapping(t, sharing, 4<<20+1, with(cfg, func(c *shm.Config) { c.Huge = shm.HugeTransparent }))
+		m := newMapping(t, sharing, 4<<20+1,
+			with(cfg, func(c *shm.Config) { c.Huge = shm.HugeTransparent }))
 		assert.Zero(t, uintptr(m.Addr())%(2<<20))
 		pattern(m)
 		assert.NoError(t, wait(t, forked(t, m, ctest.FirstLast)))
@@ -519,7 +535,8 @@ func TestHugeTransparent(t *testing.T) {
 func TestHugeExplicitOrTheUsualPages(t *testing.T) {
 	for _, technique := range []shm.Technique{shm.Anonymous, shm.Memfd} {
 		for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
-			m := newMapping(t, sharing, odd, &shm.Config{Technique: technique, Huge: shm.HugeExplicit})
+			m := newMapping(t, sharing, odd,
+				&shm.Config{Technique: technique, Huge: shm.HugeExplicit})
 			assert.Equal(t, odd, m.Len())
 			want := pattern(m)
 			stats := must(m.Stats())
@@ -529,7 +546,8 @@ func TestHugeExplicitOrTheUsualPages(t *testing.T) {
 				assert.Equal(t, 2<<20, stats.Mapped)
 				assert.Equal(t, 2<<20, stats.Huge)
 				require.NoError(t, m.Resize(2<<20, shm.InPlace))
-				assert.ErrorIs(t, m.MoveTo(newMapping(t, sharing, 4<<20, nil)), errors.ErrUnsupported)
+				assert.ErrorIs(t, m.MoveTo(newMapping(t, sharing, 4<<20, nil)),
+					errors.ErrUnsupported)
 				if sharing == shm.Private {
 					assert.ErrorIs(t, m.Resize(2<<20+1, shm.MayMove), errors.ErrUnsupported)
 				}
@@ -618,16 +636,18 @@ func TestWriteToAndReadFromOfMemoryThatFails(t *testing.T) {
 	assert.EqualValues(t, page, n)
 }
 
-// A child's C knows the object's length at every address of the mapping, whatever became of the mapping and whatever
-// the child was told to close.
+// A child's C knows the object's length at every address of the mapping,
+// whatever became of the mapping and whatever the child was told to close.
 func TestObjectLenInChildren(t *testing.T) {
 	closing := &shm.ForkConfig{CloseFDs: true}
 	mapped := func(length, reserve int) *shm.Mapping {
-		return newMapping(t, shm.Shared, length, &shm.Config{Technique: shm.Memfd, Reserve: reserve})
+		return newMapping(t, shm.Shared, length,
+			&shm.Config{Technique: shm.Memfd, Reserve: reserve})
 	}
 	check := func(m *shm.Mapping, want int) {
 		t.Helper()
-		for _, cfg := range []*shm.ForkConfig{nil, closing, {Lean: true, CloseFDs: true, KeepFDs: []int{0}}} {
+		for _, cfg := range []*shm.ForkConfig{nil, closing,
+			{Lean: true, CloseFDs: true, KeepFDs: []int{0}}} {
 			pool := must(shm.NewPool(m, 1, &shm.PoolConfig{Fork: cfgOf(cfg)}))
 			for _, off := range []int{0, 8, page, m.Len() - 8} {
 				result, err := pool.Call(t.Context(), ctest.Object, off, 8)
@@ -711,7 +731,8 @@ func TestObjectLenDescriptorIsHarmless(t *testing.T) {
 func pathDescriptors() (fds []int) {
 	for _, e := range must(os.ReadDir("/proc/self/fd")) {
 		fd := must(strconv.Atoi(e.Name()))
-		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil && flags&unix.O_PATH != 0 {
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil &&
+			flags&unix.O_PATH != 0 {
 			fds = append(fds, fd)
 		}
 	}
@@ -743,7 +764,8 @@ func pipe(t *testing.T) *os.File {
 	return w
 }
 
-// While another's Write or Read runs, its mapping can be used in every way, by it and by others.
+// While another's Write or Read runs, its mapping can be used in every way, by
+// it and by others.
 func TestNoLockIsHeldWhileOthersCodeRuns(t *testing.T) {
 	change := func(m *shm.Mapping) {
 		done := make(chan struct{})
@@ -766,7 +788,10 @@ func TestNoLockIsHeldWhileOthersCodeRuns(t *testing.T) {
 	assert.Zero(t, n)
 
 	m = newMapping(t, shm.Private, 200*page, nil)
-	n, err = m.WriteTo(readerFunc(func(p []byte) (int, error) { return len(p), m.Resize(page, shm.InPlace) }))
+	n, err = m.WriteTo(readerFunc(func(p []byte) (int, error) {
+		return len(p),
+			m.Resize(page, shm.InPlace)
+	}))
 	assert.NoError(t, err, "what is gone is not written")
 	assert.Less(t, n, int64(200*page))
 
@@ -793,7 +818,8 @@ type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 3, io.ErrClosedPipe }
 
-// Stats makes a mapping unlike its neighbours for a moment. What advice it had must be there afterwards.
+// Stats makes a mapping unlike its neighbours for a moment. What advice it had
+// must be there afterwards.
 func TestStatsLeaveAdviceAsItWas(t *testing.T) {
 	n := 4 * page
 	advice := []int{unix.MADV_DODUMP, unix.MADV_DONTDUMP}
@@ -809,7 +835,8 @@ func TestStatsLeaveAdviceAsItWas(t *testing.T) {
 		m := newMapping(t, shm.Private, n, &shm.Config{Technique: shm.Anonymous, Guard: true})
 		// In place of the pages that guard it: memory that is like its own.
 		for i, at := range []unsafe.Pointer{unsafe.Add(m.Addr(), -page), unsafe.Add(m.Addr(), n)} {
-			require.NoError(t, unix.Mprotect(unsafe.Slice((*byte)(at), page), unix.PROT_READ|unix.PROT_WRITE))
+			require.NoError(t,
+				unix.Mprotect(unsafe.Slice((*byte)(at), page), unix.PROT_READ|unix.PROT_WRITE))
 			require.NoError(t, unix.Madvise(unsafe.Slice((*byte)(at), page), advice[row.around[i]]))
 			*(*byte)(at) = 1
 		}
@@ -821,12 +848,15 @@ func TestStatsLeaveAdviceAsItWas(t *testing.T) {
 		require.NoError(t, err, "%+v", row)
 		assert.Equal(t, n, stats.Resident, "%+v", row)
 		for i, dump := range append(append(row.around[:1:1], row.own...), row.around[1]) {
-			assert.Equal(t, dump == 1, strings.Contains(vmFlags(t, unsafe.Add(m.Addr(), (i-1)*page)), "dd"), "%+v, page %d", row, i-1)
+			assert.Equal(t, dump == 1,
+				strings.Contains(vmFlags(t, unsafe.Add(m.Addr(), (i-1)*page)), "dd"),
+				"%+v, page %d", row, i-1)
 		}
 	}
 }
 
-// Memory that mlockall(2) locked is given back and reads zero again all the same.
+// Memory that mlockall(2) locked is given back and reads zero again all the
+// same.
 func TestShrinkingUnderMlockall(t *testing.T) {
 	if !inOwnProcess(t, nil) {
 		return
@@ -842,7 +872,8 @@ func TestShrinkingUnderMlockall(t *testing.T) {
 	assert.Equal(t, make([]byte, 6*page), m.Bytes()[2*page:])
 }
 
-// What another process made longer without memory behind it is allocated by Resize, or nothing is.
+// What another process made longer without memory behind it is allocated by
+// Resize, or nothing is.
 func TestFollowingASparseObjectOnAFullFileSystem(t *testing.T) {
 	f, m := objectOnSmallFileSystem(t)
 	if m == nil {
@@ -874,12 +905,23 @@ func TestMapFileOfOddFiles(t *testing.T) {
 		want error
 	}{
 		{"ReadOnly", func() (*os.File, error) { return os.Open(name) }, unix.EACCES},
-		{"WriteOnly", func() (*os.File, error) { return os.OpenFile(name, os.O_WRONLY, 0) }, unix.EACCES},
-		{"Empty", func() (*os.File, error) { return os.OpenFile(filepath.Join(dir, "empty"), os.O_RDWR, 0) }, unix.EINVAL},
+		{"WriteOnly", func() (*os.File, error) { return os.OpenFile(name, os.O_WRONLY, 0) },
+			unix.EACCES},
+		{"Empty",
+			func() (*os.File,
+				error) {
+				return os.OpenFile(filepath.Join(dir, "empty"), os.O_RDWR, 0)
+			}, unix.EINVAL},
 		{"Folder", func() (*os.File, error) { return os.Open(dir) }, unix.EACCES},
-		{"Null", func() (*os.File, error) { return os.OpenFile("/dev/null", os.O_RDWR, 0) }, unix.EINVAL},
-		{"Zero", func() (*os.File, error) { return os.OpenFile("/dev/zero", os.O_RDWR, 0) }, unix.EINVAL},
-		{"Sealed", func() (*os.File, error) { return os.NewFile(uintptr(must(unix.Dup(fd))), "sealed"), nil }, unix.EPERM},
+		{"Null", func() (*os.File, error) { return os.OpenFile("/dev/null", os.O_RDWR, 0) },
+			unix.EINVAL},
+		{"Zero", func() (*os.File, error) { return os.OpenFile("/dev/zero", os.O_RDWR, 0) },
+			unix.EINVAL},
+		{"Sealed",
+			func() (*os.File, error) {
+				return os.NewFile(uintptr(must(unix.Dup(fd))), "sealed"),
+					nil
+			}, unix.EPERM},
 		{"Nil", func() (*os.File, error) { return nil, nil }, unix.EBADF},
 	} {
 		f, err := row.open()
@@ -904,10 +946,12 @@ func TestMapFileOfOddFiles(t *testing.T) {
 	assert.Equal(t, "xxxxxxxxxx", string(must(os.ReadFile(name))))
 }
 
-// In what MAP_HUGETLB gave the memory behind a mapping is longer than it. All of it is to be meant.
+// In what MAP_HUGETLB gave the memory behind a mapping is longer than it. All
+// of it is to be meant.
 func TestHugeExplicitIsWhole(t *testing.T) {
 	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
-		m := newMapping(t, sharing, odd, &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit})
+		m := newMapping(t, sharing, odd,
+			&shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit})
 		want := pattern(m)
 		require.NoError(t, m.Advise(0, odd, unix.MADV_DONTNEED))
 		if sharing == shm.Private {

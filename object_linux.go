@@ -13,13 +13,14 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
-// objectsLock is held by the goroutine that takes an entry of the table or frees one.
+// objectsLock is held by the goroutine that takes an entry of the table or
+// frees one.
 var objectsLock sync.Mutex
 
 func init() { hook.Locks = append(hook.Locks, &objectsLock) }
 
-// takeEntry copies entry to a free place in the table of objects, and returns the place. If no
-// place is free, the table grows.
+// takeEntry copies entry to a free place in the table of objects, and returns
+// the place. If no place is free, the table grows.
 func takeEntry(entry objectEntry) (*objectEntry, error) {
 	objectsLock.Lock()
 	defer objectsLock.Unlock()
@@ -42,17 +43,18 @@ func takeEntry(entry objectEntry) (*objectEntry, error) {
 	}
 }
 
-// place writes down where the object is mapped. Another thread may fork at any moment. The child
-// sees the entry complete or free.
+// place writes down where the object is mapped. Another thread may fork at any
+// moment. The child sees the entry complete or free.
 func (e *objectEntry) place(start, end uintptr) {
 	atomic.StoreUintptr(&e.start, 0)
 	atomic.StoreUintptr(&e.end, end)
 	atomic.StoreUintptr(&e.start, start)
 }
 
-// openForStat returns a descriptor that allows fstat(2) and little else (O_PATH). A child that has
-// the descriptor can neither write to the object nor resize it. If there is no /proc, and no
-// open_tree(2) either, openForStat returns fd.
+// openForStat returns a descriptor that allows fstat(2) and little else
+// (O_PATH). A child that has the descriptor can neither write to the object nor
+// resize it. If there is no /proc, and no open_tree(2) either, openForStat
+// returns fd.
 func openForStat(fd int) (int, error) {
 	statFD, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err == nil {

@@ -18,8 +18,9 @@ import (
 	"forkshm.example/shm/internal/testenv"
 )
 
-// OpenMP's worker threads belong to the thread that used it. A child of that thread would wait for them for ever. The
-// thread that forks for KillWithParent and for pools never used it.
+// OpenMP's worker threads belong to the thread that used it. A child of that
+// thread would wait for them for ever. The thread that forks for KillWithParent
+// and for pools never used it.
 func TestChildrenUseOpenMP(t *testing.T) {
 	testenv.NeedDynamic(t)
 	testenv.NeedCC(t)

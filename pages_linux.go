@@ -115,8 +115,8 @@ func (m *Mapping) SwapPages(off int, other *Mapping, otherOff, length int) error
 	})
 }
 
-// swap is Swap and SwapPages. The function ranges gets the sizes of both mappings, in whole pages,
-// and returns what to exchange.
+// swap is Swap and SwapPages. The function ranges gets the sizes of both
+// mappings, in whole pages, and returns what to exchange.
 func (m *Mapping) swap(op string, other *Mapping,
 	ranges func(size, otherSize int) (off, otherOff, length int, err error)) error {
 	if other == nil {

@@ -51,20 +51,23 @@ func TestDetachTakesTheDataAway(t *testing.T) {
 }
 
 func TestDetachKeepsHugePagesAligned(t *testing.T) {
-	m := newMapping(t, shm.Private, 8<<20, &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent})
+	m := newMapping(t, shm.Private, 8<<20,
+		&shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent})
 	want := pattern(m)
 	huge := must(m.Stats()).Huge
 	taken, err := m.Detach()
 	require.NoError(t, err)
 	defer taken.Close()
 	assert.Zero(t, uintptr(taken.Addr())%(2<<20))
-	assert.GreaterOrEqual(t, must(taken.Stats()).Huge, huge, "the kernel may add some of its own accord")
+	assert.GreaterOrEqual(t, must(taken.Stats()).Huge, huge,
+		"the kernel may add some of its own accord")
 	assert.True(t, bytes.Equal(want, taken.Bytes()))
 }
 
 func TestSwapExchangesPages(t *testing.T) {
 	for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
-		a, b := newMapping(t, shm.Private, odd, &shm.Config{Technique: technique}), newMapping(t, shm.Private, 2*page, &shm.Config{Technique: technique})
+		a, b := newMapping(t, shm.Private, odd, &shm.Config{Technique: technique}),
+			newMapping(t, shm.Private, 2*page, &shm.Config{Technique: technique})
 		pattern(a)
 		for i := range b.Bytes() {
 			b.Bytes()[i] = byte(i * 3)
@@ -93,22 +96,26 @@ func TestSwapKeepsHugePages(t *testing.T) {
 	want := pattern(a)
 	huge := must(a.Stats()).Huge
 	require.NoError(t, a.Swap(b))
-	assert.GreaterOrEqual(t, must(b.Stats()).Huge, huge, "the kernel may add some of its own accord")
+	assert.GreaterOrEqual(t, must(b.Stats()).Huge, huge,
+		"the kernel may add some of its own accord")
 	assert.True(t, bytes.Equal(want, b.Bytes()))
 	assert.True(t, bytes.Equal(make([]byte, 4<<20), a.Bytes()))
 }
 
-// Random exchanges between and within mappings, held against plain slices; then both must still grow.
+// Random exchanges between and within mappings, held against plain slices; then
+// both must still grow.
 func TestSwapPagesScattersAndGathers(t *testing.T) {
 	for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
-		for _, cfg := range []shm.Config{{}, {Reserve: 64 * page}, {Guard: true}, {Huge: shm.HugeTransparent}} {
+		for _, cfg := range []shm.Config{{}, {Reserve: 64 * page}, {Guard: true},
+			{Huge: shm.HugeTransparent}} {
 			t.Run(fmt.Sprintf("%v/%+v", technique, cfg), func(t *testing.T) {
 				seed := rand.Uint64()
 				t.Logf("seed %d", seed)
 				random := rand.New(rand.NewPCG(seed, 0))
 				cfg.Technique = technique
 				const n = 24
-				ms := []*shm.Mapping{newMapping(t, shm.Private, n*page, &cfg), newMapping(t, shm.Private, n*page-100, &cfg)}
+				ms := []*shm.Mapping{newMapping(t, shm.Private, n*page, &cfg),
+					newMapping(t, shm.Private, n*page-100, &cfg)}
 				var want [2][]byte
 				for i, m := range ms {
 					want[i] = make([]byte, n*page)
@@ -182,21 +189,30 @@ func TestSwapPagesRefused(t *testing.T) {
 		{0, m, page, 2 * page, shm.ErrRange},
 		{0, nil, 0, page, shm.ErrClosed},
 		{0, closed, 0, page, shm.ErrClosed},
-		{0, newMapping(t, shm.Private, page, &shm.Config{Technique: shm.DevZero}), 0, page, errors.ErrUnsupported},
+		{0, newMapping(t, shm.Private, page, &shm.Config{Technique: shm.DevZero}), 0, page,
+			errors.ErrUnsupported},
 		{0, newMapping(t, shm.Shared, page, cfg), 0, page, errors.ErrUnsupported},
-		{0, newMapping(t, shm.Private, page, &shm.Config{Technique: shm.Memfd}), 0, page, errors.ErrUnsupported},
-		{0, newMapping(t, shm.Private, page, &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent}), 0, page, errors.ErrUnsupported},
+		{0, newMapping(t, shm.Private, page, &shm.Config{Technique: shm.Memfd}), 0, page,
+			errors.ErrUnsupported},
+		{0,
+			newMapping(t, shm.Private, page,
+				&shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent}), 0, page,
+			errors.ErrUnsupported},
 	} {
-		assert.ErrorIs(t, m.SwapPages(row.off, row.other, row.otherOff, row.length), row.want, "%+v", row)
+		assert.ErrorIs(t, m.SwapPages(row.off, row.other, row.otherOff, row.length), row.want,
+			"%+v", row)
 	}
-	for _, unlike := range []func(*shm.Mapping) error{(*shm.Mapping).Lock, func(m *shm.Mapping) error { return m.Protect(shm.ReadOnly) }} {
+	for _, unlike := range []func(*shm.Mapping) error{(*shm.Mapping).Lock,
+		func(m *shm.Mapping) error { return m.Protect(shm.ReadOnly) }} {
 		third := newMapping(t, shm.Private, page, cfg)
 		require.NoError(t, unlike(third))
 		assert.ErrorIs(t, m.SwapPages(0, third, 0, page), errors.ErrUnsupported)
 		assert.ErrorIs(t, third.SwapPages(0, m, 0, page), errors.ErrUnsupported)
 	}
 	assert.ErrorIs(t, closed.SwapPages(0, m, 0, page), shm.ErrClosed)
-	assert.EqualError(t, m.SwapPages(0, other, page, 2*page), fmt.Sprintf("shm: swap %d bytes: offsets 0 and %d, %d bytes: out of range of mappings of %d and %d bytes", 4*page, page, 2*page, 4*page, odd))
+	assert.EqualError(t, m.SwapPages(0, other, page, 2*page),
+		fmt.Sprintf("shm: swap %d bytes: offsets 0 and %d, %d bytes: out of range of mappings of "+
+			"%d and %d bytes", 4*page, page, 2*page, 4*page, odd))
 	assert.NoError(t, m.SwapPages(4*page, other, 2*page, 0), "nothing")
 	assert.NoError(t, m.SwapPages(page, m, page, 2*page), "the same pages")
 	assert.Equal(t, want, m.Bytes())
@@ -211,7 +227,8 @@ func TestSwapThatFailsLosesNothing(t *testing.T) {
 	}
 	cfg := &shm.Config{Technique: shm.Anonymous}
 	newPair := func() (a, b *shm.Mapping, wantA, wantB []byte) {
-		a, b = must(shm.Map(shm.Private, 4*page, cfg)), must(shm.Map(shm.Private, 4*page, cfg)) // what is sealed cannot be closed
+		// A sealed mapping cannot be closed.
+		a, b = must(shm.Map(shm.Private, 4*page, cfg)), must(shm.Map(shm.Private, 4*page, cfg))
 		wantA, wantB = pattern(a), pattern(b)
 		for i := range wantB {
 			wantB[i] ^= 0xFF
@@ -221,7 +238,8 @@ func TestSwapThatFailsLosesNothing(t *testing.T) {
 	}
 	for sealed := range 4 {
 		a, b, wantA, wantB := newPair()
-		if _, _, errno := unix.Syscall(mseal, uintptr(a.Addr())+uintptr(sealed*page), uintptr(page), 0); errno == unix.ENOSYS {
+		if _, _, errno := unix.Syscall(mseal, uintptr(a.Addr())+uintptr(sealed*page), uintptr(page),
+			0); errno == unix.ENOSYS {
 			t.Skip("this kernel cannot seal memory")
 		}
 		for range 3 {
@@ -279,7 +297,8 @@ func TestSwapFromManyGoroutines(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(g), 0))
 			for range 100 {
 				off, otherOff := random.IntN(8)*page, random.IntN(8)*page
-				assert.NoError(t, ms[random.IntN(3)].SwapPages(off, ms[random.IntN(3)], otherOff, page))
+				assert.NoError(t,
+					ms[random.IntN(3)].SwapPages(off, ms[random.IntN(3)], otherOff, page))
 			}
 		}()
 	}
@@ -293,7 +312,8 @@ func TestSwapFromManyGoroutines(t *testing.T) {
 	assert.Len(t, seen, 24, "each page is somewhere, once")
 }
 
-// A mapping that advice or protection split grows all the same, and its parts stay what they were.
+// A mapping that advice or protection split grows all the same, and its parts
+// stay what they were.
 func TestSplitMappingGrows(t *testing.T) {
 	needLinux513(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
@@ -301,8 +321,10 @@ func TestSplitMappingGrows(t *testing.T) {
 			return // it does not grow
 		}
 		for _, change := range []func(*shm.Config){
-			func(c *shm.Config) {}, func(c *shm.Config) { c.Reserve = 8 * page }, func(c *shm.Config) { c.Guard = true },
-			func(c *shm.Config) { c.Populate = true }, func(c *shm.Config) { c.Huge = shm.HugeTransparent },
+			func(c *shm.Config) {}, func(c *shm.Config) { c.Reserve = 8 * page },
+			func(c *shm.Config) { c.Guard = true },
+			func(c *shm.Config) { c.Populate = true },
+			func(c *shm.Config) { c.Huge = shm.HugeTransparent },
 		} {
 			c := with(cfg, change)
 			t.Run(fmt.Sprintf("%+v", *c), func(t *testing.T) {
@@ -336,7 +358,8 @@ func TestSplitMappingMoves(t *testing.T) {
 	needLinux513(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, reserve := range []int{0, 8 * page} {
-			m := newMapping(t, sharing, 4*page, with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
+			m := newMapping(t, sharing, 4*page,
+				with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
 			dst := newMapping(t, shm.Shared, 6*page, cfg)
 			want, was, there := pattern(m), m.Addr(), dst.Addr()
 			require.NoError(t, m.Advise(page, page, unix.MADV_DONTFORK))
@@ -352,7 +375,8 @@ func TestSplitMappingMoves(t *testing.T) {
 	})
 }
 
-// In place, a split mapping grows where there is room, and says ENOMEM where there is none.
+// In place, a split mapping grows where there is room, and says ENOMEM where
+// there is none.
 func TestSplitMappingGrowsInPlace(t *testing.T) {
 	for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
 		m := newMapping(t, shm.Private, 8*page, &shm.Config{Technique: technique})
@@ -372,17 +396,20 @@ func TestSplitMappingGrowsInPlace(t *testing.T) {
 	}
 }
 
-// What Resize does where it moved a mapping and could not populate what it added.
+// What Resize does where it moved a mapping and could not populate what it
+// added.
 func TestMoveBackIsToTheSamePlaceOrNot(t *testing.T) {
 	for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
 		for _, taken := range []bool{false, true} {
-			m, place := newMapping(t, shm.Private, 4*page, &shm.Config{Technique: technique}), newMapping(t, shm.Private, 4*page, nil)
+			m, place := newMapping(t, shm.Private, 4*page, &shm.Config{Technique: technique}),
+				newMapping(t, shm.Private, 4*page, nil)
 			want, was := pattern(m), m.Addr()
 			require.NoError(t, m.Advise(page, page, unix.MADV_DONTFORK))
 			require.NoError(t, m.MoveTo(place))
 			there := m.Addr()
 			if taken { // by another thread, if not by this one
-				_, err := shm.Mmap(was, page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+				_, err := shm.Mmap(was, page, unix.PROT_NONE,
+					unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
 				assert.Contains(t, []error{nil, unix.EEXIST}, err)
 				if err == nil {
 					defer shm.Munmap(was, page)
@@ -399,14 +426,17 @@ func TestMoveBackIsToTheSamePlaceOrNot(t *testing.T) {
 	}
 }
 
-// A hole is no split: what was unmapped behind our back cannot be moved, and nothing else is then.
+// A hole is no split: what was unmapped behind our back cannot be moved, and
+// nothing else is then.
 func TestResizeOverAHole(t *testing.T) {
-	m := newMapping(t, shm.Private, 8*page, &shm.Config{Technique: shm.Anonymous, Reserve: 8 * page})
+	m := newMapping(t, shm.Private, 8*page,
+		&shm.Config{Technique: shm.Anonymous, Reserve: 8 * page})
 	want := pattern(m)
 	hole := unsafe.Add(m.Addr(), 2*page)
 	require.NoError(t, shm.Munmap(hole, page))
 	err := m.Resize(16*page, shm.MayMove)
-	_, mapErr := shm.Mmap(hole, page, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+	_, mapErr := shm.Mmap(hole, page, unix.PROT_NONE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
 	require.NoError(t, mapErr, "or another thread has it, and will lose it to Close")
 	assert.ErrorIs(t, err, unix.EFAULT)
 	assert.ErrorContains(t, err, "a part of the mapping is no longer mapped")
@@ -414,7 +444,8 @@ func TestResizeOverAHole(t *testing.T) {
 	assert.Equal(t, want[3*page:], m.Bytes()[3*page:])
 }
 
-// Locked up to its length, a shared Memfd has two parts within its Reserve. It must leave that too.
+// Locked up to its length, a shared Memfd has two parts within its Reserve. It
+// must leave that too.
 func TestLockedMemfdLeavesItsReserve(t *testing.T) {
 	m := newMapping(t, shm.Shared, 2*page, &shm.Config{Technique: shm.Memfd, Reserve: 8 * page})
 	want := pattern(m)
@@ -445,7 +476,8 @@ func TestLockedMemoryWithoutAccessGrows(t *testing.T) {
 			if sharing == shm.Shared && cfg.Technique != shm.Memfd && reserve < 16*page {
 				continue
 			}
-			m := newMapping(t, sharing, 2*page, with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
+			m := newMapping(t, sharing, 2*page,
+				with(cfg, func(c *shm.Config) { c.Reserve = reserve }))
 			want := pattern(m)
 			require.NoError(t, m.Lock())
 			require.NoError(t, m.Protect(shm.NoAccess))

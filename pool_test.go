@@ -159,7 +159,8 @@ func TestPoolLimitsRestarts(t *testing.T) {
 		assert.ErrorAs(t, err, new(*shm.ExitError))
 	}
 	took := time.Since(began)
-	// Five at once, and one more each fifth of a second: a slow machine may take longer, never less.
+	// Five at once, and one more each fifth of a second: a slow machine may take longer, never
+	// less.
 	assert.LessOrEqual(t, p.Stats().Restarts, 5+uint64(took/(200*time.Millisecond))+1)
 	assert.GreaterOrEqual(t, took, 400*time.Millisecond)
 }
@@ -191,7 +192,8 @@ func TestPoolRefuses(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
 	_, err = shm.NewPool(m, 0, nil)
 	assert.ErrorIs(t, err, unix.EINVAL)
-	_, err = shm.NewPool(m, 2, &shm.PoolConfig{Fork: shm.ForkConfig{Limits: []shm.Limit{{Resource: 99}}}})
+	_, err = shm.NewPool(m, 2,
+		&shm.PoolConfig{Fork: shm.ForkConfig{Limits: []shm.Limit{{Resource: 99}}}})
 	assert.ErrorIs(t, err, unix.EINVAL)
 	p := newPool(t, m, 1, nil)
 	for _, at := range [][2]int{{-1, 1}, {0, page + 1}, {page, 1}, {1, -1}} {
@@ -210,7 +212,8 @@ func TestPoolRefuses(t *testing.T) {
 		_, err := shm.NewPool(newMapping(t, shm.Shared, page, nil), n, nil)
 		assert.ErrorIs(t, err, unix.EINVAL, "%d children", n)
 	}
-	_, err = shm.NewPool(newMapping(t, shm.Shared, page, nil), 1, &shm.PoolConfig{InheritFDs: true, Fork: shm.ForkConfig{CloseFDs: true}})
+	_, err = shm.NewPool(newMapping(t, shm.Shared, page, nil), 1,
+		&shm.PoolConfig{InheritFDs: true, Fork: shm.ForkConfig{CloseFDs: true}})
 	assert.ErrorIs(t, err, unix.EINVAL)
 }
 
@@ -228,7 +231,8 @@ func TestPoolSaysWhyThereIsNoChild(t *testing.T) {
 	assert.ErrorAs(t, err, &exit)
 	for range 3 {
 		_, err = p.Call(background, ctest.Increment, 0, 4)
-		assert.EqualError(t, err, fmt.Sprintf("shm: call 4 bytes: shm: fork %d bytes: fork: resource temporarily unavailable", page))
+		assert.EqualError(t, err, fmt.Sprintf("shm: call 4 bytes: shm: fork %d bytes: fork: "+
+			"resource temporarily unavailable", page))
 		assert.ErrorIs(t, err, unix.EAGAIN)
 	}
 	t.Setenv("SHM_TEST_FORK_ERRNO", "")
@@ -238,7 +242,8 @@ func TestPoolSaysWhyThereIsNoChild(t *testing.T) {
 	assert.NoError(t, p.Close())
 }
 
-// A pool whose fresh children end before they can serve says how they end, rather than to fork for ever.
+// A pool whose fresh children end before they can serve says how they end,
+// rather than to fork for ever.
 func TestPoolSaysThatItsChildrenDoNotLive(t *testing.T) {
 	if !interposed(t) {
 		return

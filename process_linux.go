@@ -25,12 +25,14 @@ import (
 // to their owners. Do not reap the child by its process id.
 //
 // A Process refers to its child by a pidfd. Where pidfd_open(2) is denied, by
-// an old seccomp(2) filter or by Linux before 5.10, the Process uses the process
-// id. Then a child that is waited for holds an OS thread until the child ends.
+// an old seccomp(2) filter or by Linux before 5.10, the Process uses the
+// process id. Then a child that is waited for holds an OS thread until the
+// child ends.
 type Process struct{ *process }
 
-// process is the state of a Process. It is a struct of its own, because the goroutine that reaps an
-// unreachable Process must not keep the Process reachable.
+// process is the state of a Process. It is a struct of its own, because the
+// goroutine that reaps an unreachable Process must not keep the Process
+// reachable.
 type process struct {
 	pid      int
 	handle   *childHandle
@@ -93,7 +95,8 @@ func newProcess(fork func() (pid int, forkTime time.Duration, err error)) (*Proc
 	return p, nil
 }
 
-// awaitSetUp waits until the child is set up. If the set-up fails, awaitSetUp reaps the child.
+// awaitSetUp waits until the child is set up. If the set-up fails, awaitSetUp
+// reaps the child.
 func (p *process) awaitSetUp(args *forkArgs) (err error) {
 	_ = p.handle.use(func(id childID) { // this may wait: no other goroutine has the handle yet
 		report := p.control.page.awaitSetUp(id.idType, id.id)
@@ -126,7 +129,8 @@ func (r *setUpReport) failure(args *forkArgs) error {
 
 var limitNames = map[int64]string{
 	unix.RLIMIT_AS: "RLIMIT_AS", unix.RLIMIT_CORE: "RLIMIT_CORE", unix.RLIMIT_CPU: "RLIMIT_CPU",
-	unix.RLIMIT_DATA: "RLIMIT_DATA", unix.RLIMIT_FSIZE: "RLIMIT_FSIZE", unix.RLIMIT_LOCKS: "RLIMIT_LOCKS",
+	unix.RLIMIT_DATA: "RLIMIT_DATA", unix.RLIMIT_FSIZE: "RLIMIT_FSIZE",
+	unix.RLIMIT_LOCKS:   "RLIMIT_LOCKS",
 	unix.RLIMIT_MEMLOCK: "RLIMIT_MEMLOCK", unix.RLIMIT_MSGQUEUE: "RLIMIT_MSGQUEUE",
 	unix.RLIMIT_NICE: "RLIMIT_NICE", unix.RLIMIT_NOFILE: "RLIMIT_NOFILE",
 	unix.RLIMIT_NPROC: "RLIMIT_NPROC", unix.RLIMIT_RSS: "RLIMIT_RSS",
@@ -151,14 +155,15 @@ func (p *Process) Pid() int { return p.pid }
 // time is the copying of page tables.
 func (p *Process) ForkTime() time.Duration { return p.forkTime }
 
-// Wait waits until the child has ended. Wait returns nil if the exit status is 0,
-// and an [*ExitError] if the child ended in any other way. If ctx ends first,
-// Wait returns ctx.Err(). Then the child still runs, and Wait can be called again.
+// Wait waits until the child has ended. Wait returns nil if the exit status is
+// 0, and an [*ExitError] if the child ended in any other way. If ctx ends
+// first, Wait returns ctx.Err(). Then the child still runs, and Wait can be
+// called again.
 //
 // Any number of goroutines may wait, any number of times. All get the same
-// result. A waiting goroutine holds no OS thread, unless pidfd_open(2) is denied:
-// see [Process]. The error wraps ECHILD or ESRCH if other code has reaped the
-// child, or if SIGCHLD is ignored. See waitid(2).
+// result. A waiting goroutine holds no OS thread, unless pidfd_open(2) is
+// denied: see [Process]. The error wraps ECHILD or ESRCH if other code has
+// reaped the child, or if SIGCHLD is ignored. See waitid(2).
 func (p *Process) Wait(ctx context.Context) error {
 	if ctx.Done() == nil { // no context to wait for
 		p.reap.Do(p.wait)
@@ -179,13 +184,15 @@ func (p *Process) Wait(ctx context.Context) error {
 }
 
 // WaitChange waits until the child is stopped by a signal, is continued, or has
-// ended, and returns the new status. Each stop and each continuation is reported
-// once: if several goroutines wait, one of them gets it. The end is reported to
-// all, and may be reported before an earlier stop. At the end WaitChange reaps the
-// child, as Wait does. If ctx ends first, WaitChange returns ctx.Err().
+// ended, and returns the new status. Each stop and each continuation is
+// reported once: if several goroutines wait, one of them gets it. The end is
+// reported to all, and may be reported before an earlier stop. At the end
+// WaitChange reaps the child, as Wait does. If ctx ends first, WaitChange
+// returns ctx.Err().
 //
 // WaitChange learns of changes by SIGCHLD. If the program ignores SIGCHLD
-// (signal.Ignore), the error wraps ECHILD. See waitid(2), WSTOPPED and WCONTINUED.
+// (signal.Ignore), the error wraps ECHILD. See waitid(2), WSTOPPED and
+// WCONTINUED.
 func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 	if signal.Ignored(unix.SIGCHLD) {
 		return 0, fmt.Errorf("shm: wait for a change of child %d: this program ignores SIGCHLD: %w",
@@ -218,7 +225,8 @@ func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 	}
 }
 
-// reaped returns a channel that is closed once the child is reaped. reaped does not wait.
+// reaped returns a channel that is closed once the child is reaped. reaped does
+// not wait.
 func (p *process) reaped() <-chan struct{} {
 	p.reaper.Do(func() {
 		p.done = make(chan struct{})
@@ -264,7 +272,8 @@ func (p *process) wait() {
 	}
 }
 
-// setResult sets the result of Wait, once the child is reaped or its status is lost.
+// setResult sets the result of Wait, once the child is reaped or its status is
+// lost.
 func (p *process) setResult(err error) {
 	p.err = err
 	p.control.release()
@@ -277,15 +286,15 @@ func (p *process) lostError(err error) error {
 		"SIGCHLD is ignored, or other code of this program has reaped the child", p.pid, err)
 }
 
-// Usage returns the resource usage of the child and of those of its own children
-// that it waited for. Usage returns nil until the child is reaped. See
+// Usage returns the resource usage of the child and of those of its own
+// children that it waited for. Usage returns nil until the child is reaped. See
 // getrusage(2).
 func (p *Process) Usage() *unix.Rusage { return p.usage.Load() }
 
 // Memory returns the memory that the child uses now. PrivateDirty counts the
-// pages that were copied because the child or its parent wrote to them after the
-// fork, and the pages that the child allocated. Once the child has ended, the
-// error is [os.ErrProcessDone]. See proc_pid_smaps(5), smaps_rollup.
+// pages that were copied because the child or its parent wrote to them after
+// the fork, and the pages that the child allocated. Once the child has ended,
+// the error is [os.ErrProcessDone]. See proc_pid_smaps(5), smaps_rollup.
 func (p *Process) Memory() (Memory, error) {
 	usage, err := procmaps.Rollup(p.pid)
 	// The child is not reaped yet. So the usage is the child's, and not that of another process
@@ -312,8 +321,8 @@ func (p *Process) Memory() (Memory, error) {
 // returns [os.ErrProcessDone]. See pidfd_send_signal(2), kill(2).
 func (p *Process) Signal(sig unix.Signal) error { return p.handle.signal(sig) }
 
-// Kill sends SIGKILL to the child. With ForkConfig.ProcessGroup, Kill sends it to
-// the child's whole process group.
+// Kill sends SIGKILL to the child. With ForkConfig.ProcessGroup, Kill sends it
+// to the child's whole process group.
 func (p *Process) Kill() error {
 	if p.leadsGroup {
 		p.handle.killGroup()
@@ -321,13 +330,14 @@ func (p *Process) Kill() error {
 	return p.Signal(unix.SIGKILL) // the child may have left its group
 }
 
-// killTimeout is how long to wait for the end of a child that was sent SIGKILL. The kernel usually
-// needs microseconds, and some milliseconds for each GiB of the child's memory.
+// killTimeout is how long to wait for the end of a child that was sent SIGKILL.
+// The kernel usually needs microseconds, and some milliseconds for each GiB of
+// the child's memory.
 const killTimeout = time.Second
 
-// end kills the child, and waits until the child is reaped, for killTimeout at most. If the child
-// had ended by itself, ended is true, and err is the result of Wait. Otherwise err wraps cause, the
-// reason to kill the child.
+// end kills the child, and waits until the child is reaped, for killTimeout at
+// most. If the child had ended by itself, ended is true, and err is the result
+// of Wait. Otherwise err wraps cause, the reason to kill the child.
 func (p *Process) end(cause error) (err error, ended bool) {
 	if err := p.Kill(); err != nil && err != os.ErrProcessDone {
 		return fmt.Errorf("%w; kill child %d: %w", cause, p.pid, err), false
@@ -337,7 +347,8 @@ func (p *Process) end(cause error) (err error, ended bool) {
 	err = p.Wait(limit)
 	switch {
 	case err != nil && err == limit.Err():
-		return fmt.Errorf("child %d was sent SIGKILL but did not end within %v: %w", p.pid, killTimeout, cause), false
+		return fmt.Errorf("child %d was sent SIGKILL but did not end within %v: %w", p.pid, killTimeout,
+			cause), false
 	case !isKilled(err):
 		return err, true
 	}

@@ -21,8 +21,9 @@ func (m *Mapping) Protect(prot Protection) error {
 	}
 	length := m.mem.length
 	if prot < NoAccess || prot > ReadWrite {
-		return &Error{op, length, fmt.Errorf("Protection(%d), must be NoAccess, ReadOnly or ReadWrite: %w",
-			int(prot), unix.EINVAL)}
+		return &Error{op, length,
+			fmt.Errorf("Protection(%d), must be NoAccess, ReadOnly or ReadWrite: %w",
+				int(prot), unix.EINVAL)}
 	}
 	size := length
 	if m.mem.tracksObject || m.mem.huge == HugeExplicit { // Resize does not protect what it adds
@@ -70,10 +71,12 @@ func (m *Mapping) Advise(off, length int, advice int) error {
 	return nil
 }
 
-// isSticky reports whether the kernel keeps an advice as a property of the memory.
+// isSticky reports whether the kernel keeps an advice as a property of the
+// memory.
 func isSticky(advice int) bool {
 	switch advice {
-	case unix.MADV_NORMAL, unix.MADV_RANDOM, unix.MADV_SEQUENTIAL, unix.MADV_DONTFORK, unix.MADV_DOFORK,
+	case unix.MADV_NORMAL, unix.MADV_RANDOM, unix.MADV_SEQUENTIAL, unix.MADV_DONTFORK,
+		unix.MADV_DOFORK,
 		unix.MADV_MERGEABLE, unix.MADV_UNMERGEABLE, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE,
 		unix.MADV_DONTDUMP, unix.MADV_DODUMP, unix.MADV_WIPEONFORK, unix.MADV_KEEPONFORK:
 		return true

@@ -103,8 +103,9 @@ func (m *Mapping) Truncate(length int) error {
 	return nil
 }
 
-// alignedMove is the least length, in bytes, for which an aligned place is sought before a move. A
-// shorter mapping moves page by page in less time than the calls take that find such a place.
+// alignedMove is the least length, in bytes, for which an aligned place is
+// sought before a move. A shorter mapping moves page by page in less time than
+// the calls take that find such a place.
 const alignedMove = 4 << 20
 
 // resizePlain is Resize for a mapping that has no reservation.
@@ -141,9 +142,9 @@ func (m *Mapping) resizePlain(length, flags int) error {
 	return nil
 }
 
-// moveAligned moves a mapping without a reservation to a place where it can be length bytes long.
-// The place is aligned to huge pages in the same way as the old one, so that the kernel moves whole
-// page tables.
+// moveAligned moves a mapping without a reservation to a place where it can be
+// length bytes long. The place is aligned to huge pages in the same way as the
+// old one, so that the kernel moves whole page tables.
 func (mem *memory) moveAligned(length int, manyVMAs bool) (unsafe.Pointer, error) {
 	if length > math.MaxInt-2*hugepage.Transparent() {
 		return nil, unix.ENOMEM
@@ -164,8 +165,9 @@ func (mem *memory) moveAligned(length int, manyVMAs bool) (unsafe.Pointer, error
 	return to, err
 }
 
-// moveBack moves a mapping without a reservation back to where it was. If another thread has mapped
-// memory there meanwhile, the mapping stays where it is.
+// moveBack moves a mapping without a reservation back to where it was. If
+// another thread has mapped memory there meanwhile, the mapping stays where it
+// is.
 func (mem *memory) moveBack(oldAddr unsafe.Pointer, size int) {
 	if mem.addr == oldAddr {
 		return
@@ -182,7 +184,8 @@ func (mem *memory) moveBack(oldAddr unsafe.Pointer, size int) {
 	mem.addr = oldAddr
 }
 
-// resizeReserved is Resize for a mapping that has a reservation. It changes everything or nothing.
+// resizeReserved is Resize for a mapping that has a reservation. It changes
+// everything or nothing.
 func (m *Mapping) resizeReserved(length int, move Move, evenLive bool) error {
 	mem := m.mem
 	switch {
@@ -216,7 +219,8 @@ func (mem *memory) resizeHuge(length int) error {
 	return nil
 }
 
-// shrinkObject shrinks the object behind a shared memfd, for every process that maps the object.
+// shrinkObject shrinks the object behind a shared memfd, for every process that
+// maps the object.
 func (mem *memory) shrinkObject(length int, evenLive bool) error {
 	if _, err := mem.objectLen(); err != nil {
 		return err
@@ -235,8 +239,9 @@ func (mem *memory) shrinkObject(length int, evenLive bool) error {
 	return nil
 }
 
-// fitObject makes the object behind a memfd long enough for a mapping of length bytes. If the
-// mapping cannot get that length, undo makes a shared memfd's object as short as it was.
+// fitObject makes the object behind a memfd long enough for a mapping of length
+// bytes. If the mapping cannot get that length, undo makes a shared memfd's
+// object as short as it was.
 func (mem *memory) fitObject(length int) (undo func(), err error) {
 	needed := pages(length) * os.Getpagesize()
 	switch {
@@ -267,8 +272,9 @@ func (mem *memory) growSharedObject(length int) (undo func(), err error) {
 	return undo, nil
 }
 
-// growPrivateObject grows the object behind a private memfd. The object never shrinks: a child that
-// was forked earlier reads from the same object, and would lose pages.
+// growPrivateObject grows the object behind a private memfd. The object never
+// shrinks: a child that was forked earlier reads from the same object, and
+// would lose pages.
 func (mem *memory) growPrivateObject(length int) error {
 	size, err := mem.objectLen()
 	if err != nil || size >= length {
@@ -277,8 +283,8 @@ func (mem *memory) growPrivateObject(length int) error {
 	return mem.growObject(size, length, false)
 }
 
-// setLength gives a mapping that has a reservation another length, and a larger reservation if
-// length needs one.
+// setLength gives a mapping that has a reservation another length, and a larger
+// reservation if length needs one.
 func (m *Mapping) setLength(length int, move Move) error {
 	page := os.Getpagesize()
 	from, to := pages(m.mem.length)*page, pages(length)*page
@@ -300,8 +306,8 @@ func (m *Mapping) setLength(length int, move Move) error {
 	return err
 }
 
-// growCapacity is growReservation for a mapping that may be locked; used is the mapping's length in
-// whole pages.
+// growCapacity is growReservation for a mapping that may be locked; used is the
+// mapping's length in whole pages.
 func (m *Mapping) growCapacity(used, capacity int, move Move) error {
 	mem := m.mem
 	unused := mem.reservation.capacity - used
@@ -349,8 +355,9 @@ func (m *Mapping) commit(off, n int) error {
 	return nil
 }
 
-// decommit takes n bytes at off out of the mapping. They stay reserved. The pages of private memory
-// are given back, and read zero when the mapping grows again.
+// decommit takes n bytes at off out of the mapping. They stay reserved. The
+// pages of private memory are given back, and read zero when the mapping grows
+// again.
 func (m *Mapping) decommit(off, n int) error {
 	mem := m.mem
 	if err := mem.protect(off, n, NoAccess); err != nil {
@@ -373,7 +380,8 @@ func (m *Mapping) decommit(off, n int) error {
 	return err
 }
 
-// growReservation gives the mapping a larger capacity. The mapping's length stays.
+// growReservation gives the mapping a larger capacity. The mapping's length
+// stays.
 func (m *Mapping) growReservation(capacity int, move Move) error {
 	mem := m.mem
 	used := pages(mem.length) * os.Getpagesize()
@@ -393,8 +401,8 @@ func (m *Mapping) growReservation(capacity int, move Move) error {
 	return m.sealTail(used, capacity)
 }
 
-// extendReservation grows the reservation in place, together with the used bytes that are mapped in
-// it. It reports whether it did.
+// extendReservation grows the reservation in place, together with the used
+// bytes that are mapped in it. It reports whether it did.
 func (mem *memory) extendReservation(used, capacity int, manyVMAs bool) bool {
 	old := mem.reservation
 	if mem.guard || used != old.capacity { // the reservation does not end where the mapping ends
@@ -413,8 +421,8 @@ func (mem *memory) extendReservation(used, capacity int, manyVMAs bool) bool {
 	return true
 }
 
-// replaceReservation moves the used bytes that are mapped to a new reservation, and unmaps the rest
-// of the old one.
+// replaceReservation moves the used bytes that are mapped to a new reservation,
+// and unmaps the rest of the old one.
 func (mem *memory) replaceReservation(used, capacity int, manyVMAs bool) error {
 	next := *mem
 	if err := next.reserve(capacity); err != nil {
@@ -438,8 +446,9 @@ func (mem *memory) replaceReservation(used, capacity int, manyVMAs bool) error {
 	return nil
 }
 
-// sealTail removes the access to what mremap added behind the used bytes: reserved memory has none.
-// All of a shared memfd's capacity is accessible, and gets a new place in the table of objects.
+// sealTail removes the access to what mremap added behind the used bytes:
+// reserved memory has none. All of a shared memfd's capacity is accessible, and
+// gets a new place in the table of objects.
 func (m *Mapping) sealTail(used, capacity int) error {
 	if m.mem.tracksObject {
 		return m.mem.listObject()
@@ -508,7 +517,8 @@ func (m *Mapping) checkMoveTo(dst *Mapping) error {
 	return nil
 }
 
-// closeLost closes the mappings that a failed move unmapped, and adds to err which ones these are.
+// closeLost closes the mappings that a failed move unmapped, and adds to err
+// which ones these are.
 func (m *Mapping) closeLost(dst *Mapping, size int, err error) error {
 	switch {
 	case !m.mem.isMapped(size): // a part of m has moved, so neither mapping is whole
@@ -525,8 +535,8 @@ func (m *Mapping) closeLost(dst *Mapping, size int, err error) error {
 	return err
 }
 
-// leaveFor unmaps the reservation that the mapping's pages were moved out of, and has the mapping
-// begin at addr.
+// leaveFor unmaps the reservation that the mapping's pages were moved out of,
+// and has the mapping begin at addr.
 func (m *Mapping) leaveFor(addr unsafe.Pointer, size int) {
 	if m.mem.reservation != nil {
 		_ = m.mem.reservation.unmapAround(m.mem.addr, size)
@@ -538,8 +548,9 @@ func (m *Mapping) leaveFor(addr unsafe.Pointer, size int) {
 	}
 }
 
-// dropRest closes a mapping whose first size bytes another mapping has replaced, and unmaps the
-// rest. If a part of the rest stays, the error says so.
+// dropRest closes a mapping whose first size bytes another mapping has
+// replaced, and unmaps the rest. If a part of the rest stays, the error says
+// so.
 func (dst *Mapping) dropRest(size int) error {
 	if dst.mem.reservation != nil {
 		err := dst.mem.reservation.unmapAround(dst.mem.addr, size)
@@ -560,8 +571,9 @@ func (dst *Mapping) dropRest(size int) error {
 	return nil
 }
 
-// pairLock is held by the goroutine that holds the locks of two mappings. Without it, two
-// goroutines that lock the same mappings in a different order would wait for each other forever.
+// pairLock is held by the goroutine that holds the locks of two mappings.
+// Without it, two goroutines that lock the same mappings in a different order
+// would wait for each other forever.
 var pairLock sync.Mutex
 
 func init() { hook.Locks = append(hook.Locks, &pairLock) }

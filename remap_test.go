@@ -17,7 +17,8 @@ import (
 	"forkshm.example/shm"
 )
 
-// pattern fills a mapping with bytes that tell where they belong, and returns a copy of them.
+// pattern fills a mapping with bytes that tell where they belong, and returns a
+// copy of them.
 func pattern(m *shm.Mapping) []byte {
 	b := m.Bytes()
 	for i := range b {
@@ -68,7 +69,8 @@ func TestResizeGrowsPrivateMemory(t *testing.T) {
 			b := m.Bytes()
 			require.Len(t, b, length)
 			assert.Equal(t, want, b[:len(want)])
-			assert.Zero(t, bytes.Count(b[len(want):], []byte{1})+len(bytes.Trim(b[len(want):], "\x00")))
+			assert.Zero(t, bytes.Count(b[len(want):], []byte{1})+
+				len(bytes.Trim(b[len(want):], "\x00")))
 			want = append(want, 9)
 			if len(want) < length {
 				b[len(want)-1] = 9
@@ -88,7 +90,8 @@ func TestResizeInPlaceIsBlocked(t *testing.T) {
 		want := pattern(m)[:2*page]
 		require.NoError(t, m.Resize(2*page, shm.InPlace))
 		blocker := unsafe.Add(m.Addr(), 2*page)
-		_, err := shm.Mmap(blocker, page, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+		_, err := shm.Mmap(blocker, page, unix.PROT_READ,
+			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
 		require.NoError(t, err)
 		defer shm.Munmap(blocker, page)
 		addr := m.Addr()
@@ -124,7 +127,8 @@ func TestResizeRefusesSharedGrowth(t *testing.T) {
 		assert.ErrorIs(t, m.Resize(2*page+1, shm.MayMove), shm.ErrGrowShared)
 	}
 	m := newMapping(t, shm.Shared, 100, nil)
-	assert.EqualError(t, m.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize to %d bytes: the mapping was created with %d bytes: ", 2*page, page)+shm.ErrGrowShared.Error())
+	assert.EqualError(t, m.Resize(2*page, shm.MayMove), fmt.Sprintf("shm: resize to %d bytes: "+
+		"the mapping was created with %d bytes: ", 2*page, page)+shm.ErrGrowShared.Error())
 }
 
 func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {
@@ -136,7 +140,8 @@ func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {
 			length int
 			move   shm.Move
 		}{
-			{0, shm.InPlace}, {0, shm.MayMove}, {-1, shm.MayMove}, {-page, shm.MayMove}, {math.MinInt, shm.InPlace},
+			{0, shm.InPlace}, {0, shm.MayMove}, {-1, shm.MayMove}, {-page, shm.MayMove},
+			{math.MinInt, shm.InPlace},
 			{tooLarge, shm.MayMove}, {math.MaxInt, shm.MayMove}, {page, 2}, {page, 3}, {page, -1},
 		} {
 			var e *shm.Error
@@ -153,10 +158,12 @@ func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {
 func TestMoveTo(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, row := range []struct{ m, dst int }{
-			{2 * page, 2 * page}, {100, 1}, {odd, 2 * page}, {page, 8 * page}, {page + 1, 8*page - 1},
+			{2 * page, 2 * page}, {100, 1}, {odd, 2 * page}, {page, 8 * page},
+			{page + 1, 8*page - 1},
 		} {
 			for _, dstSharing := range []shm.Sharing{shm.Private, shm.Shared} {
-				m, dst := newMapping(t, sharing, row.m, cfg), newMapping(t, dstSharing, row.dst, nil)
+				m, dst := newMapping(t, sharing, row.m, cfg),
+					newMapping(t, dstSharing, row.dst, nil)
 				want, from, to := pattern(m), uintptr(m.Addr()), uintptr(dst.Addr())
 				there := pattern(dst)
 
@@ -167,7 +174,8 @@ func TestMoveTo(t *testing.T) {
 				assert.False(t, holds(from, want[0]))
 				assert.ErrorIs(t, dst.Close(), shm.ErrClosed)
 				assert.Nil(t, dst.Bytes())
-				for tail := to + uintptr((row.m+page-1)&^(page-1)); tail < to+uintptr(row.dst); tail += uintptr(page) {
+				for tail := to + uintptr((row.m+
+					page-1)&^(page-1)); tail < to+uintptr(row.dst); tail += uintptr(page) {
 					assert.False(t, holds(tail, there[tail-to]))
 				}
 
@@ -184,13 +192,15 @@ func TestMoveTo(t *testing.T) {
 
 func TestMoveToRefused(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		m, small, closed := newMapping(t, sharing, page+1, cfg), newMapping(t, sharing, page, cfg), newMapping(t, sharing, 2*page, cfg)
+		m, small, closed := newMapping(t, sharing, page+1, cfg), newMapping(t, sharing, page, cfg),
+			newMapping(t, sharing, 2*page, cfg)
 		require.NoError(t, closed.Close())
 		want, wantSmall, addr := pattern(m), pattern(small), m.Addr()
 
 		err := m.MoveTo(small)
 		assert.ErrorIs(t, err, shm.ErrRange)
-		assert.EqualError(t, err, fmt.Sprintf("shm: move %d bytes: onto a mapping of %d bytes: out of range, map it larger", page+1, page))
+		assert.EqualError(t, err, fmt.Sprintf("shm: move %d bytes: onto a mapping of %d bytes: "+
+			"out of range, map it larger", page+1, page))
 		assert.ErrorIs(t, m.MoveTo(m), unix.EINVAL)
 		assert.ErrorIs(t, m.MoveTo(closed), shm.ErrClosed)
 		assert.ErrorIs(t, closed.MoveTo(m), shm.ErrClosed)
@@ -209,7 +219,8 @@ func TestMoveToFailsInItsMidst(t *testing.T) {
 		return
 	}
 	for sealed := range 3 {
-		m, dst := must(shm.Map(shm.Private, 4*page, &shm.Config{Technique: shm.Anonymous})), newMapping(t, shm.Private, 6*page, nil)
+		m, dst := must(shm.Map(shm.Private, 4*page, &shm.Config{Technique: shm.Anonymous})),
+			newMapping(t, shm.Private, 6*page, nil)
 		want, wantDst, was, there := pattern(m), pattern(dst), m.Addr(), dst.Addr()
 		_, _, errno := unix.Syscall(mseal, uintptr(m.Addr())+uintptr(sealed*page), uintptr(page), 0)
 		if errno == unix.ENOSYS {

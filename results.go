@@ -36,7 +36,8 @@ type Crash struct {
 	// that is not printable is quoted. Module is empty if no file has it.
 	Module string
 
-	// Offset is the distance from the module's beginning in memory to PC, in bytes.
+	// Offset is the distance from the module's beginning in memory to PC, in
+	// bytes.
 	Offset uintptr
 
 	// Symbol is the function that has the instruction. Symbol is empty if this

@@ -33,17 +33,22 @@ func TestForkRefusesWhatItCannotDo(t *testing.T) {
 		text  string
 	}
 	refusals := []refusal{
-		{shm.ForkConfig{KeepFDs: []int{0}}, unix.EINVAL, "ForkConfig.KeepFDs has 1 descriptors, but CloseFDs is not set: invalid argument"},
-		{shm.ForkConfig{CloseFDs: true, KeepFDs: []int{closed}}, unix.EBADF, "ForkConfig.KeepFDs: descriptor 2147483647 is not open: bad file descriptor"},
-		{shm.ForkConfig{Limits: []shm.Limit{{Resource: unix.RLIMIT_CORE}, {Resource: unix.RLIMIT_CPU, Rlimit: unix.Rlimit{Cur: 2, Max: 1}}}}, unix.EINVAL,
+		{shm.ForkConfig{KeepFDs: []int{0}}, unix.EINVAL,
+			"ForkConfig.KeepFDs has 1 descriptors, but CloseFDs is not set: invalid argument"},
+		{shm.ForkConfig{CloseFDs: true, KeepFDs: []int{closed}}, unix.EBADF,
+			"ForkConfig.KeepFDs: descriptor 2147483647 is not open: bad file descriptor"},
+		{shm.ForkConfig{Limits: []shm.Limit{{Resource: unix.RLIMIT_CORE},
+			{Resource: unix.RLIMIT_CPU, Rlimit: unix.Rlimit{Cur: 2, Max: 1}}}}, unix.EINVAL,
 			"ForkConfig.Limits[1] (RLIMIT_CPU, soft 2, hard 1): setrlimit: invalid argument"},
 	}
 	if beyond := closed; strconv.IntSize > 32 { // an int of Go's holds more than C's
 		beyond++
 		refusals = append(refusals,
-			refusal{shm.ForkConfig{Nice: beyond}, unix.EINVAL, "ForkConfig.Nice is 2147483648, out of the range of a C int: invalid argument"},
+			refusal{shm.ForkConfig{Nice: beyond}, unix.EINVAL,
+				"ForkConfig.Nice is 2147483648, out of the range of a C int: invalid argument"},
 			refusal{shm.ForkConfig{Limits: []shm.Limit{{Resource: beyond}}}, unix.EINVAL,
-				"ForkConfig.Limits[0] (resource 2147483648, soft 0, hard 0): setrlimit(2) knows no such resource: invalid argument"})
+				"ForkConfig.Limits[0] (resource 2147483648, soft 0, hard 0): setrlimit(2) knows " +
+					"no such resource: invalid argument"})
 	}
 	for _, c := range refusals {
 		for _, kill := range []bool{false, true} {
@@ -58,11 +63,13 @@ func TestForkRefusesWhatItCannotDo(t *testing.T) {
 	assert.Zero(t, getInt(m), "no child ran")
 }
 
-// What a child's function returns is its exit status, as far as that goes, and never success by chance.
+// What a child's function returns is its exit status, as far as that goes, and
+// never success by chance.
 func TestOnlyZeroIsSuccess(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
-	for returned, status := range map[int]int{1: 1, 255: 255, -1: 255, 256: 255, 257: 1, -256: 255, 1 << 16: 255, math.MinInt32: 255} {
+	for returned, status := range map[int]int{1: 1, 255: 255, -1: 255, 256: 255, 257: 1, -256: 255,
+		1 << 16: 255, math.MinInt32: 255} {
 		setInt(m, returned)
 		for _, kill := range []bool{false, true} {
 			p := forkedWith(t, m, ctest.Status, &shm.ForkConfig{KillWithParent: kill})
@@ -80,7 +87,8 @@ func TestTheOOMKillerTakesTheChildFirst(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
 	own := oomScoreAdj(os.Getpid())
-	for _, cfg := range []shm.ForkConfig{{}, {KillWithParent: true}, {CloseFDs: true}, {NoOOMScore: true}} {
+	for _, cfg := range []shm.ForkConfig{{}, {KillWithParent: true}, {CloseFDs: true},
+		{NoOOMScore: true}} {
 		setInt(m, 0)
 		p := forkedWith(t, m, ctest.Family, &cfg) // it writes once it runs
 		require.True(t, eventually(func() bool { return getInt(m) != 0 }))
@@ -97,11 +105,13 @@ func TestTheOOMKillerTakesTheChildFirst(t *testing.T) {
 	assert.Equal(t, own, oomScoreAdj(os.Getpid()))
 }
 
-// Go raises the soft limit of descriptors for itself. Children get the program's own, unless it sets another.
+// Go raises the soft limit of descriptors for itself. Children get the
+// program's own, unless it sets another.
 func TestChildHasTheProgramsLimitOfDescriptors(t *testing.T) {
 	const env = "SHM_TEST_SOFT_LIMIT"
 	if os.Getenv(env) == "" {
-		cmd := exec.Command("/bin/sh", "-c", `ulimit -Sn 123 && exec "$0" "$@"`, must(os.Executable()), "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
+		cmd := exec.Command("/bin/sh", "-c", `ulimit -Sn 123 && exec "$0" "$@"`,
+			must(os.Executable()), "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
 		cmd.Env = append(os.Environ(), env+"=123")
 		out, err := cmd.CombinedOutput()
 		assert.NoError(t, err, "%s", out)
@@ -120,12 +130,16 @@ func TestChildHasTheProgramsLimitOfDescriptors(t *testing.T) {
 	require.Greater(t, own.Cur, uint64(123), "Go has raised it")
 	assert.Equal(t, 123, soft(nil))
 	assert.Equal(t, 123, soft(&shm.ForkConfig{KillWithParent: true}))
-	assert.Equal(t, 99, soft(&shm.ForkConfig{Limits: []shm.Limit{{Resource: unix.RLIMIT_NOFILE, Rlimit: unix.Rlimit{Cur: 99, Max: own.Max}}}}))
-	require.NoError(t, syscall.Setrlimit(unix.RLIMIT_NOFILE, &syscall.Rlimit{Cur: own.Cur - 1, Max: own.Max}))
+	assert.Equal(t, 99,
+		soft(&shm.ForkConfig{Limits: []shm.Limit{{Resource: unix.RLIMIT_NOFILE,
+			Rlimit: unix.Rlimit{Cur: 99, Max: own.Max}}}}))
+	require.NoError(t,
+		syscall.Setrlimit(unix.RLIMIT_NOFILE, &syscall.Rlimit{Cur: own.Cur - 1, Max: own.Max}))
 	assert.Equal(t, int(own.Cur-1), soft(nil), "the program has set it")
 }
 
-// deny has the kernel refuse a system call to this thread from now on, as a container's filter does.
+// deny has the kernel refuse a system call to this thread from now on, as a
+// container's filter does.
 func deny(t *testing.T, number uint32, errno unix.Errno) {
 	t.Helper()
 	setFilter(t, number, errno, 0)
@@ -147,7 +161,8 @@ func setFilter(t *testing.T, number uint32, errno unix.Errno, flags uintptr) {
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	require.NoError(t, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-	_, _, failed := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&program)))
+	_, _, failed := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags,
+		uintptr(unsafe.Pointer(&program)))
 	require.Zero(t, failed, "seccomp")
 }
 
@@ -158,11 +173,13 @@ func TestCloseFDsWithoutCloseRange(t *testing.T) {
 	standard := must(unix.Dup(0)) // there is one to close
 	defer unix.Close(standard)
 	want := wait(t, forkedWith(t, m, ctest.Open, cfg)).(*shm.ExitError).Status
-	for errno, next := range map[unix.Errno]uint32{unix.EPERM: unix.SYS_GETDENTS64, unix.ENOSYS: unix.SYS_OPENAT} {
+	for errno, next := range map[unix.Errno]uint32{unix.EPERM: unix.SYS_GETDENTS64,
+		unix.ENOSYS: unix.SYS_OPENAT} {
 		onAThreadOfItsOwn(func() {
 			deny(t, unix.SYS_CLOSE_RANGE, errno)
 			p := forkedWith(t, m, ctest.Open, cfg)
-			assert.Equal(t, &shm.ExitError{Pid: p.Pid(), Status: want}, wait(t, p), "by /proc/self/fd")
+			assert.Equal(t, &shm.ExitError{Pid: p.Pid(), Status: want}, wait(t, p),
+				"by /proc/self/fd")
 			deny(t, next, unix.EACCES)
 			p = forkedWith(t, m, ctest.Open, cfg)
 			assert.Equal(t, &shm.ExitError{Pid: p.Pid(), Status: want}, wait(t, p), "one by one")

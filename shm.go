@@ -197,7 +197,8 @@ func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 	return unsafe.Slice((*T)(p), n), nil
 }
 
-// checkedPointer returns the address of size bytes at off, if they may be used as values of type t.
+// checkedPointer returns the address of size bytes at off, if they may be used
+// as values of type t.
 func (m *Mapping) checkedPointer(op string, t reflect.Type, off, size int) (unsafe.Pointer, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -254,7 +255,8 @@ func (m *Mapping) Close() error {
 	return nil
 }
 
-// markClosed marks the mapping as closed. Its memory is unmapped, or belongs to another mapping.
+// markClosed marks the mapping as closed. Its memory is unmapped, or belongs to
+// another mapping.
 func (m *Mapping) markClosed() {
 	m.cleanup.Stop()
 	m.mem.closeObject()

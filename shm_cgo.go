@@ -58,8 +58,9 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
-// The go command does not hash C files that a preamble includes from a folder (golang/go#24355).
-// Because the files are embedded, the go command sees edits, and go mod vendor copies the files.
+// The go command does not hash C files that a preamble includes from a folder
+// (golang/go#24355). Because the files are embedded, the go command sees edits,
+// and go mod vendor copies the files.
 //
 //go:embed csrc/*.[ch]
 var _ embed.FS
@@ -69,7 +70,8 @@ var _ embed.FS
 //	void *mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset);
 func Mmap(addr unsafe.Pointer, length, prot, flags, fd int, offset int64) (unsafe.Pointer, error) {
 	var result unsafe.Pointer
-	err := errno(C.shm_mmap(addr, C.size_t(length), C.int(prot), C.int(flags), C.int(fd), C.off_t(offset), &result))
+	err := errno(C.shm_mmap(addr, C.size_t(length), C.int(prot), C.int(flags), C.int(fd),
+		C.off_t(offset), &result))
 	return result, err
 }
 
@@ -84,17 +86,19 @@ func Munmap(addr unsafe.Pointer, length int) error {
 // error is a plain [unix.Errno].
 //
 //	void *mremap(void *old_addr, size_t old_length, size_t new_length, int flags, void *new_addr);
-func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int, newAddr unsafe.Pointer) (unsafe.Pointer, error) {
+func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int,
+	newAddr unsafe.Pointer) (unsafe.Pointer, error) {
 	var result unsafe.Pointer
-	err := errno(C.shm_mremap(oldAddr, C.size_t(oldLength), C.size_t(newLength), C.int(flags), newAddr, &result))
+	err := errno(C.shm_mremap(oldAddr, C.size_t(oldLength), C.size_t(newLength), C.int(flags),
+		newAddr, &result))
 	return result, err
 }
 
 // Fork is fork(2). The child runs the C function child(addr, length), and calls
 // _exit(2) with the result. The child starts with every signal at its default
 // action, and with no signal blocked. If the child's C calls an exported Go
-// function, the child writes a line to stderr and exits with status 2. The error
-// is a plain [unix.Errno]. The caller must reap the child: see [Waitpid].
+// function, the child writes a line to stderr and exits with status 2. The
+// error is a plain [unix.Errno]. The caller must reap the child: see [Waitpid].
 //
 //	pid_t fork(void);
 func Fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, err error) {
@@ -103,9 +107,10 @@ func Fork(child ChildFunc, addr unsafe.Pointer, length int) (pid int, err error)
 	return int(p), err
 }
 
-// Waitpid is waitpid(2) as C has it, EINTR included. Unless options has WNOHANG,
-// Waitpid holds an OS thread until a child changes state. The error is a plain
-// [unix.Errno]. With a pid of -1, Waitpid also reaps the children of os/exec.
+// Waitpid is waitpid(2) as C has it, EINTR included. Unless options has
+// WNOHANG, Waitpid holds an OS thread until a child changes state. The error is
+// a plain [unix.Errno]. With a pid of -1, Waitpid also reaps the children of
+// os/exec.
 //
 //	pid_t waitpid(pid_t pid, int *wstatus, int options);
 func Waitpid(pid, options int) (wpid int, status unix.WaitStatus, err error) {
@@ -133,14 +138,16 @@ func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer
 	}
 	var call *C.char
 	var addr unsafe.Pointer
-	if err := errno(C.shm_map(uint32(technique), C.size_t(length), C.int(flags), &call, &addr)); err != nil {
+	err := errno(C.shm_map(uint32(technique), C.size_t(length), C.int(flags), &call, &addr))
+	if err != nil {
 		return nil, os.NewSyscallError(C.GoString(call), err)
 	}
 	return addr, nil
 }
 
-// init starts the forker on the main thread, before the program's own code runs: see csrc/forker.h.
-// If that fails, the first fork that needs the forker tries again, and returns the error.
+// init starts the forker on the main thread, before the program's own code
+// runs: see csrc/forker.h. If that fails, the first fork that needs the forker
+// tries again, and returns the error.
 func init() {
 	hook.Forked = func() { C.shm_start_forker() }
 	C.shm_start_forker()
@@ -157,8 +164,10 @@ func (args *forkArgs) fork(keep []int32, lean []memoryRange) error {
 	return os.NewSyscallError(C.GoString((*C.char)(args.call)), err)
 }
 
-// waitID is waitid(2). If options has WNOHANG and there is no change, wpid is 0. usage may be nil.
-func waitID(idType, id, options int, usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
+// waitID is waitid(2). If options has WNOHANG and there is no change, wpid is
+// 0. usage may be nil.
+func waitID(idType, id, options int,
+	usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	var p C.pid_t
 	var s C.int
 	err = errno(C.shm_waitid(C.int(idType), C.int(id), C.int(options), &p, &s,
@@ -166,7 +175,8 @@ func waitID(idType, id, options int, usage *unix.Rusage) (wpid int, status unix.
 	return int(p), unix.WaitStatus(s), err
 }
 
-// awaitSetUp waits until the child has reported the result of its set-up, or has ended.
+// awaitSetUp waits until the child has reported the result of its set-up, or
+// has ended.
 func (p *controlPage) awaitSetUp(idType, id int) (report setUpReport) {
 	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(p)), C.int(idType), C.int(id),
 		(*C.struct_shm_set_up)(unsafe.Pointer(&report)))
@@ -176,9 +186,10 @@ func (p *controlPage) awaitSetUp(idType, id int) (report setUpReport) {
 // firstObjects is the first table that a child's shm_object_length searches.
 var firstObjects = (*objectTable)(unsafe.Pointer(&C.shm_objects))
 
-// call posts a request for a call, and waits about as long as timeout for the reply. call reports
-// whether the child has replied.
-func (p *controlPage) call(seq uint32, child ChildFunc, off, length int, timeout time.Duration) bool {
+// call posts a request for a call, and waits about as long as timeout for the
+// reply. call reports whether the child has replied.
+func (p *controlPage) call(seq uint32, child ChildFunc, off, length int,
+	timeout time.Duration) bool {
 	return C.shm_pool_call((*C.struct_shm_control)(unsafe.Pointer(p)), C.uint32_t(seq),
 		C.shm_child(child), C.size_t(off), C.size_t(length), C.int64_t(timeout)) != 0
 }

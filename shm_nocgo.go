@@ -21,7 +21,8 @@ func Mmap(addr unsafe.Pointer, length, prot, flags, fd int, offset int64) (unsaf
 func Munmap(addr unsafe.Pointer, length int) error { return errNoShim }
 
 // Mremap returns an error that wraps [errors.ErrUnsupported].
-func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int, newAddr unsafe.Pointer) (unsafe.Pointer, error) {
+func Mremap(oldAddr unsafe.Pointer, oldLength, newLength, flags int,
+	newAddr unsafe.Pointer) (unsafe.Pointer, error) {
 	return nil, errNoShim
 }
 

@@ -20,7 +20,8 @@ func TestWithoutTheShimAllIsUnsupported(t *testing.T) {
 	_, _, waitErr := shm.Waitpid(-1, 0)
 	_, guardedErr := shm.Map(shm.Shared, 4096, &shm.Config{Guard: true})
 	_, memfdErr := shm.Map(shm.Shared, 4096, &shm.Config{Technique: shm.Memfd})
-	for _, err := range []error{guardedErr, memfdErr, mapErr, mmapErr, shm.Munmap(nil, 0), mremapErr, forkErr, waitErr} {
+	for _, err := range []error{guardedErr, memfdErr, mapErr, mmapErr, shm.Munmap(nil, 0),
+		mremapErr, forkErr, waitErr} {
 		assert.ErrorIs(t, err, errors.ErrUnsupported)
 		assert.ErrorContains(t, err, "CGO_ENABLED=1")
 	}

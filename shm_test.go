@@ -76,8 +76,8 @@ func leftOver(descriptors int) (code int) {
 
 func openDescriptors() int { return len(must(os.ReadDir("/proc/self/fd"))) - 1 }
 
-// mappings counts what can be told to be ours: shared anonymous memory, /dev/zero and memfds, which
-// have a name in the maps file.
+// mappings counts what can be told to be ours: shared anonymous memory,
+// /dev/zero and memfds, which have a name in the maps file.
 func mappings() int {
 	n := -shm.VMAsOfControlPage * shm.ControlPages()
 	for _, v := range must(procmaps.Read(0)) {
@@ -109,14 +109,16 @@ func must[T any](v T, err error) T {
 func forEach(t *testing.T, test func(t *testing.T, sharing shm.Sharing, cfg *shm.Config)) {
 	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
 		for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero, shm.Memfd} {
-			t.Run(fmt.Sprintf("%v,%v", sharing, strings.TrimPrefix(technique.String(), "/dev/")), func(t *testing.T) {
-				test(t, sharing, &shm.Config{Technique: technique})
-			})
+			t.Run(fmt.Sprintf("%v,%v", sharing, strings.TrimPrefix(technique.String(), "/dev/")),
+				func(t *testing.T) {
+					test(t, sharing, &shm.Config{Technique: technique})
+				})
 		}
 	}
 }
 
-// newMapping maps, and closes at the end of the test what the test did not close.
+// newMapping maps, and closes at the end of the test what the test did not
+// close.
 func newMapping(t testing.TB, sharing shm.Sharing, length int, cfg *shm.Config) *shm.Mapping {
 	t.Helper()
 	m, err := shm.Map(sharing, length, cfg)
@@ -129,16 +131,19 @@ func newMapping(t testing.TB, sharing shm.Sharing, length int, cfg *shm.Config) 
 	return m
 }
 
-// holds says whether a byte is to be found at an address. What was unmapped there may be another
-// thread's by now: that it is no longer ours is all that can be asked.
+// holds says whether a byte is to be found at an address. What was unmapped
+// there may be another thread's by now: that it is no longer ours is all that
+// can be asked.
 func holds(addr uintptr, b byte) bool {
 	got := []byte{0}
-	_, err := unix.ProcessVMReadv(os.Getpid(), []unix.Iovec{{Base: &got[0], Len: 1}}, []unix.RemoteIovec{{Base: addr, Len: 1}}, 0)
+	_, err := unix.ProcessVMReadv(os.Getpid(), []unix.Iovec{{Base: &got[0], Len: 1}},
+		[]unix.RemoteIovec{{Base: addr, Len: 1}}, 0)
 	return err == nil && got[0] == b
 }
 
-// inOwnProcess runs the rest of the calling test in a process of its own, for what cannot be
-// undone. It returns true there, and false in the test's own process once that has passed.
+// inOwnProcess runs the rest of the calling test in a process of its own, for
+// what cannot be undone. It returns true there, and false in the test's own
+// process once that has passed.
 func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr) bool {
 	t.Helper()
 	const env = "SHM_TEST_PROCESS"
@@ -161,8 +166,8 @@ func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr) bool {
 	return false
 }
 
-// needWideInt skips a test that asks for more than an address space has: one of 32 bits, under a kernel
-// of 64, has twice of what an int can say.
+// needWideInt skips a test that asks for more than an address space has: one of
+// 32 bits, under a kernel of 64, has twice of what an int can say.
 func needWideInt(t *testing.T) {
 	t.Helper()
 	if strconv.IntSize == 32 {
@@ -170,8 +175,8 @@ func needWideInt(t *testing.T) {
 	}
 }
 
-// needLinux513 skips a test of what the library refuses on an older kernel, as MREMAP_DONTUNMAP is for
-// private anonymous memory alone there.
+// needLinux513 skips a test of what the library refuses on an older kernel, as
+// MREMAP_DONTUNMAP is for private anonymous memory alone there.
 func needLinux513(t *testing.T) {
 	t.Helper()
 	var name unix.Utsname
@@ -179,13 +184,14 @@ func needLinux513(t *testing.T) {
 	var major, minor int
 	fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
 	if major < 5 || major == 5 && minor < 13 {
-		t.Skipf("Linux %d.%d moves no pages of files and shared memory: that needs 5.13", major, minor)
+		t.Skipf("Linux %d.%d moves no pages of files and shared memory: that needs 5.13", major,
+			minor)
 	}
 }
 
-// needSetuid skips a test that gives up what root may. musl's setuid(2) has every thread run a signal
-// handler on the stack that it is on, which may be a goroutine's, too small for that: the program
-// crashes later.
+// needSetuid skips a test that gives up what root may. musl's setuid(2) has
+// every thread run a signal handler on the stack that it is on, which may be a
+// goroutine's, too small for that: the program crashes later.
 func needSetuid(t *testing.T) {
 	t.Helper()
 	if !ctest.IsGlibc() && os.Getuid() == 0 {
@@ -248,7 +254,8 @@ func TestDefaultTechniqueIsTheBuilds(t *testing.T) {
 func TestMapFailsAsMmapDoes(t *testing.T) {
 	needWideInt(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		flags := map[shm.Sharing]int{shm.Private: unix.MAP_PRIVATE, shm.Shared: unix.MAP_SHARED}[sharing]
+		flags := map[shm.Sharing]int{shm.Private: unix.MAP_PRIVATE,
+			shm.Shared: unix.MAP_SHARED}[sharing]
 		for _, length := range []int{0, -1, -page, math.MinInt + 1, math.MaxInt, tooLarge} {
 			_, want := shm.Mmap(nil, length, unix.PROT_READ, flags|unix.MAP_ANONYMOUS, -1, 0)
 			require.Error(t, want)
@@ -262,7 +269,8 @@ func TestMapFailsAsMmapDoes(t *testing.T) {
 		_, err := shm.Map(sharing, page, nil)
 		assert.ErrorIs(t, err, unix.EINVAL)
 	}
-	for _, technique := range []shm.Technique{-1, 9, math.MaxInt, shm.Technique(min(1<<32+1, math.MaxInt))} {
+	for _, technique := range []shm.Technique{-1, 9, math.MaxInt,
+		shm.Technique(min(1<<32+1, math.MaxInt))} {
 		_, err := shm.Map(shm.Private, page, &shm.Config{Technique: technique})
 		assert.ErrorIs(t, err, unix.EINVAL)
 	}
@@ -280,8 +288,10 @@ func TestMapRefusesWhatCannotBeHad(t *testing.T) {
 		{shm.Config{Huge: -1}, unix.EINVAL},
 		{shm.Config{Huge: 3}, unix.EINVAL},
 		{shm.Config{Technique: shm.DevZero, Huge: shm.HugeExplicit}, errors.ErrUnsupported},
-		{shm.Config{Technique: shm.Memfd, Huge: shm.HugeExplicit, Guard: true}, errors.ErrUnsupported},
-		{shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit, Reserve: page}, errors.ErrUnsupported},
+		{shm.Config{Technique: shm.Memfd, Huge: shm.HugeExplicit, Guard: true},
+			errors.ErrUnsupported},
+		{shm.Config{Technique: shm.Anonymous, Huge: shm.HugeExplicit, Reserve: page},
+			errors.ErrUnsupported},
 	} {
 		for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
 			m, err := shm.Map(sharing, page, &row.cfg)
@@ -320,8 +330,10 @@ func TestClosedMappingIsRefusedByAll(t *testing.T) {
 			for _, err := range []error{
 				m.Close(), readErr, writeErr, atErr, sliceErr, forkErr,
 				m.Resize(2*page, shm.MayMove), m.MoveTo(other), other.MoveTo(m), m.MoveTo(m),
-				m.Protect(shm.ReadOnly), m.Advise(0, 0, 0), m.Lock(), m.Unlock(), m.Truncate(1), m.Seal(0), m.Swap(other), other.Swap(m),
-				second(m.Stats()), second(m.ObjectLen()), second(m.File()), second(m.Detach()), second(m.WriteTo(io.Discard)), second(m.ReadFrom(strings.NewReader("x"))),
+				m.Protect(shm.ReadOnly), m.Advise(0, 0, 0), m.Lock(), m.Unlock(), m.Truncate(1),
+				m.Seal(0), m.Swap(other), other.Swap(m),
+				second(m.Stats()), second(m.ObjectLen()), second(m.File()), second(m.Detach()),
+				second(m.WriteTo(io.Discard)), second(m.ReadFrom(strings.NewReader("x"))),
 			} {
 				assert.ErrorIs(t, err, shm.ErrClosed)
 			}
@@ -454,8 +466,10 @@ func TestAtRefusesWhatWouldCrash(t *testing.T) {
 		{"empty slice past the end", at(shm.Slice[uint32](m, 104, 0)), shm.ErrRange},
 		{"slice of negative length", at(shm.Slice[byte](m, 0, -1)), shm.ErrRange},
 		{"slice of most negative length", at(shm.Slice[uint64](m, 0, math.MinInt)), shm.ErrRange},
-		{"slice that overflows to 0", at(shm.Slice[uint64](m, 0, 1<<(strconv.IntSize-3))), shm.ErrRange},
-		{"slice that overflows to 8", at(shm.Slice[uint64](m, 0, 1<<(strconv.IntSize-3)+1)), shm.ErrRange},
+		{"slice that overflows to 0", at(shm.Slice[uint64](m, 0, 1<<(strconv.IntSize-3))),
+			shm.ErrRange},
+		{"slice that overflows to 8", at(shm.Slice[uint64](m, 0, 1<<(strconv.IntSize-3)+1)),
+			shm.ErrRange},
 		{"slice of greatest length", at(shm.Slice[byte](m, 8, math.MaxInt)), shm.ErrRange},
 		{"misaligned slice", at(shm.Slice[uint16](m, 1, 2)), shm.ErrAlign},
 		{"slice of nothings", at(shm.Slice[struct{}](m, 0, math.MaxInt)), nil},
@@ -486,7 +500,8 @@ func TestAtRefusesWhatWouldCrash(t *testing.T) {
 		assert.ErrorAs(t, row.err, &e, row.what)
 	}
 	_, err := shm.At[uint32](m, 2)
-	assert.EqualError(t, err, "shm: access 4 bytes: uint32 at offset 2: misaligned, must be a multiple of 4")
+	assert.EqualError(t, err,
+		"shm: access 4 bytes: uint32 at offset 2: misaligned, must be a multiple of 4")
 }
 
 func TestUnreachableMappingIsUnmapped(t *testing.T) {
@@ -538,7 +553,8 @@ func TestCloseWaitsForThoseInside(t *testing.T) {
 	})
 }
 
-// Until its last method has returned a mapping is in use, whatever the garbage collector sees.
+// Until its last method has returned a mapping is in use, whatever the garbage
+// collector sees.
 func TestMappingInUseStays(t *testing.T) {
 	stop := make(chan struct{})
 	var collector sync.WaitGroup
@@ -579,7 +595,8 @@ func TestClosedMappingIsNotUnmappedAgain(t *testing.T) {
 			addr := m.Addr()
 			require.NoError(t, m.Close())
 			var err error
-			again, err = shm.Mmap(addr, page, unix.PROT_READ, unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
+			again, err = shm.Mmap(addr, page, unix.PROT_READ,
+				unix.MAP_SHARED|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, -1, 0)
 			return err == nil
 		}))
 		for range 5 {
@@ -640,7 +657,8 @@ func TestMapWithoutDevZero(t *testing.T) {
 		t.Skipf("this machine allows no mounts in a namespace of one's own: %v", err)
 	}
 	_, err := shm.Map(shm.Shared, page, &shm.Config{Technique: shm.DevZero})
-	assert.EqualError(t, err, fmt.Sprintf("shm: map %d bytes: open /dev/zero: no such file or directory", page))
+	assert.EqualError(t, err,
+		fmt.Sprintf("shm: map %d bytes: open /dev/zero: no such file or directory", page))
 	assert.ErrorIs(t, err, unix.ENOENT)
 	m, err := shm.Map(shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
 	require.NoError(t, err)
@@ -653,7 +671,8 @@ func TestMapWithFullDescriptorTable(t *testing.T) {
 	}
 	fillDescriptorTable(t)
 	_, err := shm.Map(shm.Private, page, &shm.Config{Technique: shm.DevZero})
-	assert.EqualError(t, err, fmt.Sprintf("shm: map %d bytes: open /dev/zero: too many open files", page))
+	assert.EqualError(t, err,
+		fmt.Sprintf("shm: map %d bytes: open /dev/zero: too many open files", page))
 	newMapping(t, shm.Private, page, &shm.Config{Technique: shm.Anonymous})
 }
 
@@ -694,10 +713,12 @@ func TestMapWithoutAddressSpace(t *testing.T) {
 
 		assert.EqualError(t, mapErr, "shm: map 1073741824 bytes: mmap: cannot allocate memory")
 		switch {
-		case sharing == shm.Private && cfg.Technique == shm.Memfd: // which looks for a place of its own
+		case sharing == shm.Private && cfg.Technique == shm.Memfd:
+			// mremap looks for a new place.
 			assert.ErrorIs(t, resizeErr, unix.ENOMEM)
 		case sharing == shm.Private:
-			assert.EqualError(t, resizeErr, "shm: resize to 1073741824 bytes: mremap: cannot allocate memory")
+			assert.EqualError(t, resizeErr,
+				"shm: resize to 1073741824 bytes: mremap: cannot allocate memory")
 		}
 		assert.Equal(t, page, m.Len())
 		assert.Equal(t, byte(7), m.Bytes()[0])

@@ -39,9 +39,10 @@ func (m *Mapping) Stats() (Stats, error) {
 	return stats, nil
 }
 
-// statsApart is readStats for a mapping of which parts are joined with neighbours: the kernel makes
-// one VMA of adjacent memory with the same properties. For a moment, statsApart gives those parts
-// another property than their neighbours.
+// statsApart is readStats for a mapping of which parts are joined with
+// neighbours: the kernel makes one VMA of adjacent memory with the same
+// properties. For a moment, statsApart gives those parts another property than
+// their neighbours.
 func (mem *memory) statsApart(low, high uintptr, joined []vmaPart) (stats Stats, err error) {
 	for _, j := range joined {
 		if err := mem.advise(int(j.low-low), int(j.high-j.low), j.unlike()); err != nil {
@@ -56,8 +57,9 @@ func (mem *memory) statsApart(low, high uintptr, joined []vmaPart) (stats Stats,
 	return stats, err
 }
 
-// statsLock is held by the goroutine that gives a mapping another property than its neighbours. Two
-// mappings that lie side by side must not get the same one at the same time.
+// statsLock is held by the goroutine that gives a mapping another property than
+// its neighbours. Two mappings that lie side by side must not get the same one
+// at the same time.
 var statsLock sync.Mutex
 
 func init() { hook.Locks = append(hook.Locks, &statsLock) }
@@ -82,8 +84,8 @@ func (p vmaPart) unlike() int {
 	return p.like()
 }
 
-// readStats adds up what smaps says of the VMAs from low to high. Of a VMA that also has memory
-// outside, the part from low to high is in joined.
+// readStats adds up what smaps says of the VMAs from low to high. Of a VMA that
+// also has memory outside, the part from low to high is in joined.
 func readStats(low, high uintptr) (stats Stats, joined []vmaPart, err error) {
 	var total procmaps.Usage
 	for s, err := range procmaps.Smaps(0) {
@@ -99,11 +101,12 @@ func readStats(low, high uintptr) (stats Stats, joined []vmaPart, err error) {
 		}
 	}
 	hugetlb := total.PrivateHugetlb + total.SharedHugetlb // Rss leaves these out
+	huge := total.AnonHugePages + total.ShmemPmdMapped + total.FilePmdMapped + hugetlb
 	return Stats{
 		Resident:     clampInt(total.Rss + hugetlb),
 		Proportional: clampInt(total.Pss),
 		PrivateDirty: clampInt(total.PrivateDirty),
-		Huge:         clampInt(total.AnonHugePages + total.ShmemPmdMapped + total.FilePmdMapped + hugetlb),
+		Huge:         clampInt(huge),
 		Locked:       clampInt(total.Locked),
 		Swapped:      clampInt(total.Swap),
 	}, joined, nil

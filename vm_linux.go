@@ -23,7 +23,8 @@ func pages(length int) int {
 }
 
 func mprotect(addr unsafe.Pointer, length int, prot Protection) error {
-	_, _, errno := unix.Syscall(unix.SYS_MPROTECT, uintptr(addr), uintptr(length), uintptr(prot.flags()))
+	_, _, errno := unix.Syscall(unix.SYS_MPROTECT, uintptr(addr), uintptr(length),
+		uintptr(prot.flags()))
 	if errno != 0 {
 		return os.NewSyscallError("mprotect", errno)
 	}
@@ -40,7 +41,8 @@ func (p Protection) flags() int {
 	return unix.PROT_NONE
 }
 
-// moveOnto are the flags of an mremap(2) that replaces what is mapped at the new address.
+// moveOnto are the flags of an mremap(2) that replaces what is mapped at the
+// new address.
 const moveOnto = unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED
 
 // errDontUnmap says what EINVAL means when all arguments are right.
@@ -59,9 +61,9 @@ func vmaError(err error) error {
 	return err
 }
 
-// reserveAligned reserves size bytes without access. If size is a huge page or more, the place has
-// the same offset within a huge page as addr. Then mremap(2) moves huge pages and page tables as a
-// whole.
+// reserveAligned reserves size bytes without access. If size is a huge page or
+// more, the place has the same offset within a huge page as addr. Then
+// mremap(2) moves huge pages and page tables as a whole.
 func reserveAligned(addr unsafe.Pointer, size int) (unsafe.Pointer, error) {
 	extra, hugePage := 0, hugepage.Transparent()
 	if size >= hugePage {
@@ -81,8 +83,9 @@ func reserveAligned(addr unsafe.Pointer, size int) (unsafe.Pointer, error) {
 	return unsafe.Add(base, skip), nil
 }
 
-// movePages moves the pages of a range onto another range that is mapped. The first range stays
-// mapped, and private memory there reads zero. After an error no page has moved.
+// movePages moves the pages of a range onto another range that is mapped. The
+// first range stays mapped, and private memory there reads zero. After an error
+// no page has moved.
 func movePages(from, to unsafe.Pointer, size int) error {
 	sizes, err := vmas(from, size)
 	if err != nil {
@@ -116,15 +119,17 @@ func lostError(err, undoing error) error {
 	return fmt.Errorf("%w, and undoing the move failed: %w: pages are lost", err, undoing)
 }
 
-// remapHole reserves the destination of a failed mremap again. mremap(2) may unmap the destination
-// before it finds an error. Another thread's memory must not come to lie there.
+// remapHole reserves the destination of a failed mremap again. mremap(2) may
+// unmap the destination before it finds an error. Another thread's memory must
+// not come to lie there.
 func remapHole(addr unsafe.Pointer, size int) {
 	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_FIXED_NOREPLACE
 	_, _ = Mmap(addr, size, unix.PROT_NONE, flags, -1, 0)
 }
 
-// moveAndGrow moves used bytes, which are one VMA or more, to a reserved place of capacity bytes.
-// The last VMA grows to the end of the place. After an error the bytes are where they were.
+// moveAndGrow moves used bytes, which are one VMA or more, to a reserved place
+// of capacity bytes. The last VMA grows to the end of the place. After an error
+// the bytes are where they were.
 func moveAndGrow(from unsafe.Pointer, used int, to unsafe.Pointer, capacity int) error {
 	sizes, err := vmas(from, used)
 	if err != nil {
@@ -150,8 +155,8 @@ func moveAndGrow(from unsafe.Pointer, used int, to unsafe.Pointer, capacity int)
 	return nil
 }
 
-// moveManyVMAs moves a range of several VMAs onto another range, and unmaps the first. After an
-// error both ranges are as they were.
+// moveManyVMAs moves a range of several VMAs onto another range, and unmaps the
+// first. After an error both ranges are as they were.
 func moveManyVMAs(from, to unsafe.Pointer, size int) error {
 	aside, err := reserveAligned(to, size)
 	if err != nil {
@@ -168,7 +173,8 @@ func moveManyVMAs(from, to unsafe.Pointer, size int) error {
 	return err
 }
 
-// growLastVMA grows the last VMA of a range in place, so that the range has capacity bytes.
+// growLastVMA grows the last VMA of a range in place, so that the range has
+// capacity bytes.
 func growLastVMA(addr unsafe.Pointer, used, capacity int) error {
 	sizes, err := vmas(addr, used)
 	if err != nil {
@@ -179,9 +185,9 @@ func growLastVMA(addr unsafe.Pointer, used, capacity int) error {
 	return err
 }
 
-// swapRanges exchanges the pages of two ranges by way of a third range. Both ranges stay mapped all
-// the time, so that no other thread's memory can come to lie in them. After an error both ranges
-// are as they were.
+// swapRanges exchanges the pages of two ranges by way of a third range. Both
+// ranges stay mapped all the time, so that no other thread's memory can come to
+// lie in them. After an error both ranges are as they were.
 func swapRanges(a, b unsafe.Pointer, size int) error {
 	aside, err := reserveAligned(a, size)
 	if err != nil {
@@ -205,9 +211,10 @@ func swapRanges(a, b unsafe.Pointer, size int) error {
 	return err
 }
 
-// isManyVMAs reports whether the kernel manages a range as several VMAs, or has nothing mapped in a
-// part of it. isManyVMAs asks mremap(2) for one page more, in place. mremap checks that the range
-// is one VMA before it looks at the space behind.
+// isManyVMAs reports whether the kernel manages a range as several VMAs, or has
+// nothing mapped in a part of it. isManyVMAs asks mremap(2) for one page more,
+// in place. mremap checks that the range is one VMA before it looks at the
+// space behind.
 func isManyVMAs(addr unsafe.Pointer, size int) bool {
 	page := os.Getpagesize()
 	_, err := Mremap(addr, size, size+page, 0, nil)
@@ -217,8 +224,9 @@ func isManyVMAs(addr unsafe.Pointer, size int) bool {
 	return err == unix.EFAULT
 }
 
-// vmas returns the sizes of the VMAs that a range consists of, in ascending order of their
-// addresses. If a part of the range is not mapped, the error is EFAULT.
+// vmas returns the sizes of the VMAs that a range consists of, in ascending
+// order of their addresses. If a part of the range is not mapped, the error is
+// EFAULT.
 func vmas(addr unsafe.Pointer, size int) ([]int, error) {
 	if !isManyVMAs(addr, size) {
 		return []int{size}, nil
@@ -243,6 +251,6 @@ func vmas(addr unsafe.Pointer, size int) ([]int, error) {
 	return sizes, nil
 }
 
-// clampInt returns n, or the largest int if n is larger. On 32-bit machines, the kernel's counts
-// can be larger.
+// clampInt returns n, or the largest int if n is larger. On 32-bit machines,
+// the kernel's counts can be larger.
 func clampInt(n uint64) int { return int(min(n, math.MaxInt)) }
