@@ -288,6 +288,7 @@ func TestCloseFDsLeavesTheNamed(t *testing.T) {
 }
 
 func TestLeanChildLacksTheGoHeapAlone(t *testing.T) {
+	leavesNothing(t) // nor has an earlier test's child left memory that is marked
 	m := newMapping(t, shm.Shared, page, nil)
 	heap := new([1 << 20]byte)
 	where := must(shm.At[uintptr](m, 0))
@@ -420,6 +421,7 @@ func TestKillWithParentThatIsKilled(t *testing.T) {
 }
 
 func TestCallLeavesNoChild(t *testing.T) {
+	leavesNothing(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		ctx := context.Background()
 		m := newMapping(t, sharing, page, cfg)
@@ -583,6 +585,7 @@ func fill(b []byte, value byte) {
 }
 
 func TestCountersAreForExpvar(t *testing.T) {
+	leavesNothing(t)
 	m := newMapping(t, shm.Shared, int(unix.SIGTERM), nil)
 	before := shm.ReadCounters()
 	_ = wait(t, forked(t, m, ctest.Raise))

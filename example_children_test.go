@@ -28,7 +28,7 @@ func ExampleCall() {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
 	err = shm.Call(ctx, increment, m, &shm.ForkConfig{Lean: true, CloseFDs: true})
@@ -87,8 +87,8 @@ func ExampleReadCounters() {
 
 	var c shm.Counters
 	err := json.Unmarshal([]byte(expvar.Get("shm").String()), &c)
-	fmt.Println(c.Live, err)
-	// Output: 0 <nil>
+	fmt.Println(c.Forks >= c.Exits, err)
+	// Output: true <nil>
 }
 
 func ExampleForkConfig() {

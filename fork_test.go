@@ -496,8 +496,13 @@ func TestWaitingHoldsNoThread(t *testing.T) {
 		}()
 	}
 	stacks := make([]byte, 16<<20)
-	waiting := func() int { // how many goroutines are in the poller
-		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "[IO wait")
+	waiting := func() (n int) { // how many of these goroutines are in the poller
+		for trace := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+			if strings.Contains(trace, "[IO wait") && strings.Contains(trace, "(*process).wait") {
+				n++
+			}
+		}
+		return n
 	}
 	assert.True(t, eventually(func() bool { return waiting() == len(children) }), "%d wait",
 		waiting())
@@ -646,25 +651,26 @@ func TestChildOutlivesAKilledParent(t *testing.T) {
 	unix.Kill(os.Getpid(), unix.SIGKILL)
 }
 
-// openPidfds counts the descriptors of processes. Others may be closed by the
-// garbage collector meanwhile.
-func openPidfds() (n int) {
+// pidfdsOf returns the descriptors of a process that is not reaped.
+func pidfdsOf(pid int) (names []string) {
 	for _, entry := range must(os.ReadDir("/proc/self/fd")) {
-		if target, _ := os.Readlink("/proc/self/fd/" + entry.Name()); strings.Contains(target,
-			"pidfd") {
-			n++
+		info, _ := os.ReadFile("/proc/self/fdinfo/" + entry.Name())
+		if strings.Contains(string(info), fmt.Sprintf("\nPid:\t%d\n", pid)) {
+			names = append(names, entry.Name())
 		}
 	}
-	return n
+	return names
 }
 
 func TestWaitClosesWhatForkOpened(t *testing.T) {
 	m := newMapping(t, shm.Shared, page, nil)
-	before := openPidfds()
-	p := forked(t, m, ctest.Status)
-	assert.Equal(t, before+1, openPidfds())
-	assert.NoError(t, wait(t, p))
-	assert.Equal(t, before, openPidfds())
+	p := forked(t, m, ctest.Pause)
+	names := pidfdsOf(p.Pid())
+	require.Len(t, names, 1)
+	require.NoError(t, p.Kill())
+	assert.Equal(t, killed(p, unix.SIGKILL), wait(t, p))
+	target, _ := os.Readlink("/proc/self/fd/" + names[0])
+	assert.NotContains(t, target, "pidfd")
 }
 
 func TestForkTimeIsMeasured(t *testing.T) {

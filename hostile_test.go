@@ -60,11 +60,11 @@ func (a *attack) call(t *testing.T, act, end, offset, length, value uint32) (int
 	t.Helper()
 	*a.order = ctest.HostileOrder{Act: act, End: end, Offset: offset, Length: length, Value: value}
 	limit := 100 * time.Millisecond // what it wrote may cost it the call
-	switch end {
-	case ctest.HostilePause:
+	switch {
+	case end == ctest.HostilePause:
 		limit = 3 * time.Millisecond
-	case ctest.HostileFault: // by which the call ends, however slow the machine is
-		limit = 2 * time.Minute
+	case end == ctest.HostileFault, act == ctest.HostileOverrun:
+		limit = 2 * time.Minute // the call ends by a fault, however slow the machine is
 	}
 	ctx, cancel := context.WithTimeout(background, limit)
 	defer cancel()
@@ -206,13 +206,23 @@ func TestGarbageByAGrandchild(t *testing.T) {
 	order := must(shm.At[ctest.HostileOrder](m, 0))
 	p := newPool(t, m, 1, &shm.PoolConfig{RestartRate: 1e6})
 	*order = ctest.HostileOrder{Act: ctest.HostileGrandchild, Length: uint32(shm.ControlPageSize)}
-	ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
+	ctx, cancel := context.WithCancel(background)
 	defer cancel()
-	_, _ = p.Call(ctx, ctest.Hostile, 0, page)
-	short, cancelShort := context.WithTimeout(background, 10*time.Millisecond)
-	defer cancelShort()
-	_, _ = p.Call(short, ctest.Pause, 0, 0) // ends that child, if the garbage has not
-	require.True(t, eventually(func() bool { return p.Stats().Restarts > 0 }))
+	called := make(chan struct{})
+	go func() {
+		defer close(called)
+		_, _ = p.Call(ctx, ctest.Hostile, 0, page)
+	}()
+	require.True(t, eventually(func() bool { return atomic.LoadUint32(&order.Begun) == 1 }),
+		"the grandchild writes")
+	cancel() // the garbage may have cost the answer
+	<-called
+	require.True(t, eventually(func() bool {
+		short, cancelShort := context.WithTimeout(background, 10*time.Millisecond)
+		defer cancelShort()
+		_, _ = p.Call(short, ctest.Pause, 0, 0) // ends that child, if the garbage has not
+		return p.Stats().Restarts > 0
+	}))
 	for range 100 {
 		got, err := p.Call(background, ctest.Sleep, 0, 0)
 		require.NoError(t, err)

@@ -253,6 +253,7 @@ func TestSwapThatFailsLosesNothing(t *testing.T) {
 		}
 	}
 	testenv.SpareThreads()
+	testenv.SpareMemory()
 	a, b, wantA, wantB := newPair()
 	limit := unix.Rlimit{Cur: uint64(addressSpace(t)), Max: unix.RLIM_INFINITY}
 	var before unix.Rlimit

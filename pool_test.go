@@ -35,6 +35,7 @@ func newPool(t testing.TB, m *shm.Mapping, n int, cfg *shm.PoolConfig) *shm.Pool
 }
 
 func TestPoolCallsRunInItsChildren(t *testing.T) {
+	leavesNothing(t)
 	for _, technique := range []shm.Technique{shm.Anonymous, shm.DevZero} {
 		m := newMapping(t, shm.Shared, 4*page, &shm.Config{Technique: technique})
 		p := newPool(t, m, 3, &shm.PoolConfig{Fork: shm.ForkConfig{Lean: true, CloseFDs: true}})
@@ -166,6 +167,7 @@ func TestPoolLimitsRestarts(t *testing.T) {
 }
 
 func TestPoolClose(t *testing.T) {
+	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
 	p := newPool(t, m, 2, nil)
 	var calls sync.WaitGroup

@@ -57,7 +57,8 @@ func leftOver(descriptors int) (code int) {
 	}
 	eventually(func() bool { // files that a test left to the garbage collector are its own affair
 		runtime.GC()
-		return openDescriptors() <= descriptors && mappings() == 0
+		return openDescriptors() <= descriptors && mappings() == 0 && shm.ControlPages() == 0 &&
+			shm.ReadCounters().Live == 0
 	})
 	if n := openDescriptors(); n > descriptors {
 		complain("%d descriptors, %d at first", n, descriptors)

@@ -88,14 +88,23 @@ static void overrun(uint32_t length)
 		*to = 1;
 }
 
-/* It outlives its parent: it ends when the order says so. */
+/* It outlives its parent: it ends when the order says so. Its parent waits for its first bytes. */
 static void leave_grandchild(struct hostile *order, uint32_t *state)
 {
-	if (fork() != 0)
+	switch (fork()) {
+	case -1:
 		return;
+	case 0:
+		break;
+	default:
+		while (__atomic_load_n(&order->begun, __ATOMIC_ACQUIRE) == 0)
+			usleep(50);
+		return;
+	}
 	setsid();
 	while (__atomic_load_n(&order->stop, __ATOMIC_ACQUIRE) == 0) {
 		put_random(state, order);
+		__atomic_store_n(&order->begun, 1, __ATOMIC_RELEASE);
 		usleep(50);
 	}
 	_exit(0);

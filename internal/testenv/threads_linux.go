@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 )
@@ -32,3 +33,13 @@ func SpareThreads() {
 	all.Wait()
 	_ = syscall.Close(pipe[0])
 }
+
+// SpareMemory has the Go heap take more address space now than a test needs. So it needs none when
+// it can have none.
+func SpareMemory() {
+	spare = make([]byte, 32<<20)
+	spare = nil
+	runtime.GC()
+}
+
+var spare []byte
