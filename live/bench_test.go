@@ -20,10 +20,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkFork forks with a heap of some size, all of it touched, and waits for the child, each in a process of
-// its own that has nothing else. pause-ns is how long the fork held its caller, first-ns how long it is from there
-// to the first code in the child, which in Go is another goroutine's. Held against: C with as much memory from
-// malloc; Python's os.fork; the same Go program started anew by os/exec, which has none of the memory then.
+// BenchmarkFork forks with a heap of some size, all of it touched, and waits
+// for the child, each in a process of its own that has nothing else. pause-ns
+// is how long the fork held its caller, first-ns how long it is from there to
+// the first code in the child, which in Go is another goroutine's. Held
+// against: C with as much memory from malloc; Python's os.fork; the same Go
+// program started anew by os/exec, which has none of the memory then.
 func BenchmarkFork(b *testing.B) {
 	self, err := os.Executable()
 	require.NoError(b, err)
@@ -53,7 +55,8 @@ func BenchmarkFork(b *testing.B) {
 		}
 		for _, impl := range impls {
 			b.Run(fmt.Sprintf("impl=%s/heap=%dMi", impl.name, mib), func(b *testing.B) {
-				cmd := exec.Command(impl.command[0], append(impl.command[1:], strconv.Itoa(b.N), strconv.Itoa(mib))...)
+				cmd := exec.Command(impl.command[0],
+					append(impl.command[1:], strconv.Itoa(b.N), strconv.Itoa(mib))...)
 				cmd.Env = append(os.Environ(), benchmarked+"="+impl.name+impl.env)
 				cmd.Stderr = os.Stderr
 				out, err := cmd.Output()

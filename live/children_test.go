@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Children in C belong to the process that forked them: a live fork's child has its own, and leaves its
-// parent's alone.
+// Children in C belong to the process that forked them: a live fork's child has
+// its own, and leaves its parent's alone.
 func TestTheChildLeavesItsParentsChildrenAlone(t *testing.T) {
 	ctx := context.Background()
 	m, err := shm.Map(shm.Shared, 4096, nil)
@@ -50,7 +50,9 @@ func TestTheChildLeavesItsParentsChildrenAlone(t *testing.T) {
 			return 2
 		}
 		var exit *shm.ExitError
-		if err := shm.Call(ctx, ctest.Crash, crashing, &shm.ForkConfig{KillWithParent: true, Lean: true}); !errors.As(err, &exit) || exit.Crash == nil {
+		if err := shm.Call(ctx, ctest.Crash, crashing,
+			&shm.ForkConfig{KillWithParent: true, Lean: true}); !errors.As(err, &exit) ||
+			exit.Crash == nil {
 			return 3
 		}
 		own, err := shm.NewPool(m, 1, nil)
@@ -87,12 +89,13 @@ func TestTheChildLeavesItsParentsChildrenAlone(t *testing.T) {
 	assert.Equal(t, int32(3), *served)
 }
 
-// A copy of a pool knows that it is a copy even where both processes have the process id 1, each in a pid
-// namespace of its own.
+// A copy of a pool knows that it is a copy even where both processes have the
+// process id 1, each in a pid namespace of its own.
 func TestACopyWithTheSamePidIsACopy(t *testing.T) {
 	const env = "LIVE_TEST_PID_1"
 	if os.Getenv(env) == "" {
-		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
+		cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.count=1",
+			"-test.v")
 		cmd.Env = append(os.Environ(), env+"=1")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
 		out, err := cmd.CombinedOutput()
@@ -111,21 +114,23 @@ func TestACopyWithTheSamePidIsACopy(t *testing.T) {
 	stays, err := m.Fork(ctest.Pause, nil)
 	require.NoError(t, err)
 
-	_, err = os.FindProcess(1) // which forks, once, and would make that child the namespace's first process
+	// FindProcess forks once in a program: that child would be the namespace's first process.
+	_, err = os.FindProcess(1)
 	require.NoError(t, err)
 	runtime.LockOSThread() // not unlocked: the thread ends with the test
 	require.NoError(t, syscall.Unshare(syscall.CLONE_NEWPID))
 	pid, err := live.Fork()
 	require.NoError(t, err)
 	if pid == 0 {
+		background := context.Background()
 		status := good
 		if os.Getpid() != 1 {
 			status = 1
-		} else if _, err := pool.Call(context.Background(), ctest.Increment, 0, 4); !errors.Is(err, unix.ECHILD) {
+		} else if _, err := pool.Call(background, ctest.Increment, 0, 4); !errors.Is(err, unix.ECHILD) {
 			status = 2
 		} else if err := pool.Close(); !errors.Is(err, unix.ECHILD) {
 			status = 3
-		} else if err := shm.Call(context.Background(), ctest.Increment, m, nil); err != nil {
+		} else if err := shm.Call(background, ctest.Increment, m, nil); err != nil {
 			status = 4
 		}
 		os.Exit(status)
@@ -139,8 +144,9 @@ func TestACopyWithTheSamePidIsACopy(t *testing.T) {
 	assert.NoError(t, stays.Kill())
 }
 
-// A live fork's child forks by a thread of its own, which has what the child's process has: not what the thread
-// happens to have that first asks for such a child.
+// A live fork's child forks by a thread of its own, which has what the child's
+// process has: not what the thread happens to have that first asks for such a
+// child.
 func TestTheChildsForkerIsItsOwn(t *testing.T) {
 	m, err := shm.Map(shm.Shared, 4096, nil)
 	require.NoError(t, err)
@@ -167,7 +173,8 @@ func TestTheChildsForkerIsItsOwn(t *testing.T) {
 		if <-first != own {
 			return 2
 		}
-		if err := shm.Call(context.Background(), ctest.Limits, m, killed); err != nil || nice[2] != own {
+		if err := shm.Call(context.Background(), ctest.Limits, m, killed); err != nil ||
+			nice[2] != own {
 			return 3
 		}
 		return good

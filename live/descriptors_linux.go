@@ -115,7 +115,8 @@ func (d *dropping) reopen(fd int) {
 		d.drop(fd)
 		return
 	}
-	own, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_CLOEXEC|flags&same, 0)
+	own, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd),
+		unix.O_RDONLY|unix.O_CLOEXEC|flags&same, 0)
 	if err != nil {
 		return
 	}
@@ -124,7 +125,8 @@ func (d *dropping) reopen(fd int) {
 		_, _ = unix.Seek(own, offset, unix.SEEK_SET)
 	}
 	onExec := 0
-	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC != 0 {
+	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil &&
+		flags&unix.FD_CLOEXEC != 0 {
 		onExec = unix.O_CLOEXEC
 	}
 	_ = unix.Dup3(own, fd, onExec)

@@ -54,7 +54,8 @@ func number(t *testing.T, f syscall.Conn) (fd int) {
 	return fd
 }
 
-// What the parent closes while a child of one of these kinds is alive is closed.
+// What the parent closes while a child of one of these kinds is alive is
+// closed.
 func TestWhatTheParentClosesIsClosed(t *testing.T) {
 	_, path := withFormer(t)
 	idle := func(io.Writer) error { select {} }
@@ -73,7 +74,9 @@ func TestWhatTheParentClosesIsClosed(t *testing.T) {
 			}
 			return s.Process(), nil
 		},
-		"DropFDs": func() (*shm.Process, error) { return live.GoWith(untilKilled, &live.Config{DropFDs: true}) },
+		"DropFDs": func() (*shm.Process, error) {
+			return live.GoWith(untilKilled, &live.Config{DropFDs: true})
+		},
 		"BeginWithin": func() (*shm.Process, error) {
 			return live.GoWith(untilKilled, &live.Config{DropFDs: true, BeginWithin: time.Hour})
 		},
@@ -125,8 +128,8 @@ func flocked(t *testing.T, path string) *os.File {
 	return f
 }
 
-// A number that the child lets go of stays taken: the parent's objects that the child closes close nothing of
-// the child's own.
+// A number that the child lets go of stays taken: the parent's objects that the
+// child closes close nothing of the child's own.
 func TestNumbersThatAreLetGoOfStayTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -144,7 +147,8 @@ func TestNumbersThatAreLetGoOfStayTaken(t *testing.T) {
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	require.NoError(t, err)
 	defer terminal.Close()
-	numbers := []int{number(t, l.(*net.TCPListener)), number(t, r), number(t, w), event, poll, number(t, terminal)}
+	numbers := []int{number(t, l.(*net.TCPListener)), number(t, r), number(t, w), event, poll,
+		number(t, terminal)}
 
 	p := dropping(t, func() int {
 		for i, fd := range numbers {
@@ -177,7 +181,8 @@ func TestNumbersThatAreLetGoOfStayTaken(t *testing.T) {
 		if _, err := net.Dial("tcp", own.Addr().String()); err != nil {
 			return 7
 		}
-		if out, err := exec.Command("/bin/echo", "hello").Output(); err != nil || string(out) != "hello\n" {
+		if out, err := exec.Command("/bin/echo", "hello").Output(); err != nil ||
+			string(out) != "hello\n" {
 			return 8
 		}
 		return good
@@ -195,7 +200,8 @@ func TestFilesStayReadable(t *testing.T) {
 	defer file.Close()
 	_, err = io.ReadFull(file, make([]byte, 3))
 	require.NoError(t, err)
-	journal, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	journal, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND,
+		0o600)
 	require.NoError(t, err)
 	defer journal.Close()
 	out, err := os.OpenFile(filepath.Join(dir, "out"), os.O_CREATE|os.O_WRONLY, 0o600)
@@ -250,7 +256,8 @@ func TestFilesStayReadable(t *testing.T) {
 	assert.Equal(t, "child", string(b))
 }
 
-// A program that the parent wrote can be executed, although it was open for writing at the fork.
+// A program that the parent wrote can be executed, although it was open for
+// writing at the fork.
 func TestTheParentExecutesWhatItWrote(t *testing.T) {
 	program, err := os.OpenFile(filepath.Join(t.TempDir(), "program"), os.O_CREATE|os.O_RDWR, 0o700)
 	require.NoError(t, err)
@@ -299,11 +306,16 @@ func TestConfigsThatCannotBe(t *testing.T) {
 		config live.Config
 		want   string
 	}{
-		{live.Config{DropFDs: true, Keep: []syscall.Conn{closed}}, "live: Config.Keep[0]: file already closed"},
-		{live.Config{KeepFDs: []int{3}}, "live: Config.Keep and KeepFDs are exceptions from DropFDs, which is false"},
-		{live.Config{DropFDs: true, KeepFDs: []int{0, 1 << 20}}, "live: Config.KeepFDs[1] is 1048576: bad file descriptor"},
-		{live.Config{DropFDs: true, KeepFDs: []int{-1}}, "live: Config.KeepFDs[0] is -1: bad file descriptor"},
-		{live.Config{BeginWithin: -time.Second}, "live: Config.BeginWithin is -1s, must not be negative"},
+		{live.Config{DropFDs: true, Keep: []syscall.Conn{closed}},
+			"live: Config.Keep[0]: file already closed"},
+		{live.Config{KeepFDs: []int{3}},
+			"live: Config.Keep and KeepFDs are exceptions from DropFDs, which is false"},
+		{live.Config{DropFDs: true, KeepFDs: []int{0, 1 << 20}},
+			"live: Config.KeepFDs[1] is 1048576: bad file descriptor"},
+		{live.Config{DropFDs: true, KeepFDs: []int{-1}},
+			"live: Config.KeepFDs[0] is -1: bad file descriptor"},
+		{live.Config{BeginWithin: -time.Second},
+			"live: Config.BeginWithin is -1s, must not be negative"},
 	} {
 		_, err := live.GoWith(untilKilled, &c.config)
 		assert.EqualError(t, err, c.want)
@@ -335,7 +347,8 @@ func TestDescriptorsAreLetGoOfWithoutProc(t *testing.T) {
 	kill(t, p)
 }
 
-// openFiles returns what belongs to each open file of this process, and so to a child too: flags and offset.
+// openFiles returns what belongs to each open file of this process, and so to a
+// child too: flags and offset.
 func openFiles(t *testing.T) map[int]string {
 	entries, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
@@ -355,7 +368,8 @@ func openFiles(t *testing.T) map[int]string {
 	return files
 }
 
-// No fork, and nothing that a child does to begin, changes what parent and child share.
+// No fork, and nothing that a child does to begin, changes what parent and
+// child share.
 func TestAForkLeavesOpenFilesAsTheyAre(t *testing.T) {
 	_, path := withFormer(t)
 	r, w, err := os.Pipe()
@@ -374,7 +388,8 @@ func TestAForkLeavesOpenFilesAsTheyAre(t *testing.T) {
 	defer l.Close()
 	former, err := syscall.Dup(1)
 	require.NoError(t, err)
-	require.NoError(t, syscall.Dup3(number(t, w), 1, 0)) // non-blocking, as a standard file may be too
+	// non-blocking, as a standard file may be too
+	require.NoError(t, syscall.Dup3(number(t, w), 1, 0))
 	defer func() { _ = syscall.Dup3(former, 1, 0); _ = syscall.Close(former) }()
 	before := openFiles(t)
 	require.Contains(t, before[1], fmt.Sprintf("flags %#o", unix.O_WRONLY|unix.O_NONBLOCK))
@@ -394,7 +409,8 @@ func TestAForkLeavesOpenFilesAsTheyAre(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
-// What the program closed stays closed: its number may be another file's by now.
+// What the program closed stays closed: its number may be another file's by
+// now.
 func TestAClosedStandardFileStaysClosed(t *testing.T) {
 	own, out, err := inOwnProcess(t, nil)
 	if !own {
@@ -431,18 +447,21 @@ func TestAClosedStandardFileStaysClosed(t *testing.T) {
 	}
 }
 
-// A child that has ended before its function begins is no reason to wait on: this would take an hour.
+// A child that has ended before its function begins is no reason to wait on:
+// this would take an hour.
 func TestGoWithinTellsAtOnceOfADeadChild(t *testing.T) {
 	setInChild(t, func() { os.Exit(3) })
 	p, err := live.GoWithin(time.Hour, func() int { return good })
 	require.NoError(t, err)
 	assert.Equal(t, 3, wait(t, p))
-	p, err = live.GoWith(func() int { return good }, &live.Config{BeginWithin: time.Hour, DropFDs: true})
+	p, err = live.GoWith(func() int { return good },
+		&live.Config{BeginWithin: time.Hour, DropFDs: true})
 	require.NoError(t, err)
 	assert.Equal(t, 3, wait(t, p))
 }
 
-// The socket's file is that of the process that listens. A child's own goes with the child's listener.
+// The socket's file is that of the process that listens. A child's own goes
+// with the child's listener.
 func TestAListenersFileIsOfItsProcess(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "parent")
@@ -506,7 +525,8 @@ func TestSetUnlinkOnCloseHoldsInTheChild(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// As the package's doc has it: a connection of the child's own is a duplicate. The parent's stays as it was.
+// As the package's doc has it: a connection of the child's own is a duplicate.
+// The parent's stays as it was.
 func TestADuplicateIsTheChildsOwn(t *testing.T) {
 	here, there := connection(t)
 	file, err := here.(*net.TCPConn).File()
@@ -534,7 +554,8 @@ func TestADuplicateIsTheChildsOwn(t *testing.T) {
 	assert.Equal(t, before, openFiles(t))
 }
 
-// What fails in a child makes the child fail, whatever its function returns, and is told.
+// What fails in a child makes the child fail, whatever its function returns,
+// and is told.
 func TestATestThatFailsInAChildFailsTheChild(t *testing.T) {
 	if os.Getenv("LIVE_TEST_FAILS") == "" {
 		for _, v := range []string{"-test.v=false", "-test.v=true"} {
@@ -544,7 +565,8 @@ func TestATestThatFailsInAChildFailsTheChild(t *testing.T) {
 			cmd.Env = append(os.Environ(), "LIVE_TEST_FAILS=1")
 			out, err := cmd.CombinedOutput()
 			require.NoError(t, err, "%s", out)
-			for text, n := range map[string]int{t.Name() + " failed in child": 4, "it is wrong": 2, "and this": 2} {
+			for text, n := range map[string]int{t.Name() + " failed in child": 4, "it is wrong": 2,
+				"and this": 2} {
 				assert.Equal(t, n, bytes.Count(out, []byte(text)), "%q in %s", text, out)
 			}
 		}

@@ -12,4 +12,5 @@ type pointer = unsafe.Pointer
 
 var forkInC pointer
 
-var errNoCgo = fmt.Errorf("live: built without its fork in C, which needs Linux, a C compiler and CGO_ENABLED=1: %w", errors.ErrUnsupported)
+var errNoCgo = fmt.Errorf("live: built without its fork in C, which needs Linux, a C compiler "+
+	"and CGO_ENABLED=1: %w", errors.ErrUnsupported)

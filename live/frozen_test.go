@@ -38,7 +38,8 @@ var (
 // childLimit ends a child that hangs. A crash prints all its goroutines.
 const childLimit = 3 * time.Minute
 
-// busy is a program with goroutines of every kind, each with a counter that says how far it came.
+// busy is a program with goroutines of every kind, each with a counter that
+// says how far it came.
 type busy struct {
 	names    []string
 	counters []*atomic.Int64
@@ -47,7 +48,8 @@ type busy struct {
 	end      func() // closes it
 }
 
-// does starts a goroutine that calls step until the program stops, and then closes what it returns.
+// does starts a goroutine that calls step until the program stops, and then
+// closes what it returns.
 func (b *busy) does(name string, step func()) (ended chan struct{}) {
 	n := new(atomic.Int64)
 	b.names, b.counters = append(b.names, name), append(b.counters, n)
@@ -103,7 +105,8 @@ func startBusy(t *testing.T) *busy {
 	})
 	b.does("C", func() { callback.Sleep(100 * time.Microsecond) })
 	b.does("called from C", func() { callback.Call(pause) })
-	b.does("called on a thread of C's", func() { must(callback.CallOnThread(pause)); time.Sleep(time.Millisecond) })
+	b.does("called on a thread of C's",
+		func() { must(callback.CallOnThread(pause)); time.Sleep(time.Millisecond) })
 	b.does("locked to its thread", func() {
 		runtime.LockOSThread()
 		pause()
@@ -162,7 +165,8 @@ func startBusy(t *testing.T) *busy {
 		case <-time.After(5 * time.Millisecond):
 		}
 	})
-	b.does("send signals", func() { _ = syscall.Kill(os.Getpid(), syscall.SIGUSR1); time.Sleep(time.Millisecond) })
+	b.does("send signals",
+		func() { _ = syscall.Kill(os.Getpid(), syscall.SIGUSR1); time.Sleep(time.Millisecond) })
 
 	for name, client := range map[string]*http.Client{
 		"":                          {Transport: new(http.Transport), Timeout: childLimit},
@@ -273,7 +277,8 @@ func must(err error) {
 	}
 }
 
-// A child of a busy program finds every other goroutine frozen, and can do all that Go can.
+// A child of a busy program finds every other goroutine frozen, and can do all
+// that Go can.
 func TestFrozenMeansFrozen(t *testing.T) {
 	b := startBusy(t)
 	defer b.end()
@@ -317,7 +322,8 @@ func TestFrozenMeansFrozen(t *testing.T) {
 		}
 		return true
 	}, childLimit, time.Millisecond, "the parent goes on")
-	t.Logf("%d forks, fork(2) took %v on average, %v at most", *forks, time.Duration(total.Load()/int64(*forks)), time.Duration(longest.Load()))
+	t.Logf("%d forks, fork(2) took %v on average, %v at most", *forks,
+		time.Duration(total.Load()/int64(*forks)), time.Duration(longest.Load()))
 }
 
 // waitOrDump has a child that hangs print its goroutines.
@@ -361,7 +367,8 @@ func insideChild(b *busy, n int) int {
 	wg.Wait()
 
 	if n%2 == 0 {
-		url := newServer(panics{}, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+		url := newServer(panics{},
+			func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
 		if _, err := get(http.DefaultClient, url); err != nil {
 			return fail(11, "HTTP: %v", err)
 		}
@@ -372,7 +379,8 @@ func insideChild(b *busy, n int) int {
 		log.Print("child")
 	}
 	if n%3 == 0 {
-		if out, err := exec.Command("/bin/echo", "hello").Output(); err != nil || string(out) != "hello\n" {
+		if out, err := exec.Command("/bin/echo", "hello").Output(); err != nil ||
+			string(out) != "hello\n" {
 			return fail(12, "os/exec: %q, %v", out, err)
 		}
 	}
@@ -398,7 +406,8 @@ func insideChild(b *busy, n int) int {
 			return fail(14, "fork: %v", err)
 		}
 		var exit *shm.ExitError
-		if err := p.Wait(context.Background()); !errors.As(err, &exit) || exit.Status.ExitStatus() != 7 {
+		if err := p.Wait(context.Background()); !errors.As(err, &exit) ||
+			exit.Status.ExitStatus() != 7 {
 			return fail(15, "a fork's fork: %v", err)
 		}
 	}

@@ -55,7 +55,8 @@ type Config struct {
 func (c *Config) dropping() (*dropping, error) {
 	if c == nil || !c.DropFDs {
 		if c != nil && len(c.Keep)+len(c.KeepFDs) > 0 {
-			return nil, errors.New("live: Config.Keep and KeepFDs are exceptions from DropFDs, which is false")
+			return nil, errors.New("live: Config.Keep and KeepFDs are exceptions from DropFDs, " +
+				"which is false")
 		}
 		return nil, nil
 	}
@@ -75,10 +76,11 @@ func (c *Config) dropping() (*dropping, error) {
 	return newDropping(keep...)
 }
 
-// Go forks a child that runs fn and exits with the status that it returns, by os.Exit. Deferred
-// calls of the caller's do not run in the child. If fn panics, the child prints the panic and exits with
-// status 2; so it does if fn calls [runtime.Goexit]. The parent's end of the child is a [shm.Process]: wait for it. It fails with what
-// [Fork] fails with.
+// Go forks a child that runs fn and exits with the status that it returns, by
+// os.Exit. Deferred calls of the caller's do not run in the child. If fn
+// panics, the child prints the panic and exits with status 2; so it does if fn
+// calls [runtime.Goexit]. The parent's end of the child is a [shm.Process]:
+// wait for it. It fails with what [Fork] fails with.
 func Go(fn func() int) (*shm.Process, error) { return GoWith(fn, nil) }
 
 // GoWithin is [GoWith] with a BeginWithin of limit. A limit that is not
@@ -96,7 +98,8 @@ func GoWith(fn func() int, config *Config) (*shm.Process, error) {
 		return nil, errNilFunc
 	}
 	if config != nil && config.BeginWithin < 0 {
-		return nil, fmt.Errorf("live: Config.BeginWithin is %v, must not be negative", config.BeginWithin)
+		return nil, fmt.Errorf("live: Config.BeginWithin is %v, must not be negative",
+			config.BeginWithin)
 	}
 	if err := canFork(); err != nil {
 		return nil, err

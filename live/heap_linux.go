@@ -10,14 +10,17 @@ import (
 	"forkshm.example/shm/internal/hugepage"
 )
 
-// CollapseHeap has the kernel put the Go heap on huge pages, where it can, and returns how many bytes
-// of it are on huge pages then. A fork copies page tables, and those of huge pages are 512 times smaller: so
-// call it ahead of a fork whose pause matters. It takes as long as copying the heap would, while the program
-// goes on; memory that the heap has free may come to be resident by it. What the heap grows by later is on
-// pages of the usual size again. Plain go's programs may call it too.
+// CollapseHeap has the kernel put the Go heap on huge pages, where it can, and
+// returns how many bytes of it are on huge pages then. A fork copies page
+// tables, and those of huge pages are 512 times smaller: so call it ahead of a
+// fork whose pause matters. It takes as long as copying the heap would, while
+// the program goes on; memory that the heap has free may come to be resident by
+// it. What the heap grows by later is on pages of the usual size again. Plain
+// go's programs may call it too.
 //
-// It fails with [errors.ErrUnsupported] before Linux 6.1, and where transparent huge pages are switched off
-// for the process or are no part of the kernel. See madvise(2), MADV_COLLAPSE.
+// It fails with [errors.ErrUnsupported] before Linux 6.1, and where transparent
+// huge pages are switched off for the process or are no part of the kernel. See
+// madvise(2), MADV_COLLAPSE.
 func CollapseHeap() (huge int, err error) {
 	if hook.GoHeap == nil {
 		return 0, errNoCgo
@@ -36,7 +39,8 @@ func CollapseHeap() (huge int, err error) {
 		}
 	}
 	if huge == 0 {
-		return 0, fmt.Errorf("live: no page of the heap could be made huge: %w", errors.ErrUnsupported)
+		return 0, fmt.Errorf("live: no page of the heap could be made huge: %w",
+			errors.ErrUnsupported)
 	}
 	return huge, nil
 }

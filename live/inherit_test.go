@@ -21,7 +21,8 @@ import (
 
 func runtimeStack(buf []byte) int { return runtime.Stack(buf, true) }
 
-// switched writes to the child's writer in a child, and to the parent's, with a lock held, in the parent.
+// switched writes to the child's writer in a child, and to the parent's, with a
+// lock held, in the parent.
 type switched struct {
 	parents slowWriter
 	childs  *bytes.Buffer
@@ -34,10 +35,15 @@ func (s switched) Write(p []byte) (int, error) {
 	return s.parents.Write(p)
 }
 
-// Whoever was writing by a logger of package log or a handler of log/slog at the fork, the child has it.
+// Whoever was writing by a logger of package log or a handler of log/slog at
+// the fork, the child has it.
 func TestTheChildHasEveryLoggerOfTheStandardLibrary(t *testing.T) {
 	formerOutput, formerFlags, formerDefault := log.Writer(), log.Flags(), slog.Default()
-	defer func() { slog.SetDefault(formerDefault); log.SetOutput(formerOutput); log.SetFlags(formerFlags) }()
+	defer func() {
+		slog.SetDefault(formerDefault)
+		log.SetOutput(formerOutput)
+		log.SetFlags(formerFlags)
+	}()
 	for name, logger := range map[string]func(w io.Writer) (parents, childs func(string)){
 		"log.New": func(w io.Writer) (_, _ func(string)) {
 			l := log.New(w, "", 0)
@@ -49,7 +55,8 @@ func TestTheChildHasEveryLoggerOfTheStandardLibrary(t *testing.T) {
 		},
 		"a handler with attributes": func(w io.Writer) (_, _ func(string)) {
 			l := slog.New(slog.NewTextHandler(w, nil))
-			return func(s string) { l.With("a", 1).Info(s) }, func(s string) { l.WithGroup("g").With("b", 2).Info(s) }
+			return func(s string) { l.With("a", 1).Info(s) },
+				func(s string) { l.WithGroup("g").With("b", 2).Info(s) }
 		},
 		"slog.SetDefault": func(w io.Writer) (_, _ func(string)) {
 			slog.SetDefault(slog.New(slog.NewJSONHandler(w, nil)))
@@ -77,7 +84,8 @@ func TestTheChildHasEveryLoggerOfTheStandardLibrary(t *testing.T) {
 				if err != nil || waitOrDump(p) == nil {
 					return 1
 				}
-				if n := bytes.Count(w.childs.Bytes(), []byte("child's")); n < 20 || bytes.Contains(w.childs.Bytes(), []byte("parent's")) {
+				if n := bytes.Count(w.childs.Bytes(), []byte("child's")); n < 20 ||
+					bytes.Contains(w.childs.Bytes(), []byte("parent's")) {
 					return 2
 				}
 				return good
@@ -93,7 +101,8 @@ func TestTheChildHasEveryLoggerOfTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// A context that the child derives ends when that which it is derived from would have.
+// A context that the child derives ends when that which it is derived from
+// would have.
 func TestADerivedContextHasItsParentsDeadline(t *testing.T) {
 	inherited, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()

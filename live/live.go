@@ -1,5 +1,5 @@
-// Package live forks Go programs: the child goes on in Go, at the line after the fork, with all of
-// the parent's memory as it was at that instant.
+// Package live forks Go programs: the child goes on in Go, at the line after
+// the fork, with all of the parent's memory as it was at that instant.
 //
 //	child, err := live.Go(func() int { return save(database) })
 //	if err != nil {
@@ -7,16 +7,18 @@
 //	}
 //	err = child.Wait(ctx)
 //
-// It needs a runtime that knows of it: build, run and test the program by livego in place of go
-// (go install forkshm.example/shm/cmd/livego), on Linux, with cgo, by Go 1.24 to 1.27. Built by
-// plain go the package compiles, and its forks fail with [ErrNotPatched].
+// It needs a runtime that knows of it: build, run and test the program by
+// livego in place of go (go install forkshm.example/shm/cmd/livego), on Linux,
+// with cgo, by Go 1.24 to 1.27. Built by plain go the package compiles, and its
+// forks fail with [ErrNotPatched].
 //
 // # What the child is
 //
-// Only the goroutine that forked goes on. Every other stays where it was, for ever, unless the child's
-// own code wakes it, as by a send on the channel that it receives from. Deferred calls of
-// goroutines that stay do not run. The runtime is whole: new goroutines, garbage collection, timers,
-// network, os/exec, signals, cgo, and further forks.
+// Only the goroutine that forked goes on. Every other stays where it was, for
+// ever, unless the child's own code wakes it, as by a send on the channel that
+// it receives from. Deferred calls of goroutines that stay do not run. The
+// runtime is whole: new goroutines, garbage collection, timers, network,
+// os/exec, signals, cgo, and further forks.
 //
 // # Rules
 //
@@ -84,8 +86,9 @@
 //     moment, but ForkLock while os/exec starts a program, up to its execve(2). A fork waits for no other lock of
 //     the program's.
 //
-// Not yet proved: programs for anything but amd64. A child that waits for what only frozen goroutines could
-// send waits for ever: the runtime does not report it as a deadlock.
+// Not yet proved: programs for anything but amd64. A child that waits for what
+// only frozen goroutines could send waits for ever: the runtime does not report
+// it as a deadlock.
 package live
 
 import (
@@ -96,10 +99,12 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
-// Fork is fork(2): it returns twice, in the parent with the child's process id, in the child with
+// Fork is fork(2): it returns twice, in the parent with the child's process id,
+// in the child with
 // 0. The caller must see that the parent reaps the child, and that the child exits, by os.Exit: a
-// return runs what the parent is to run, on the child's copy. [Go] does both. It fails with
-// [ErrNotPatched], [ErrTracing], [ErrSynctest], or an [os.SyscallError]. See fork(2).
+// return runs what the parent is to run, on the child's copy. [Go] does both.
+// It fails with [ErrNotPatched], [ErrTracing], [ErrSynctest], or an
+// [os.SyscallError]. See fork(2).
 func Fork() (pid int, err error) {
 	pid, _, err = fork(nil)
 	return pid, err
@@ -150,8 +155,9 @@ func fork(d *dropping) (pid int, held time.Duration, err error) {
 	return int(c.pid), time.Duration(c.held), nil
 }
 
-// warm has package os and time find out now what they find out once, on first use: a goroutine that was
-// just doing so would hold that lock in the child for ever.
+// warm has package os and time find out now what they find out once, on first
+// use: a goroutine that was just doing so would hold that lock in the child for
+// ever.
 func warm() {
 	if p, err := os.FindProcess(os.Getpid()); err == nil { // whether pidfds work, for os/exec
 		_ = p.Release()

@@ -40,7 +40,8 @@ import (
 
 func ptr[T any](p *T) unsafe.Pointer { return unsafe.Pointer(p) }
 
-// good is what a child exits with that is content. Package testing does not let a test exit with 0.
+// good is what a child exits with that is content. Package testing does not let
+// a test exit with 0.
 const good = 42
 
 // wait returns what the child exited with, or -1 where it did not exit.
@@ -96,7 +97,8 @@ func TestGoexitIsExitStatus2(t *testing.T) {
 	assert.Equal(t, 2, wait(t, p))
 }
 
-// Another goroutine is writing to the standard logger's file, and has that locked.
+// Another goroutine is writing to the standard logger's file, and has that
+// locked.
 func TestTheChildLogsWhereOthersDid(t *testing.T) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	require.NoError(t, err)
@@ -113,7 +115,8 @@ func TestTheChildLogsWhereOthersDid(t *testing.T) {
 	end()
 }
 
-// repeatedly calls step in another goroutine until end, which waits for the last call.
+// repeatedly calls step in another goroutine until end, which waits for the
+// last call.
 func repeatedly(step func()) (end func()) {
 	stop, done := make(chan bool), make(chan bool)
 	go func() {
@@ -138,7 +141,8 @@ func openNull() int {
 	return fd
 }
 
-// A thread that a locked goroutine ends on exits; the process's first one does not, lest it be a zombie's /proc.
+// A thread that a locked goroutine ends on exits; the process's first one does
+// not, lest it be a zombie's /proc.
 func TestTheChildsFirstThreadStays(t *testing.T) {
 	check := func() int {
 		time.Sleep(50 * time.Millisecond) // as it exits
@@ -190,17 +194,19 @@ func TestTheChildLooksNamesUp(t *testing.T) {
 	former := net.DefaultResolver
 	defer func() { net.DefaultResolver = former }()
 	var once sync.Once
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		if !live.Child() {
-			once.Do(func() { close(asking) })
-			<-goOn
-		}
-		return nil, errors.New("there is no server")
-	}}
+	net.DefaultResolver = &net.Resolver{PreferGo: true,
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			if !live.Child() {
+				once.Do(func() { close(asking) })
+				<-goOn
+			}
+			return nil, errors.New("there is no server")
+		}}
 	go func() { _, _ = net.LookupIP("name.example"); close(done) }()
 	<-asking
 	p, err := live.Go(func() int {
-		if _, err := net.LookupIP("name.example"); err == nil || !strings.Contains(err.Error(), "there is no server") {
+		if _, err := net.LookupIP("name.example"); err == nil ||
+			!strings.Contains(err.Error(), "there is no server") {
 			return 1
 		}
 		return good
@@ -211,23 +217,27 @@ func TestTheChildLooksNamesUp(t *testing.T) {
 	<-done
 }
 
-// The child's requests by the default transport are not written to what the parent is connected to.
+// The child's requests by the default transport are not written to what the
+// parent is connected to.
 func TestTheChildMakesConnectionsOfItsOwn(t *testing.T) {
 	former := http.DefaultTransport
 	defer func() { http.DefaultTransport = former }()
-	for _, c := range []struct{ name, proto string }{{"HTTP 1", "HTTP/1.1"}, {"HTTP 2", "HTTP/2.0"}, {"a transport without more", "HTTP/2.0"}} {
+	for _, c := range []struct{ name, proto string }{{"HTTP 1", "HTTP/1.1"}, {"HTTP 2", "HTTP/2.0"},
+		{"a transport without more", "HTTP/2.0"}} {
 		proto := c.proto
 		t.Run(c.name, func(t *testing.T) {
-			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			handler := func(w http.ResponseWriter, r *http.Request) {
 				fmt.Fprint(w, r.Proto, " ", r.RemoteAddr)
-			}))
+			}
+			server := httptest.NewUnstartedServer(http.HandlerFunc(handler))
 			server.EnableHTTP2 = proto == "HTTP/2.0"
 			server.StartTLS()
 			defer server.Close()
 			transport := former.(*http.Transport).Clone()
 			config := server.Client().Transport.(*http.Transport).TLSClientConfig
 			transport.TLSClientConfig = config
-			if c.name == "a transport without more" { // which has the program's pool of certificates set late
+			if c.name == "a transport without more" {
+				// Such a transport sets up HTTP/2 late.
 				transport = &http.Transport{DialTLSContext: nil}
 				require.NotNil(t, transport.Clone()) // makes up its mind that it speaks HTTP/2
 				transport.TLSClientConfig.RootCAs = config.RootCAs
@@ -242,7 +252,8 @@ func TestTheChildMakesConnectionsOfItsOwn(t *testing.T) {
 				p, err := live.Go(func() int {
 					mine, err := get(http.DefaultClient, server.URL)
 					again, err2 := get(http.DefaultClient, server.URL)
-					if err != nil || err2 != nil || !strings.Contains(mine, proto) || mine == first || again != mine {
+					if err != nil || err2 != nil || !strings.Contains(mine, proto) ||
+						mine == first || again != mine {
 						fmt.Fprintln(os.Stderr, first, mine, again, err, err2)
 						return 1
 					}
@@ -276,7 +287,8 @@ func TestForksNestTenDeep(t *testing.T) {
 	assert.Equal(t, 10, generation(0))
 }
 
-// memoryInUse returns what the Go heap and the stacks of goroutines and signal handlers hold, in bytes.
+// memoryInUse returns what the Go heap and the stacks of goroutines and signal
+// handlers hold, in bytes.
 func memoryInUse() int64 {
 	runtime.GC()
 	runtime.GC() // what the first one made free is swept
@@ -285,7 +297,8 @@ func memoryInUse() int64 {
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
-// A child has none of its parent's threads. What the runtime had for each is freed, generation after generation.
+// A child has none of its parent's threads. What the runtime had for each is
+// freed, generation after generation.
 func TestThreadsOfAncestorsCostNoMemory(t *testing.T) {
 	const threads, first, last = 16, 4, 24
 	var then int64
@@ -293,7 +306,8 @@ func TestThreadsOfAncestorsCostNoMemory(t *testing.T) {
 	generation = func(n int) int {
 		var begun, ended sync.WaitGroup
 		begun.Add(threads)
-		for range threads { // each in C until all are, so that each has a thread, which stays when it ends
+		for range threads {
+			// All goroutines are in C at once, so that each has a thread. Such a thread stays.
 			ended.Add(1)
 			go func() {
 				defer ended.Done()
@@ -306,7 +320,8 @@ func TestThreadsOfAncestorsCostNoMemory(t *testing.T) {
 			then = memoryInUse()
 		case last:
 			grown := memoryInUse() - then
-			fmt.Fprintf(os.Stderr, "%d generations with %d threads each took %d KiB\n", last-first, threads, grown>>10)
+			fmt.Fprintf(os.Stderr, "%d generations with %d threads each took %d KiB\n", last-first,
+				threads, grown>>10)
 			if grown > 2<<20 {
 				return 1
 			}
@@ -344,7 +359,8 @@ func TestForkFromALockedGoroutine(t *testing.T) {
 	assert.Equal(t, good, status.ExitStatus())
 }
 
-// The child's own code may wake one that was frozen, also one that is locked to a thread.
+// The child's own code may wake one that was frozen, also one that is locked to
+// a thread.
 func TestTheChildCanWakeAFrozenGoroutine(t *testing.T) {
 	ask, answer := make(chan int), make(chan int)
 	go func() {
@@ -356,7 +372,8 @@ func TestTheChildCanWakeAFrozenGoroutine(t *testing.T) {
 	ask <- 1
 	require.Equal(t, 2, <-answer)
 	stacks := make([]byte, 1<<20)
-	for !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "[chan receive, locked to thread]") {
+	for !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]),
+		"[chan receive, locked to thread]") {
 		runtime.Gosched() // frozen before it waits, it could not be woken
 	}
 	p, err := live.Go(func() int { ask <- 41; return <-answer })
@@ -456,7 +473,8 @@ func TestResetLockWakesNobody(t *testing.T) {
 	assert.Panics(t, func() { live.ResetLock(new(sync.Mutex)) }, "outside of a child")
 }
 
-// untilGoroutine waits until some goroutine waits for what is named in the traces.
+// untilGoroutine waits until some goroutine waits for what is named in the
+// traces.
 func untilGoroutine(t *testing.T, state string) {
 	stacks := make([]byte, 1<<20)
 	require.Eventually(t, func() bool {
@@ -472,7 +490,8 @@ func TestGoWithinKillsAChildThatIsStuck(t *testing.T) {
 			select {}
 		}
 	})
-	p, err := live.GoWithin(childLimit, func() int { time.Sleep(10 * time.Millisecond); return good })
+	p, err := live.GoWithin(childLimit,
+		func() int { time.Sleep(10 * time.Millisecond); return good })
 	require.NoError(t, err)
 	assert.Equal(t, good, wait(t, p))
 
@@ -480,12 +499,14 @@ func TestGoWithinKillsAChildThatIsStuck(t *testing.T) {
 	defer stuck.Store(false)
 	_, err = live.GoWithin(100*time.Millisecond, func() int { return 0 })
 	require.ErrorIs(t, err, live.ErrStuck)
-	assert.Regexp(t, `^live: child \d+ is killed: it did not begin its function within 100ms$`, err.Error())
+	assert.Regexp(t, `^live: child \d+ is killed: it did not begin its function within 100ms$`,
+		err.Error())
 	_, _, err = shm.Waitpid(-1, syscall.WNOHANG)
 	assert.ErrorIs(t, err, syscall.ECHILD, "and is reaped")
 }
 
-// The frames of C below it are gone. It is called from there, and stays parked when the child wakes it.
+// The frames of C below it are gone. It is called from there, and stays parked
+// when the child wakes it.
 func TestAGoroutineThatCCalledDoesNotReturnThere(t *testing.T) {
 	for name, call := range map[string]func(fn func()){
 		"from a goroutine":     callback.Call,
@@ -580,7 +601,8 @@ func TestTheChildTakesACPUProfile(t *testing.T) {
 		}
 		p, err := live.Go(func() int {
 			var profile bytes.Buffer
-			if callback.CallOnThread(func() {}) != nil { // by a spare M, that the parent's profile may have had
+			if callback.CallOnThread(func() {}) != nil {
+				// The goroutine runs on a spare M, which the parent's profile may have had.
 				return 4
 			}
 			if err := pprof.StartCPUProfile(&profile); err != nil {
@@ -588,7 +610,8 @@ func TestTheChildTakesACPUProfile(t *testing.T) {
 				return 1
 			}
 			n := 0
-			for start := cpuTime(); cpuTime()-start < 300*time.Millisecond; { // what a profile counts
+			for start := cpuTime(); cpuTime()-start < 300*time.Millisecond; {
+				// A profile counts these.
 				for range 100_000 {
 					n++
 				}
@@ -631,7 +654,8 @@ func TestTheChildTakesAnExecutionTrace(t *testing.T) {
 	assert.ErrorIs(t, err, live.ErrTracing)
 }
 
-// A cleanup that is under way in the parent does not keep the child's from running.
+// A cleanup that is under way in the parent does not keep the child's from
+// running.
 func TestCleanupsRunInTheChild(t *testing.T) {
 	began, goOn, done := make(chan bool), make(chan bool), make(chan bool)
 	func() {
@@ -663,7 +687,8 @@ func (w slowWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The child can log while another goroutine was doing so, and change its environment.
+// The child can log while another goroutine was doing so, and change its
+// environment.
 func TestTheChildLogs(t *testing.T) {
 	w := make(slowWriter)
 	log.SetOutput(w)
@@ -678,7 +703,8 @@ func TestTheChildLogs(t *testing.T) {
 		if !strings.Contains(out.String(), "child") {
 			return 1
 		}
-		if err := os.Setenv("LIVE_TEST_CHILD", "yes"); err != nil || os.Getenv("LIVE_TEST_CHILD") != "yes" {
+		if err := os.Setenv("LIVE_TEST_CHILD", "yes"); err != nil ||
+			os.Getenv("LIVE_TEST_CHILD") != "yes" {
 			return 2
 		}
 		return good
@@ -784,7 +810,8 @@ func TestTheParentsSignalsEndTheChild(t *testing.T) {
 	assert.Equal(t, syscall.SIGTERM, exit.Status.Signal())
 }
 
-// No thread of the child's keeps the signals blocked that were over the fork, with locked goroutines about.
+// No thread of the child's keeps the signals blocked that were over the fork,
+// with locked goroutines about.
 func TestTheChildsThreadsTakeSignals(t *testing.T) {
 	stop := make(chan bool)
 	defer close(stop)
@@ -799,7 +826,8 @@ func TestTheChildsThreadsTakeSignals(t *testing.T) {
 				blocking = threadsThatBlock(syscall.SIGURG)
 				return len(blocking) <= 1 // the one in C that forks for KillWithParent
 			}) {
-				fmt.Fprintf(os.Stderr, "of %d, these threads block signals: %q\n", os.Getpid(), blocking)
+				fmt.Fprintf(os.Stderr, "of %d, these threads block signals: %q\n", os.Getpid(),
+					blocking)
 				return 2
 			}
 			return good
@@ -809,7 +837,8 @@ func TestTheChildsThreadsTakeSignals(t *testing.T) {
 	}
 }
 
-// threadsThatBlock returns the threads of this process that block a signal, with their masks.
+// threadsThatBlock returns the threads of this process that block a signal,
+// with their masks.
 func threadsThatBlock(sig syscall.Signal) (blocking []string) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	must(err)
@@ -829,7 +858,8 @@ func threadsThatBlock(sig syscall.Signal) (blocking []string) {
 	return blocking
 }
 
-// As the package's doc has it. The fork must come before the timers: on a slow machine they take longer.
+// As the package's doc has it. The fork must come before the timers: on a slow
+// machine they take longer.
 func TestTimersInTheChild(t *testing.T) {
 	for d := 100 * time.Millisecond; ; d *= 2 {
 		status := timersInTheChild(t, d)
@@ -844,7 +874,8 @@ func TestTimersInTheChild(t *testing.T) {
 
 const tooLate = 3
 
-// timersInTheChild forks before timers of d, and one of half of it, and returns the child's status.
+// timersInTheChild forks before timers of d, and one of half of it, and returns
+// the child's status.
 func timersInTheChild(t *testing.T, d time.Duration) int {
 	start := time.Now()
 	never := make(chan int)

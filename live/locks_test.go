@@ -34,7 +34,8 @@ func (w blockingWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// shakeHands makes a TLS connection within the process, whose keys are written to w.
+// shakeHands makes a TLS connection within the process, whose keys are written
+// to w.
 func shakeHands(server *tls.Config, w io.Writer) error {
 	here, there := net.Pipe()
 	defer here.Close()
@@ -47,7 +48,8 @@ func shakeHands(server *tls.Config, w io.Writer) error {
 	return errors.Join(err, <-served)
 }
 
-// Package crypto/tls has one lock for all key logs, which a frozen goroutine holds here.
+// Package crypto/tls has one lock for all key logs, which a frozen goroutine
+// holds here.
 func TestLocksOfTheStandardLibraryAreFreeInTheChild(t *testing.T) {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
@@ -107,7 +109,8 @@ func useCaches(n int64) error {
 	return err
 }
 
-// Goroutines fill the caches of packages as children are forked, which fill them on.
+// Goroutines fill the caches of packages as children are forked, which fill
+// them on.
 func TestCachesOfTheStandardLibraryAreWholeInTheChild(t *testing.T) {
 	var last atomic.Int64
 	stop := make(chan struct{})
@@ -143,7 +146,8 @@ func TestCachesOfTheStandardLibraryAreWholeInTheChild(t *testing.T) {
 	running.Wait()
 }
 
-// An index of /debug/pprof asks for all profiles, a request for one looks it up.
+// An index of /debug/pprof asks for all profiles, a request for one looks it
+// up.
 func TestChildrenLookProfilesUpAsOthersDo(t *testing.T) {
 	stop := make(chan struct{})
 	var busy sync.WaitGroup

@@ -18,10 +18,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Few forks, as without the child's freeing the locks a fifth of the children hang.
+// Few forks, as without the child's freeing the locks a fifth of the children
+// hang.
 const mapForks = 30
 
-// mapOf checks in a child that a sync.Map is whole: what is stored is there, once, and what is deleted is gone.
+// mapOf checks in a child that a sync.Map is whole: what is stored is there,
+// once, and what is deleted is gone.
 func mapOf(m *sync.Map, keys int) error {
 	for round := range 2 {
 		for k := range keys {
@@ -50,7 +52,8 @@ func mapOf(m *sync.Map, keys int) error {
 	return nil
 }
 
-// byMany has check done by several goroutines that share nothing but what the locks of maps guard.
+// byMany has check done by several goroutines that share nothing but what the
+// locks of maps guard.
 func byMany(check func(i int) error) error {
 	errs := make(chan error)
 	for i := range 4 {
@@ -149,7 +152,8 @@ func TestAChildsChildrenUseASyncMapThatItsGoroutinesWriteTo(t *testing.T) {
 	}
 }
 
-// Each first unique.Make of a value adds it to a map, and a collection removes it.
+// Each first unique.Make of a value adds it to a map, and a collection removes
+// it.
 func TestChildrenMakeValuesUniqueAsOthersDo(t *testing.T) {
 	type value struct{ n int }
 	handles := func(n int) error {
@@ -214,14 +218,18 @@ func TestChildrenUseAPoolThatOthersBeginToUse(t *testing.T) {
 // The first use of a type makes its encoder, for which others wait.
 func TestChildrenEncodeTypesThatOthersBeginToEncode(t *testing.T) {
 	var count atomic.Int64
-	newType := func() reflect.Type { // which refers to itself only through others, as few types made so can
+	newType := func() reflect.Type {
+		// Each type refers to the former one.
 		var inner []reflect.StructField
 		for i := range 20 {
-			inner = append(inner, reflect.StructField{Name: fmt.Sprintf("F%d_%d", i, count.Add(1)), Type: reflect.TypeFor[map[string][]int]()})
+			inner = append(inner,
+				reflect.StructField{Name: fmt.Sprintf("F%d_%d", i, count.Add(1)),
+					Type: reflect.TypeFor[map[string][]int]()})
 		}
 		it := reflect.StructOf(inner)
 		return reflect.StructOf([]reflect.StructField{
-			{Name: "Inner", Type: it}, {Name: "Many", Type: reflect.SliceOf(it)}, {Name: "More", Type: reflect.PointerTo(it)},
+			{Name: "Inner", Type: it}, {Name: "Many", Type: reflect.SliceOf(it)},
+			{Name: "More", Type: reflect.PointerTo(it)},
 		})
 	}
 	var current [3]atomic.Pointer[any]

@@ -21,7 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// held runs do in a goroutine until its function waits for release, and tells how often that was called.
+// held runs do in a goroutine until its function waits for release, and tells
+// how often that was called.
 func held(do func(f func())) (release chan struct{}, calls *atomic.Int32) {
 	release, calls = make(chan struct{}), new(atomic.Int32)
 	begun := make(chan struct{})
@@ -63,7 +64,8 @@ func TestAFrozenGoroutineThatTheChildWakesEndsNoOnce(t *testing.T) {
 	_ = release
 	p, err := live.Go(func() int {
 		once.Do(func() {
-			close(release) // the frozen goroutine's function ends: it must not unlock what is this one's
+			// The frozen goroutine's function ends: it must not unlock what is this one's
+			close(release)
 			for range 100 {
 				runtime.Gosched()
 			}
@@ -114,7 +116,8 @@ func TestAForkInsideAOnce(t *testing.T) {
 	assert.True(t, state.Success(), state)
 }
 
-// Children of children: what was begun anew is not forgotten, nor begun a third time.
+// Children of children: what was begun anew is not forgotten, nor begun a third
+// time.
 func TestAOnceBegunAnewHoldsInAGrandchild(t *testing.T) {
 	var once sync.Once
 	release, calls := held(func(f func()) { once.Do(f) })
@@ -136,7 +139,8 @@ func TestAOnceBegunAnewHoldsInAGrandchild(t *testing.T) {
 	assert.Equal(t, 2, wait(t, p))
 }
 
-// What package net finds out once it may be finding out just as a child is forked.
+// What package net finds out once it may be finding out just as a child is
+// forked.
 func TestChildrenListenAsTheParentFirstDoes(t *testing.T) {
 	const env = "LIVE_TEST_FIRST_LISTEN"
 	if os.Getenv(env) == "" {

@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Built by plain go. The tests of forks have the build tag livego: see make live.
+// Built by plain go. The tests of forks have the build tag livego: see make
+// live.
 func TestForkSaysThatTheRuntimeIsNotPatched(t *testing.T) {
 	assert.False(t, live.Patched())
 	_, err := live.Fork()
@@ -20,5 +21,6 @@ func TestForkSaysThatTheRuntimeIsNotPatched(t *testing.T) {
 	_, err = live.Go(func() int { return 0 })
 	assert.ErrorIs(t, err, live.ErrNotPatched)
 	versions := livepatch.Versions // livego refuses others, so the error names them
-	assert.ErrorContains(t, err, "Go "+strings.TrimPrefix(versions[0], "go")+" to "+strings.TrimPrefix(versions[len(versions)-1], "go"))
+	assert.ErrorContains(t, err, "Go "+strings.TrimPrefix(versions[0], "go")+" to "+
+		strings.TrimPrefix(versions[len(versions)-1], "go"))
 }

@@ -37,7 +37,8 @@ func (s *sign) orEndOf(pid int, deadline time.Time) (bool, error) {
 	defer unix.Close(child)
 	for {
 		left := max(0, time.Until(deadline))
-		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(child), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN},
+			{Fd: int32(child), Events: unix.POLLIN}}
 		timeout := unix.NsecToTimespec(left.Nanoseconds())
 		switch n, err := unix.Ppoll(fds, &timeout, nil); {
 		case err == unix.EINTR:

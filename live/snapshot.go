@@ -16,14 +16,17 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
-// Snapshot forks a child that replaces the file at path by what encode writes, while this process goes
-// on: the file holds the memory as it was at the fork. It returns as soon as the child runs and has let go of
-// what it inherits; the [Saving] tells of its end. For Redis users: BGSAVE.
+// Snapshot forks a child that replaces the file at path by what encode writes,
+// while this process goes on: the file holds the memory as it was at the fork.
+// It returns as soon as the child runs and has let go of what it inherits; the
+// [Saving] tells of its end. For Redis users: BGSAVE.
 //
-// The locks are taken, in order, before the fork, and released in this process right after it: what
-// they guard is whole in the child. Readers' locks do, as of sync.RWMutex's RLocker. Snapshot takes
-// them once a garbage collection that is under way has ended, which takes seconds with a large heap; a caller
-// that holds locks of its own instead has others wait for that. Until then no new one starts.
+// The locks are taken, in order, before the fork, and released in this process
+// right after it: what they guard is whole in the child. Readers' locks do, as
+// of sync.RWMutex's RLocker. Snapshot takes them once a garbage collection that
+// is under way has ended, which takes seconds with a large heap; a caller that
+// holds locks of its own instead has others wait for that. Until then no new
+// one starts.
 //
 // encode runs in the child, where the rules of this package hold:
 //   - the locks stay held there. It needs none, as nothing else runs, and must not take them, which would hang,
@@ -34,19 +37,24 @@ import (
 //     the heap holds, at least 64 MiB. It may change that by [debug.SetGCPercent] and [debug.SetMemoryLimit].
 //   - SIGINT, SIGHUP and SIGXFSZ are ignored. The child ends when this process does, however that ends.
 //
-// The new file is written without a name (O_TMPFILE), fsynced, and renamed into place, so that at
-// any moment path is the former file or the new one, whole. An encode that fails, panics or exits, a full
-// disk, the child's death or this process's: the former file stays, and no other is left. Only where
-// both processes are killed between two certain system calls, or at any time on a file system
-// without O_TMPFILE, does .NAME.live-snapshot stay beside it, which the next snapshot to path removes.
+// The new file is written without a name (O_TMPFILE), fsynced, and renamed into
+// place, so that at any moment path is the former file or the new one, whole.
+// An encode that fails, panics or exits, a full disk, the child's death or this
+// process's: the former file stays, and no other is left. Only where both
+// processes are killed between two certain system calls, or at any time on a
+// file system without O_TMPFILE, does .NAME.live-snapshot stay beside it, which
+// the next snapshot to path removes.
 //
-// The folder must exist and allow to be read and written; an error of that kind is told at once, as an
-// [*os.PathError]. A path that is a symbolic link has the file replaced that it points to. The new file has
-// the former one's mode (of permissions), and its owner and group if this process may give them; other
-// links to the former file keep the former content. Two processes may write to one path: the last to end
-// wins. A second snapshot of this process is refused with [ErrSaving] meanwhile.
+// The folder must exist and allow to be read and written; an error of that kind
+// is told at once, as an [*os.PathError]. A path that is a symbolic link has
+// the file replaced that it points to. The new file has the former one's mode
+// (of permissions), and its owner and group if this process may give them;
+// other links to the former file keep the former content. Two processes may
+// write to one path: the last to end wins. A second snapshot of this process is
+// refused with [ErrSaving] meanwhile.
 //
-// It fails with what [Fork] fails with. See fork(2), open(2), linkat(2), rename(2).
+// It fails with what [Fork] fails with. See fork(2), open(2), linkat(2),
+// rename(2).
 func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker) (*Saving, error) {
 	if encode == nil {
 		return nil, errNilFunc
@@ -58,7 +66,8 @@ func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker)
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSaving(path, locks, t.dir, func(b *board, parent int) error { return t.replace(parent, b, encode) })
+	s, err := newSaving(path, locks, t.dir,
+		func(b *board, parent int) error { return t.replace(parent, b, encode) })
 	if err != nil {
 		t.close()
 		return nil, err
@@ -73,10 +82,12 @@ func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker)
 	return s, nil
 }
 
-// SnapshotTo is [Snapshot] to a writer of this process: what encode writes comes to w through a pipe, as
-// the child writes it, and waits where w does. If w fails the child is killed, and the error is w's. A
-// snapshot that fails may have written a part to w. The [Saving] ends when w's last Write has returned.
-func SnapshotTo(w io.Writer, encode func(w io.Writer) error, locks ...sync.Locker) (*Saving, error) {
+// SnapshotTo is [Snapshot] to a writer of this process: what encode writes
+// comes to w through a pipe, as the child writes it, and waits where w does. If
+// w fails the child is killed, and the error is w's. A snapshot that fails may
+// have written a part to w. The [Saving] ends when w's last Write has returned.
+func SnapshotTo(w io.Writer, encode func(w io.Writer) error,
+	locks ...sync.Locker) (*Saving, error) {
 	if encode == nil || w == nil {
 		return nil, errNilFunc
 	}
@@ -87,7 +98,8 @@ func SnapshotTo(w io.Writer, encode func(w io.Writer) error, locks ...sync.Locke
 	if err != nil {
 		return nil, err
 	}
-	s, err := newSaving("", locks, p.w, func(b *board, parent int) error { return p.fill(parent, b, encode) })
+	s, err := newSaving("", locks, p.w,
+		func(b *board, parent int) error { return p.fill(parent, b, encode) })
 	if err != nil {
 		p.close()
 		return nil, err
@@ -110,8 +122,8 @@ func SnapshotTo(w io.Writer, encode func(w io.Writer) error, locks ...sync.Locke
 	return s, nil
 }
 
-// Saving is a snapshot that is under way, or has ended. It needs no Wait: the child is reaped, and
-// everything given back, when it ends.
+// Saving is a snapshot that is under way, or has ended. It needs no Wait: the
+// child is reaped, and everything given back, when it ends.
 type Saving struct {
 	path    string
 	process *shm.Process
@@ -127,7 +139,8 @@ type Saving struct {
 }
 
 // newSaving forks a child that runs work, and needs the descriptor fd for it.
-func newSaving(path string, locks []sync.Locker, fd int, work func(b *board, parent int) error) (*Saving, error) {
+func newSaving(path string, locks []sync.Locker, fd int,
+	work func(b *board, parent int) error) (*Saving, error) {
 	d, err := newDropping(fd)
 	if err != nil {
 		return nil, err
@@ -165,7 +178,8 @@ func newSaving(path string, locks []sync.Locker, fd int, work func(b *board, par
 	return s, nil
 }
 
-// watch sees the child to its end. Then ended ends what the parent has of it, and says what failed there.
+// watch sees the child to its end. Then ended ends what the parent has of it,
+// and says what failed there.
 func (s *Saving) watch(ended func() error) {
 	exit := s.process.Wait(context.Background())
 	err := ended()
@@ -179,7 +193,8 @@ func (s *Saving) watch(ended func() error) {
 		if exit == nil {
 			exit = errExited
 		}
-		s.err = &SnapshotError{s.path, string(b.message[:b.said.Load()]), exit, syscall.Errno(b.errno.Load())}
+		s.err = &SnapshotError{s.path, string(b.message[:b.said.Load()]), exit,
+			syscall.Errno(b.errno.Load())}
 	}
 	s.written, s.copied = b.written.Load(), max(s.copied, b.copied.Load())
 	s.board = nil
@@ -187,10 +202,12 @@ func (s *Saving) watch(ended func() error) {
 	close(s.done)
 }
 
-// Wait waits until the snapshot has ended, and nothing of it is left but its file. It returns nil if the
-// file is in place and on the disk, or w has it all; a [*SnapshotError] if not; and the context's error if the
-// context ends first: the snapshot goes on then. Any number of goroutines may wait, any number of times.
-// A child killed at its very end may have put the new file into place, whole, and yet be an error.
+// Wait waits until the snapshot has ended, and nothing of it is left but its
+// file. It returns nil if the file is in place and on the disk, or w has it
+// all; a [*SnapshotError] if not; and the context's error if the context ends
+// first: the snapshot goes on then. Any number of goroutines may wait, any
+// number of times. A child killed at its very end may have put the new file
+// into place, whole, and yet be an error.
 func (s *Saving) Wait(ctx context.Context) error {
 	select {
 	case <-s.done:
@@ -205,8 +222,8 @@ func (s *Saving) Wait(ctx context.Context) error {
 	}
 }
 
-// Progress returns how many bytes the child has written so far, to the file or the pipe; those that w
-// buffers are not among them.
+// Progress returns how many bytes the child has written so far, to the file or
+// the pipe; those that w buffers are not among them.
 func (s *Saving) Progress() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -216,10 +233,12 @@ func (s *Saving) Progress() int64 {
 	return s.written
 }
 
-// Copied returns how many bytes of memory this snapshot costs, because one of the processes wrote to what
-// they shared, and with what the child allocated: the greatest known. While the child runs it asks the kernel
-// (see [shm.Process.Memory]), which takes it milliseconds for each GiB; the child does so itself when all
-// is written. One that was killed leaves what was asked last, or 0.
+// Copied returns how many bytes of memory this snapshot costs, because one of
+// the processes wrote to what they shared, and with what the child allocated:
+// the greatest known. While the child runs it asks the kernel (see
+// [shm.Process.Memory]), which takes it milliseconds for each GiB; the child
+// does so itself when all is written. One that was killed leaves what was asked
+// last, or 0.
 func (s *Saving) Copied() int64 {
 	m, _ := s.process.Memory() // none once it has ended
 	s.mu.Lock()
@@ -231,19 +250,19 @@ func (s *Saving) Copied() int64 {
 	return s.copied
 }
 
-// Pause returns how long the program stood still for fork(2): Process.ForkTime. The locks are held some tenths of a
-// millisecond longer.
+// Pause returns how long the program stood still for fork(2): Process.ForkTime.
+// The locks are held some tenths of a millisecond longer.
 func (s *Saving) Pause() time.Duration { return s.process.ForkTime() }
 
-// Kill ends the snapshot by SIGKILL. Wait tells when it is gone. Once the child is reaped it returns
-// [os.ErrProcessDone].
+// Kill ends the snapshot by SIGKILL. Wait tells when it is gone. Once the child
+// is reaped it returns [os.ErrProcessDone].
 func (s *Saving) Kill() error { return s.process.Kill() }
 
 // Process returns the child, for its pid, Usage and the like.
 func (s *Saving) Process() *shm.Process { return s.process }
 
-// collecting is what snapshots keep of a process: a forked child begins anew, as in the child the
-// lock may be held for ever.
+// collecting is what snapshots keep of a process: a forked child begins anew,
+// as in the child the lock may be held for ever.
 type collecting struct {
 	process uint64 // by its token
 	sync.Mutex
@@ -251,9 +270,11 @@ type collecting struct {
 
 var collector atomic.Pointer[collecting]
 
-// withCollectorOff waits until no garbage collection is under way, and calls fork before another can
-// start: fork(2) waits for it too, but with locks held. limit is the memory limit for the child. What is
-// there to be read is read here, as the runtime's lock on its metrics may be another goroutine's in the child.
+// withCollectorOff waits until no garbage collection is under way, and calls
+// fork before another can start: fork(2) waits for it too, but with locks held.
+// limit is the memory limit for the child. What is there to be read is read
+// here, as the runtime's lock on its metrics may be another goroutine's in the
+// child.
 func withCollectorOff(fork func(limit int64) error) error {
 	c := collector.Load()
 	for c == nil || c.process != hook.ProcessToken() {

@@ -18,8 +18,8 @@ import (
 	"forkshm.example/shm/internal/procmaps"
 )
 
-// target is a file that is to be replaced. It is found before the fork, and all that is slow, as to
-// touch a disk is, is done in the child.
+// target is a file that is to be replaced. It is found before the fork, and all
+// that is slow, as to touch a disk is, is done in the child.
 type target struct {
 	path      string
 	dir       int // descriptor of the folder
@@ -37,11 +37,15 @@ type place struct {
 	name     string
 }
 
-// saving has the places that snapshots are under way to. Lock-free, as a lock might be held in a child.
+// saving has the places that snapshots are under way to. Lock-free, as a lock
+// might be held in a child.
 var saving atomic.Pointer[[]place]
 
 func openTarget(path string) (*target, error) {
-	fail := func(err error) (*target, error) { return nil, &os.PathError{Op: "snapshot", Path: path, Err: err} }
+	fail := func(err error) (*target, error) {
+		return nil,
+			&os.PathError{Op: "snapshot", Path: path, Err: err}
+	}
 	folder, name := filepath.Split(path)
 	for links := 0; ; links++ {
 		link, err := os.Readlink(folder + name)
@@ -54,7 +58,8 @@ func openTarget(path string) (*target, error) {
 		if filepath.IsAbs(link) {
 			folder = ""
 		}
-		folder, name = filepath.Split(folder + link) // not cleaned: the folder may be a link, and .. not undo it
+		// The path is not cleaned: if folder is a link, ".." does not undo it.
+		folder, name = filepath.Split(folder + link)
 	}
 	if name == "" || name == "." || name == ".." {
 		return fail(unix.EISDIR)
@@ -62,9 +67,11 @@ func openTarget(path string) (*target, error) {
 	if folder == "" {
 		folder = "."
 	}
-	t := &target{path: path, name: name, temporary: "." + name[:min(len(name), 200)] + ".live-snapshot"}
+	t := &target{path: path, name: name, temporary: "." + name[:min(len(name), 200)] +
+		".live-snapshot"}
 	var err error
-	if t.dir, err = unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+	t.dir, err = unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return fail(err)
 	}
 	if err := t.look(); err != nil {
@@ -201,8 +208,9 @@ func (t *target) replace(parent int, b *board, encode func(io.Writer) error) err
 	return os.NewSyscallError("fsync", unix.Fsync(t.dir))
 }
 
-// create makes the new file, without a name if the file system can. The file is locked (flock(2)) as
-// long as its child lives: that tells a name in use from one that was left.
+// create makes the new file, without a name if the file system can. The file is
+// locked (flock(2)) as long as its child lives: that tells a name in use from
+// one that was left.
 func (t *target) create() (f *os.File, named bool, err error) {
 	mode := uint32(0o666) // less the umask
 	if t.former != nil {
@@ -226,7 +234,8 @@ func (t *target) create() (f *os.File, named bool, err error) {
 
 func (t *target) createNamed(mode uint32) (int, error) {
 	for {
-		fd, err := unix.Openat(t.dir, t.temporary, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
+		fd, err := unix.Openat(t.dir, t.temporary,
+			unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, mode)
 		if err == unix.EEXIST {
 			if err := t.removeStale(unix.LOCK_NB); err != nil {
 				return -1, err
@@ -248,12 +257,14 @@ func (t *target) createNamed(mode uint32) (int, error) {
 	}
 }
 
-// link gives the new file the temporary name, from which it can be renamed: linkat(2) does not replace.
+// link gives the new file the temporary name, from which it can be renamed:
+// linkat(2) does not replace.
 func (t *target) link(fd int) error {
 	for {
 		err := unix.Linkat(fd, "", t.dir, t.temporary, unix.AT_EMPTY_PATH)
 		if err == unix.ENOENT { // that takes CAP_DAC_READ_SEARCH
-			err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), t.dir, t.temporary, unix.AT_SYMLINK_FOLLOW)
+			err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), t.dir, t.temporary,
+				unix.AT_SYMLINK_FOLLOW)
 		}
 		if err != unix.EEXIST {
 			return os.NewSyscallError("linkat", err)
@@ -268,11 +279,13 @@ func (t *target) link(fd int) error {
 // clean removes the temporary name if no living child has it.
 func (t *target) clean() { _ = t.removeStale(unix.LOCK_NB) }
 
-// removeStale removes the temporary name, once no living child has it; with LOCK_NB it does not wait for
-// that, and returns ErrSaving. Whoever removes a name holds the lock on what it names.
+// removeStale removes the temporary name, once no living child has it; with
+// LOCK_NB it does not wait for that, and returns ErrSaving. Whoever removes a
+// name holds the lock on what it names.
 func (t *target) removeStale(how int) error {
 	for {
-		fd, err := unix.Openat(t.dir, t.temporary, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(t.dir, t.temporary,
+			unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err == unix.ENOENT {
 			return nil
 		}
@@ -300,7 +313,8 @@ func (t *target) removeStale(how int) error {
 // isTemporary says whether the temporary name is that of the open file.
 func (t *target) isTemporary(fd int) bool {
 	var open, named unix.Stat_t
-	return unix.Fstat(fd, &open) == nil && unix.Fstatat(t.dir, t.temporary, &named, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+	return unix.Fstat(fd, &open) == nil && unix.Fstatat(t.dir, t.temporary, &named,
+		unix.AT_SYMLINK_NOFOLLOW) == nil &&
 		open.Dev == named.Dev && open.Ino == named.Ino
 }
 
@@ -317,12 +331,12 @@ func (t *target) dress(f *os.File) error {
 	return os.NewSyscallError("fchmod", unix.Fchmod(fd, t.former.Mode&0o777))
 }
 
-// ignoreSignals: those of a terminal go to all of its processes, and it is the parent who decides then. A
-// file that becomes too large is an error.
+// ignoreSignals: those of a terminal go to all of its processes, and it is the
+// parent who decides then. A file that becomes too large is an error.
 func ignoreSignals() { signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGXFSZ) }
 
-// whileParentLives calls exit when the parent ends. It goes by a pidfd, as PR_SET_PDEATHSIG goes by the thread
-// that forked.
+// whileParentLives calls exit when the parent ends. It goes by a pidfd, as
+// PR_SET_PDEATHSIG goes by the thread that forked.
 func whileParentLives(parent int, exit func()) error {
 	fd, err := unix.PidfdOpen(parent, 0)
 	if err != nil && err != unix.ESRCH {
@@ -342,7 +356,8 @@ func whileParentLives(parent int, exit func()) error {
 	return nil
 }
 
-// privateDirty returns what this process has in memory for itself alone, in bytes; 0 if that cannot be had.
+// privateDirty returns what this process has in memory for itself alone, in
+// bytes; 0 if that cannot be had.
 func privateDirty() int64 {
 	usage, err := procmaps.Rollup(0)
 	if err != nil {
@@ -351,8 +366,8 @@ func privateDirty() int64 {
 	return int64(usage.PrivateDirty)
 }
 
-// pipe is what a snapshot to a writer comes through. Its ends are no os.Files at the fork: the child's poller
-// would not know them.
+// pipe is what a snapshot to a writer comes through. Its ends are no os.Files
+// at the fork: the child's poller would not know them.
 type pipe struct{ r, w int }
 
 func newPipe() (*pipe, error) {
@@ -390,8 +405,8 @@ func (p *pipe) reader() *pipeReader {
 	return &pipeReader{os.NewFile(uintptr(p.r), "pipe")}
 }
 
-// pipeReader reads until nobody writes any more. That is not the pipe's end: children that this
-// process forked meanwhile have its writing end too.
+// pipeReader reads until nobody writes any more. That is not the pipe's end:
+// children that this process forked meanwhile have its writing end too.
 type pipeReader struct{ file *os.File }
 
 func (r *pipeReader) writerIsGone() { _ = r.file.SetReadDeadline(time.Unix(0, 0)) }
@@ -407,7 +422,8 @@ func (r *pipeReader) Read(p []byte) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if controlErr := conn.Control(func(fd uintptr) { n, err = unix.Read(int(fd), p) }); controlErr != nil {
+	controlErr := conn.Control(func(fd uintptr) { n, err = unix.Read(int(fd), p) })
+	if controlErr != nil {
 		return 0, controlErr
 	}
 	switch {

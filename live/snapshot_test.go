@@ -30,7 +30,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inChild is called in the children of all forks, before anything of the snapshot's.
+// inChild is called in the children of all forks, before anything of the
+// snapshot's.
 var inChild atomic.Pointer[func()]
 
 func init() {
@@ -75,7 +76,8 @@ func writes(text string) func(io.Writer) error {
 	}
 }
 
-// holds asserts that a folder has these files and no other: names and contents, in turn.
+// holds asserts that a folder has these files and no other: names and contents,
+// in turn.
 func holds(t *testing.T, dir string, files ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -89,7 +91,8 @@ func holds(t *testing.T, dir string, files ...string) {
 	assert.Equal(t, files, found)
 }
 
-// withFormer returns the path of a file that says former, in a folder of its own.
+// withFormer returns the path of a file that says former, in a folder of its
+// own.
 func withFormer(t *testing.T) (dir, path string) {
 	dir = t.TempDir()
 	path = filepath.Join(dir, "db")
@@ -129,7 +132,8 @@ func TestSnapshotIsTheMemoryAtTheFork(t *testing.T) {
 	holds(t, dir, "db", "again")
 }
 
-// A child tells what it fails with. Neither it nor what it wrote is left, and the former file is.
+// A child tells what it fails with. Neither it nor what it wrote is left, and
+// the former file is.
 func TestSnapshotThatFailsLeavesTheFormerFile(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -139,16 +143,27 @@ func TestSnapshotThatFailsLeavesTheFormerFile(t *testing.T) {
 		is     error
 	}{
 		{"error", func(io.Writer) error { return errors.New("no luck") }, "no luck", 1 << 8, nil},
-		{"errno", func(io.Writer) error { return fmt.Errorf("as by %w", syscall.EXDEV) }, "as by invalid cross-device link", 1 << 8, syscall.EXDEV},
-		{"long error", func(io.Writer) error { return errors.New(strings.Repeat("long", 1000)) }, strings.Repeat("long", 768), 1 << 8, nil},
-		{"panic", func(io.Writer) error { quiet(); panic("on purpose") }, "panic: on purpose", 2 << 8, nil},
-		{"nil dereference", func(io.Writer) error { quiet(); return fmt.Errorf("%d", *(*int)(nil)) },
+		{"errno", func(io.Writer) error { return fmt.Errorf("as by %w", syscall.EXDEV) },
+			"as by invalid cross-device link", 1 << 8, syscall.EXDEV},
+		{"long error", func(io.Writer) error { return errors.New(strings.Repeat("long", 1000)) },
+			strings.Repeat("long", 768), 1 << 8, nil},
+		{"panic", func(io.Writer) error { quiet(); panic("on purpose") }, "panic: on purpose",
+			2 << 8, nil},
+		{"nil dereference",
+			func(io.Writer) error { quiet(); return fmt.Errorf("%d", *(*int)(nil)) },
 			"panic: runtime error: invalid memory address or nil pointer dereference", 2 << 8, nil},
-		{"Goexit", func(io.Writer) error { runtime.Goexit(); return nil }, "runtime.Goexit was called", 1 << 8, nil},
-		{"os.Exit", func(io.Writer) error { os.Exit(7); return nil }, "child %d: exit status 7", 7 << 8, nil},
-		{"exit with 0", func(io.Writer) error { syscall.Exit(0); return nil }, "the child exited before the snapshot was complete", 0, nil},
-		{"killed", func(io.Writer) error { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL); select {} }, "child %d: signal: killed", 9, nil},
-		{"terminated", func(io.Writer) error { _ = syscall.Kill(os.Getpid(), syscall.SIGTERM); select {} }, "child %d: signal: terminated", 15, nil},
+		{"Goexit", func(io.Writer) error { runtime.Goexit(); return nil },
+			"runtime.Goexit was called", 1 << 8, nil},
+		{"os.Exit", func(io.Writer) error { os.Exit(7); return nil }, "child %d: exit status 7",
+			7 << 8, nil},
+		{"exit with 0", func(io.Writer) error { syscall.Exit(0); return nil },
+			"the child exited before the snapshot was complete", 0, nil},
+		{"killed",
+			func(io.Writer) error { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL); select {} },
+			"child %d: signal: killed", 9, nil},
+		{"terminated",
+			func(io.Writer) error { _ = syscall.Kill(os.Getpid(), syscall.SIGTERM); select {} },
+			"child %d: signal: terminated", 15, nil},
 		{"too large", func(w io.Writer) error {
 			limit := unix.Rlimit{Cur: 1 << 20, Max: 1 << 20}
 			if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
@@ -200,7 +215,8 @@ func TestSnapshotKilledInItsMidst(t *testing.T) {
 		select {}
 	})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return s.Progress() == 1<<20 }, childLimit, time.Millisecond)
+	require.Eventually(t, func() bool { return s.Progress() == 1<<20 }, childLimit,
+		time.Millisecond)
 	canceled, cancel := context.WithCancel(context.Background())
 	cancel()
 	assert.Equal(t, context.Canceled, s.Wait(canceled), "it goes on")
@@ -214,14 +230,16 @@ func TestSnapshotKilledInItsMidst(t *testing.T) {
 	holds(t, dir, "db", "former")
 }
 
-// seccomp has the kernel answer a call of this process, with an error or with its death; of openat that for
-// a file without a name only, of the others that with fd as the first argument, unless fd is negative.
+// seccomp has the kernel answer a call of this process, with an error or with
+// its death; of openat that for a file without a name only, of the others that
+// with fd as the first argument, unless fd is negative.
 func seccomp(call uint32, fd int, answer uint32) {
 	const allow = 0x7fff0000
 	load := func(off uint32) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: off}
 	}
-	jump := func(code uint16, k uint32, skip uint8) unix.SockFilter { // over the rest unless it holds
+	jump := func(code uint16, k uint32, skip uint8) unix.SockFilter {
+		// The program skips that many instructions unless the condition holds.
 		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_K | code, K: k, Jf: skip}
 	}
 	filter := []unix.SockFilter{load(0), jump(unix.BPF_JEQ, call, 3)}
@@ -233,12 +251,14 @@ func seccomp(call uint32, fd int, answer uint32) {
 	default:
 		filter[1].Jf = 1
 	}
-	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET, K: answer}, unix.SockFilter{Code: unix.BPF_RET, K: allow})
+	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET, K: answer},
+		unix.SockFilter{Code: unix.BPF_RET, K: allow})
 	must(unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
 	runtime.LockOSThread()
 	must(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(ptr(&prog)))
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(ptr(&prog)))
 	if errno != 0 {
 		panic(errno)
 	}
@@ -259,10 +279,12 @@ func folderFD(dir string) int {
 	panic("no descriptor of " + dir)
 }
 
-// withoutTmpfile has children find a file system that has no files without a name.
+// withoutTmpfile has children find a file system that has no files without a
+// name.
 func withoutTmpfile() { seccomp(unix.SYS_OPENAT, -1, fails|uint32(unix.EOPNOTSUPP)) }
 
-// Whichever call a child dies in, or is refused, the file is the former one or the new one, and alone.
+// Whichever call a child dies in, or is refused, the file is the former one or
+// the new one, and alone.
 func TestSnapshotAtEachSystemCall(t *testing.T) {
 	for _, variant := range []string{"O_TMPFILE", "named"} {
 		for _, c := range []struct {
@@ -282,8 +304,10 @@ func TestSnapshotAtEachSystemCall(t *testing.T) {
 			{"exit", unix.SYS_EXIT_GROUP, false, "new"},
 		} {
 			for _, answer := range []uint32{dies, fails | uint32(unix.EIO)} {
-				name := variant + "/" + c.name + map[bool]string{true: " dies", false: " fails"}[answer == dies]
-				if variant == "named" && c.call == unix.SYS_LINKAT || c.call == unix.SYS_EXIT_GROUP && answer != dies {
+				name := variant + "/" + c.name +
+					map[bool]string{true: " dies", false: " fails"}[answer == dies]
+				if variant == "named" && c.call == unix.SYS_LINKAT ||
+					c.call == unix.SYS_EXIT_GROUP && answer != dies {
 					continue // is not called; cannot fail
 				}
 				t.Run(name, func(t *testing.T) {
@@ -335,13 +359,15 @@ func TestSnapshotWithoutTmpfile(t *testing.T) {
 		return writes("new")(w)
 	}))
 	holds(t, dir, "db", "new")
-	assert.ErrorContains(t, snapshot(t, path, func(io.Writer) error { return errors.New("no luck") }), "no luck")
+	assert.ErrorContains(t,
+		snapshot(t, path, func(io.Writer) error { return errors.New("no luck") }), "no luck")
 	holds(t, dir, "db", "new")
 }
 
-// inOwnProcess runs the test in a process of its own, and reports whether this is that one. It returns the
-// process's error to the test proper.
-func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr, env ...string) (own bool, out string, err error) {
+// inOwnProcess runs the test in a process of its own, and reports whether this
+// is that one. It returns the process's error to the test proper.
+func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr,
+	env ...string) (own bool, out string, err error) {
 	const mark = "LIVE_TEST_PROCESS"
 	if os.Getenv(mark) == t.Name() {
 		return true, "", nil
@@ -375,12 +401,14 @@ func TestSnapshotEndsWithItsParent(t *testing.T) {
 	if own {
 		for i, prepare := range []func(){func() {}, withoutTmpfile} {
 			setInChild(t, prepare)
-			s, err := live.Snapshot(filepath.Join(dir, []string{"db", "other"}[i]), func(w io.Writer) error {
-				_, _ = w.Write(make([]byte, 1<<20))
-				select {}
-			})
+			s, err := live.Snapshot(filepath.Join(dir, []string{"db", "other"}[i]),
+				func(w io.Writer) error {
+					_, _ = w.Write(make([]byte, 1<<20))
+					select {}
+				})
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return s.Progress() > 0 }, childLimit, time.Millisecond)
+			require.Eventually(t, func() bool { return s.Progress() > 0 }, childLimit,
+				time.Millisecond)
 			fmt.Printf("child %d\n", s.Process().Pid())
 		}
 		must(syscall.Kill(os.Getpid(), syscall.SIGKILL))
@@ -389,15 +417,16 @@ func TestSnapshotEndsWithItsParent(t *testing.T) {
 	for _, line := range strings.Split(out, "\n") {
 		var pid int
 		if n, _ := fmt.Sscanf(line, "child %d", &pid); n == 1 {
-			require.Eventually(t, func() bool { s := state(pid); return s == 0 || s == 'Z' }, childLimit, time.Millisecond)
+			require.Eventually(t, func() bool { s := state(pid); return s == 0 || s == 'Z' },
+				childLimit, time.Millisecond)
 		}
 	}
 	require.Equal(t, 2, strings.Count(out, "child "), out)
 	holds(t, dir, "db", "former")
 }
 
-// Child and parent die between the two calls between which the new file has a name of its own. The next
-// snapshot removes it.
+// Child and parent die between the two calls between which the new file has a
+// name of its own. The next snapshot removes it.
 func TestWhatTwoDeathsLeaveGoesWithTheNextSnapshot(t *testing.T) {
 	dir := os.Getenv("LIVE_TEST_DIR")
 	if dir == "" {
@@ -414,7 +443,8 @@ func TestWhatTwoDeathsLeaveGoesWithTheNextSnapshot(t *testing.T) {
 			}
 			// Who kills it once this one is dead.
 			must(exec.Command("/bin/sh", "-c", fmt.Sprintf(
-				"(until grep -q 'State:.Z' /proc/%d/status; do sleep 0.01; done; kill -KILL %d) >/dev/null 2>&1 &", os.Getpid(), parent)).Run())
+				"(until grep -q 'State:.Z' /proc/%d/status; do sleep 0.01; done; kill -KILL %d) "+
+					">/dev/null 2>&1 &", os.Getpid(), parent)).Run())
 			return writes("new")(w)
 		})
 		require.NoError(t, err)
@@ -427,7 +457,8 @@ func TestWhatTwoDeathsLeaveGoesWithTheNextSnapshot(t *testing.T) {
 	left, err := os.ReadFile(filepath.Join(dir, ".db.live-snapshot"))
 	require.NoError(t, err)
 
-	assert.ErrorContains(t, snapshot(t, path, func(io.Writer) error { return errors.New("no luck") }), "no luck")
+	err = snapshot(t, path, func(io.Writer) error { return errors.New("no luck") })
+	assert.ErrorContains(t, err, "no luck")
 	holds(t, dir, "db", "former")
 
 	setInChild(t, withoutTmpfile)
@@ -466,7 +497,8 @@ func TestSnapshotToAFullFileSystem(t *testing.T) {
 			return err
 		})
 		assert.ErrorIs(t, err, unix.ENOSPC)
-		assert.EqualError(t, err, "live: snapshot to "+path+": write "+path+": no space left on device")
+		assert.EqualError(t, err, "live: snapshot to "+path+": write "+path+
+			": no space left on device")
 		holds(t, dir, "db", "first")
 		// One that takes no notice of it fails too.
 		err = snapshot(t, path, func(w io.Writer) error {
@@ -475,7 +507,8 @@ func TestSnapshotToAFullFileSystem(t *testing.T) {
 		})
 		assert.ErrorIs(t, err, unix.ENOSPC)
 		holds(t, dir, "db", "first")
-		require.NoError(t, snapshot(t, path, writes("first")), "what failed has given its space back")
+		require.NoError(t, snapshot(t, path, writes("first")),
+			"what failed has given its space back")
 	}
 }
 
@@ -534,7 +567,8 @@ func TestSnapshotWithoutPermission(t *testing.T) {
 		cmd := exec.Command(program, "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "LIVE_TEST_DIR="+dir, "TMPDIR="+filepath.Join(dir, "own"))
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345,
+			Gid: 12345}}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 		require.Contains(t, string(out), "--- PASS: "+t.Name())
@@ -542,7 +576,8 @@ func TestSnapshotWithoutPermission(t *testing.T) {
 	}
 	_, err := live.Snapshot(filepath.Join(dir, "db"), writes("new"))
 	assert.ErrorIs(t, err, os.ErrPermission)
-	// A file of root's, in a folder that all may write to: it is replaced by our own, without CAP_DAC_READ_SEARCH.
+	// A file of root's, in a folder that all may write to: it is replaced by our own, without
+	// CAP_DAC_READ_SEARCH.
 	path := filepath.Join(dir, "own", "db")
 	require.NoError(t, snapshot(t, path, writes("new")))
 	holds(t, filepath.Join(dir, "own"), "db", "new")
@@ -610,7 +645,8 @@ func TestOneSnapshotToAFileAtATime(t *testing.T) {
 		}
 	})
 	require.NoError(t, err)
-	for _, name := range []string{path, filepath.Join(dir, "link"), filepath.Join(dir, ".", "..", filepath.Base(dir), "db")} {
+	for _, name := range []string{path, filepath.Join(dir, "link"),
+		filepath.Join(dir, ".", "..", filepath.Base(dir), "db")} {
 		_, err := live.Snapshot(name, writes("second"))
 		assert.ErrorIs(t, err, live.ErrSaving)
 	}
@@ -622,7 +658,8 @@ func TestOneSnapshotToAFileAtATime(t *testing.T) {
 	holds(t, dir, "db", "second", "other", "other")
 }
 
-// Of many processes the last wins, with a whole file, and none takes another's file for one that was left.
+// Of many processes the last wins, with a whole file, and none takes another's
+// file for one that was left.
 func TestSnapshotsOfManyProcessesToOneFile(t *testing.T) {
 	for _, variant := range []string{"O_TMPFILE", "named"} {
 		t.Run(variant, func(t *testing.T) {
@@ -634,7 +671,8 @@ func TestSnapshotsOfManyProcessesToOneFile(t *testing.T) {
 			for i := range 4 {
 				p, err := live.Go(func() int {
 					done := 0
-					for n := 0; n < 15 || done == 0; n++ { // the others end, and then it has its turn
+					for n := 0; n < 15 || done == 0; n++ {
+						// The snapshots of other processes end, and then this one has its turn.
 						s, err := live.Snapshot(path, func(w io.Writer) error {
 							_, err := w.Write(bytes.Repeat([]byte{byte('a' + i)}, 1<<16+n))
 							return err
@@ -643,7 +681,8 @@ func TestSnapshotsOfManyProcessesToOneFile(t *testing.T) {
 						switch err := s.Wait(context.Background()); {
 						case err == nil:
 							done++
-						case variant == "named" && strings.HasSuffix(err.Error(), live.ErrSaving.Error()):
+						case variant == "named" &&
+							strings.HasSuffix(err.Error(), live.ErrSaving.Error()):
 						default:
 							panic(err)
 						}
@@ -716,7 +755,8 @@ func TestSnapshotUnderWriteLoadIsConsistent(t *testing.T) {
 			for _, b := range balance {
 				sum += b
 			}
-			return binary.Write(w, binary.LittleEndian, []int64{int64(sum), int64(version), int64(mirror)})
+			return binary.Write(w, binary.LittleEndian,
+				[]int64{int64(sum), int64(version), int64(mirror)})
 		}, &mu)
 		require.NoError(t, err)
 		require.NoError(t, ended(t, s))
@@ -743,7 +783,8 @@ func (o order) Unlock() { *o.log = append(*o.log, "-"+o.name) }
 func TestSnapshotReleasesItsLocks(t *testing.T) {
 	var log []string
 	dir, path := withFormer(t)
-	s, err := live.Snapshot(path, func(w io.Writer) error { return writes(strings.Join(log, " "))(w) },
+	s, err := live.Snapshot(path,
+		func(w io.Writer) error { return writes(strings.Join(log, " "))(w) },
 		order{"a", &log}, order{"b", &log})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"+a", "+b", "-b", "-a"}, log)
@@ -778,7 +819,8 @@ func TestTheCollectorIsOffOverTheForkOnly(t *testing.T) {
 	_, path := withFormer(t)
 	s, err := live.Snapshot(path, writes(""), locker(func() {
 		var err error
-		other, err = live.Go(func() int { return debug.SetGCPercent(100) }) // of another goroutine, say
+		// As another goroutine of the program may do.
+		other, err = live.Go(func() int { return debug.SetGCPercent(100) })
 		require.NoError(t, err)
 	}))
 	require.NoError(t, err)
@@ -845,8 +887,8 @@ type counting struct {
 func (c *counting) Lock()   { c.taken = c.count() }
 func (c *counting) Unlock() { c.released = c.count() }
 
-// An encode that allocates little runs without the collector, and one that allocates much does not grow
-// without bound.
+// An encode that allocates little runs without the collector, and one that
+// allocates much does not grow without bound.
 func TestTheCollectorRunsInTheChildWhenItMust(t *testing.T) {
 	heap := make([][]byte, 1<<17) // 128 MiB
 	for i := range heap {
@@ -969,7 +1011,9 @@ func TestSnapshotLeavesNothingBehind(t *testing.T) {
 		require.Error(t, ended(t, s))
 		s, err = live.Snapshot(path, writes("new")) // that nobody waits for
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return s.Process().Signal(0) != nil && ended(t, s) == nil }, childLimit, time.Millisecond)
+		require.Eventually(t,
+			func() bool { return s.Process().Signal(0) != nil && ended(t, s) == nil }, childLimit,
+			time.Millisecond)
 		_, err = live.Snapshot(path+"/x", writes("new"))
 		require.Error(t, err)
 	}

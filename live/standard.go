@@ -8,14 +8,16 @@ import (
 )
 
 var (
-	standard  = [...]*os.File{os.Stdin, os.Stdout, os.Stderr}
-	logFile   *os.File      // of the standard logger, in a child; nil if the logger writes elsewhere
+	standard = [...]*os.File{os.Stdin, os.Stdout, os.Stderr}
+	// The file of the standard logger in a child, or nil if the logger writes elsewhere.
+	logFile   *os.File
 	inherited [][3]*os.File // kept: their finalizers would close the descriptors
 )
 
-// renewStandardFiles gives the child standard files, and a file for the standard logger, that no frozen goroutine
-// is writing to. Those that the program had put in the standard files' place are its own. One that is closed stays
-// so: its number may be another file's by now.
+// renewStandardFiles gives the child standard files, and a file for the
+// standard logger, that no frozen goroutine is writing to. Those that the
+// program had put in the standard files' place are its own. One that is closed
+// stays so: its number may be another file's by now.
 func renewStandardFiles() {
 	inherited = append(inherited, standard)
 	logFile = nil

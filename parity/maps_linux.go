@@ -19,7 +19,8 @@ import (
 // offset and name, but not its address.
 //
 // Regions count if they are shared and have no file, or have one of the
-// [Lengths]. That neither program has a region that counts is an error too. See proc_pid_maps(5), ptrace(2).
+// [Lengths]. That neither program has a region that counts is an error too. See
+// proc_pid_maps(5), ptrace(2).
 func SameMaps(t T, c, g Program, opts ...Option) {
 	t.Helper()
 	o, err := newOptions(opts)
@@ -35,7 +36,8 @@ func SameMaps(t T, c, g Program, opts ...Option) {
 		t.Fatalf("parity: trace %s: %v", g.Path, err)
 	}
 	if !slices.ContainsFunc(append(inC, inGo...), isRegion) {
-		t.Errorf("parity: neither program has a region that counts when it forks or ends: name private memory by Lengths")
+		t.Errorf("parity: neither program has a region that counts when it forks or ends: name " +
+			"private memory by Lengths")
 	}
 	if d := diff(inC, inGo); d != "" {
 		t.Errorf("parity: the memory maps differ (- %s, + %s):\n%s", c.Name, g.Name, d)
@@ -73,7 +75,8 @@ func (o *options) maps(dir string, p Program) ([]string, error) {
 		return nil, err
 	}
 	defer process.Release()
-	tr := &tracer{options: o, tracees: map[int]*tracee{process.Pid: {process: "0"}}, lines: map[string][]string{}}
+	tr := &tracer{options: o, tracees: map[int]*tracee{process.Pid: {process: "0"}},
+		lines: map[string][]string{}}
 	if err := tr.run(); err != nil {
 		_ = process.Kill()
 		return nil, err
@@ -99,7 +102,8 @@ const (
 	traceExit   = 0x40       // PTRACE_O_TRACEEXIT
 	exitKill    = 0x100000   // PTRACE_O_EXITKILL
 	eventExit   = 6          // PTRACE_EVENT_EXIT
-	traceEvents = syscall.PTRACE_O_TRACEFORK | syscall.PTRACE_O_TRACEVFORK | syscall.PTRACE_O_TRACECLONE | traceExit | exitKill
+	traceEvents = syscall.PTRACE_O_TRACEFORK | syscall.PTRACE_O_TRACEVFORK | syscall.PTRACE_O_TRACECLONE |
+		traceExit | exitKill
 )
 
 // run goes on until no tracee is left. It asks for each tracee by its thread
@@ -211,9 +215,11 @@ func (o *options) region(line string) string {
 	length := number("0x"+high) - number("0x"+low)
 	name := strings.Join(f[5:], " ")
 	shared := strings.HasSuffix(f[1], "s") &&
-		(name == "/dev/zero" || strings.HasPrefix(name, "/dev/zero (") || strings.HasPrefix(name, "/memfd:") || strings.HasPrefix(name, "["))
+		(name == "/dev/zero" || strings.HasPrefix(name, "/dev/zero (") ||
+			strings.HasPrefix(name, "/memfd:") || strings.HasPrefix(name, "["))
 	page := uint64(os.Getpagesize())
-	private := slices.ContainsFunc(o.lengths, func(n string) bool { return (number(n)+page-1)/page*page == length }) && f[4] == "0"
+	private := slices.ContainsFunc(o.lengths,
+		func(n string) bool { return (number(n)+page-1)/page*page == length }) && f[4] == "0"
 	if !shared && !private {
 		return ""
 	}

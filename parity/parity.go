@@ -120,7 +120,8 @@ func Lengths(lengths ...int) Option {
 }
 
 // defaultCalls are those by which processes map memory, fork and wait.
-var defaultCalls = []string{"mmap", "mremap", "munmap", "mprotect", "madvise", "open", "openat", "memfd_create",
+var defaultCalls = []string{"mmap", "mremap", "munmap", "mprotect", "madvise", "open", "openat",
+	"memfd_create",
 	"close", "clone", "clone3", "fork", "vfork", "wait4", "waitid"}
 
 func newOptions(opts []Option) (*options, error) {

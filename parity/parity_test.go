@@ -58,11 +58,13 @@ func TestDifferencesAreFound(t *testing.T) {
 		compare  func(t parity.T, c, g parity.Program, opts ...parity.Option)
 		shows    string
 	}{
-		"flag":    {"MAP_SHARED | MAP_ANONYMOUS", "MAP_SHARED | MAP_NORESERVE | MAP_ANONYMOUS", parity.SameSyscalls, "MAP_NORESERVE"},
-		"length":  {"mmap(NULL, sizeof(int)", "mmap(NULL, 8192", parity.SameMaps, "8192 bytes"},
-		"output":  {"Child started", "A child started", parity.SameOutput, "A child started"},
-		"status":  {"exit(EXIT_SUCCESS);\n}", "exit(3);\n}", parity.SameOutput, "exit status 3"},
-		"options": {"waitpid(child, &status, 0)", "waitpid(child, &status, WUNTRACED)", parity.SameSyscalls, "WSTOPPED"},
+		"flag": {"MAP_SHARED | MAP_ANONYMOUS", "MAP_SHARED | MAP_NORESERVE | MAP_ANONYMOUS",
+			parity.SameSyscalls, "MAP_NORESERVE"},
+		"length": {"mmap(NULL, sizeof(int)", "mmap(NULL, 8192", parity.SameMaps, "8192 bytes"},
+		"output": {"Child started", "A child started", parity.SameOutput, "A child started"},
+		"status": {"exit(EXIT_SUCCESS);\n}", "exit(3);\n}", parity.SameOutput, "exit status 3"},
+		"options": {"waitpid(child, &status, 0)", "waitpid(child, &status, WUNTRACED)",
+			parity.SameSyscalls, "WSTOPPED"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			changed := strings.ReplaceAll(string(source), wrong.old, wrong.new)
@@ -80,10 +82,12 @@ func TestDifferencesAreFound(t *testing.T) {
 	}
 }
 
+type comparison func(t parity.T, c, g parity.Program, opts ...parity.Option)
+
 // A comparison of nothing is no comparison.
 func TestNothingToCompareIsAnError(t *testing.T) {
 	same := parity.Program{Path: "/bin/true", Name: "true"}
-	for _, compare := range []func(t parity.T, c, g parity.Program, opts ...parity.Option){parity.SameSyscalls, parity.SameMaps} {
+	for _, compare := range []comparison{parity.SameSyscalls, parity.SameMaps} {
 		r := &recorder{T: t}
 		compare(r, same, same)
 		if assert.Len(t, r.errors, 1) {
@@ -112,7 +116,7 @@ int main(void)
 }`), 0o600))
 	one := parity.CompileC(t, "-DFACTOR=2", file)
 	two := parity.CompileC(t, "-DFACTOR=3", file)
-	for name, compare := range map[string]func(t parity.T, c, g parity.Program, opts ...parity.Option){
+	for name, compare := range map[string]comparison{
 		"output": parity.SameOutput, "syscalls": parity.SameSyscalls, "maps": parity.SameMaps,
 	} {
 		private := parity.Lengths(81920, 2*81920-8192, 3*81920-8192)
@@ -146,7 +150,8 @@ int main(int argc, char **argv)
 	c := parity.CompileC(t, file)
 	r := &recorder{T: t}
 	parity.SameOutput(r, c, parity.Program{Path: "/bin/true", Name: "true"},
-		parity.Args("an argument"), parity.Stdin(strings.NewReader("some input\n")), parity.Env("PARITY=set"))
+		parity.Args("an argument"), parity.Stdin(strings.NewReader("some input\n")),
+		parity.Env("PARITY=set"))
 	if assert.Len(t, r.errors, 1) {
 		assert.Contains(t, r.errors[0], "- stdout: some input")
 		assert.Contains(t, r.errors[0], "- stdout: 2 an argument set (no newline)")

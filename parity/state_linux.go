@@ -57,9 +57,11 @@ func (s *states) of(process string) *state {
 }
 
 var (
-	memoryCalls = []string{"mremap", "munmap", "mprotect", "madvise", "mlock", "mlock2", "munlock", "msync", "mincore"}
-	fdCalls     = []string{"close", "ftruncate", "fallocate", "fcntl", "fstat"}
-	pidCalls    = []string{"wait4", "waitid", "kill", "tgkill", "getpid", "getppid", "pidfd_open", "clone", "clone3", "fork", "vfork"}
+	memoryCalls = []string{"mremap", "munmap", "mprotect", "madvise", "mlock", "mlock2", "munlock",
+		"msync", "mincore"}
+	fdCalls  = []string{"close", "ftruncate", "fallocate", "fcntl", "fstat"}
+	pidCalls = []string{"wait4", "waitid", "kill", "tgkill", "getpid", "getppid", "pidfd_open",
+		"clone", "clone3", "fork", "vfork"}
 
 	address  = regexp.MustCompile(`0x[0-9a-f]{6,}`)
 	argument = regexp.MustCompile(`[^,()]+`)
@@ -125,7 +127,8 @@ func (s *state) addRegion(result, length string) {
 		return
 	}
 	s.mapped++
-	s.regions = append(s.regions, region{start, n, fmt.Sprintf("REGION(%s:%d)", s.process, s.mapped)})
+	s.regions = append(s.regions,
+		region{start, n, fmt.Sprintf("REGION(%s:%d)", s.process, s.mapped)})
 }
 
 // resizeRegion follows an mremap, which may have moved the region.
@@ -161,7 +164,8 @@ func (s *state) forget(c strace.Call, args []string) {
 		delete(s.fds, args[0])
 	case "munmap", "mremap":
 		r := s.regionAt(args[0])
-		if r != nil && !strings.HasPrefix(c.Result, "-1") && number(args[1]) >= r.length && c.Result != args[0] {
+		if r != nil && !strings.HasPrefix(c.Result, "-1") && number(args[1]) >= r.length &&
+			c.Result != args[0] {
 			name := r.name
 			s.regions = slices.DeleteFunc(s.regions, func(r region) bool { return r.name == name })
 		}

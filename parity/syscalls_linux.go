@@ -35,7 +35,8 @@ func SameSyscalls(t T, c, g Program, opts ...Option) {
 	}
 	inC, inGo := o.systemCalls(t, c), o.systemCalls(t, g)
 	if len(inC) == 0 && len(inGo) == 0 {
-		t.Errorf("parity: neither program made a system call that counts: name the calls by Calls, and private memory by Lengths")
+		t.Errorf("parity: neither program made a system call that counts: name the calls by " +
+			"Calls, and private memory by Lengths")
 	}
 	if d := diff(inC, inGo); d != "" {
 		t.Errorf("parity: the system calls differ (- %s, + %s):\n%s", c.Name, g.Name, d)
@@ -57,7 +58,8 @@ func Syscalls(t T, p Program, opts ...Option) []string {
 func (o *options) systemCalls(t T, p Program) []string {
 	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skipf("parity: strace is not installed, so that system calls cannot be compared (on Debian: apt-get install strace)")
+		t.Skipf("parity: strace is not installed, so that system calls cannot be compared (on " +
+			"Debian: apt-get install strace)")
 	}
 	calls, err := o.trace(t.TempDir(), p)
 	if err != nil {
@@ -69,11 +71,14 @@ func (o *options) systemCalls(t T, p Program) []string {
 // trace returns the calls of a program's processes.
 func (o *options) trace(dir string, p Program) ([]strace.Call, error) {
 	file := filepath.Join(dir, "trace")
-	traced := append(slices.Clone(o.calls), "clone", "clone3", "fork", "vfork") // these tell who is whose child
+	// These calls tell which process is whose child.
+	traced := append(slices.Clone(o.calls), "clone", "clone3", "fork", "vfork")
 	for i, name := range traced {
-		traced[i] = "?" + name // not every processor has every call: arm64 has neither open nor fork
+		// Not every processor has every call: arm64 has neither open nor fork
+		traced[i] = "?" + name
 	}
-	cmd := o.command(p, "strace", "-f", "-o", file, "-e", "signal=none", "-e", "trace="+strings.Join(traced, ","))
+	cmd := o.command(p, "strace", "-f", "-o", file, "-e", "signal=none", "-e",
+		"trace="+strings.Join(traced, ","))
 	out, runErr := cmd.CombinedOutput()
 	trace, err := os.ReadFile(file)
 	if err != nil {

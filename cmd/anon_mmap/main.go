@@ -1,12 +1,13 @@
 //go:build linux && cgo
 
-// Command anon_mmap does what Listing 49-3 of The Linux Programming Interface does: a forked child
-// changes an int in a shared anonymous mapping, and the parent, having waited for it, sees the
-// change. With -v it says on standard error which technique, address and pid were used.
+// Command anon_mmap does what Listing 49-3 of The Linux Programming Interface
+// does: a forked child changes an int in a shared anonymous mapping, and the
+// parent, having waited for it, sees the change. With -v it says on standard
+// error which technique, address and pid were used.
 //
-// It makes the system calls that csrc/anon_mmap.c makes, in the same order, and so forks and waits
-// by the calls as C has them. A program of one's own would rather use Mapping.Fork and
-// Process.Wait.
+// It makes the system calls that csrc/anon_mmap.c makes, in the same order, and
+// so forks and waits by the calls as C has them. A program of one's own would
+// rather use Mapping.Fork and Process.Wait.
 package main
 
 /*

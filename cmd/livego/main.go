@@ -1,12 +1,14 @@
-// Livego is the go command for programs that fork with package live. It adds a few files to the
-// standard library's packages as they are compiled, and changes some of their lines; GOROOT is left as it is, and the build cache
+// Livego is the go command for programs that fork with package live. It adds a
+// few files to the standard library's packages as they are compiled, and
+// changes some of their lines; GOROOT is left as it is, and the build cache
 // keeps both kinds of build apart.
 //
 //	livego build|test|run|vet|install|list ...   as go does, with all of its flags
 //	livego env                                   the -toolexec flag, for a Makefile, a CI, or GOFLAGS
 //	livego help
 //
-// The go command in turn runs it as -toolexec. A -toolexec of one's own cannot be had beside it.
+// The go command in turn runs it as -toolexec. A -toolexec of one's own cannot
+// be had beside it.
 package main
 
 import (
@@ -57,7 +59,8 @@ func run(args []string) error {
 			return err
 		}
 		if strings.ContainsAny(self, " \t\n'\"") {
-			return fmt.Errorf("a blank or a quote in %s, where livego is: its path is to be one word in a Makefile and in GOFLAGS", self)
+			return fmt.Errorf("a blank or a quote in %s, where livego is: its path is to be one "+
+				"word in a Makefile and in GOFLAGS", self)
 		}
 		_, err = fmt.Println("-toolexec=" + self)
 		return err
@@ -88,7 +91,9 @@ func cutChdirAfter(args []string) (chdir, rest []string) {
 
 // runGo becomes the go command, once that is one whose runtime is known.
 func runGo(chdir []string, command string, args []string) error {
-	asked := exec.Command("go", slices.Concat([]string{"env"}, chdir, []string{"GOVERSION", "CGO_ENABLED", "GOOS", "GOFLAGS"})...)
+	asked := exec.Command("go",
+		slices.Concat([]string{"env"}, chdir,
+			[]string{"GOVERSION", "CGO_ENABLED", "GOOS", "GOFLAGS"})...)
 	asked.Stderr = os.Stderr
 	out, err := asked.Output()
 	if err != nil {
@@ -105,7 +110,8 @@ func runGo(chdir []string, command string, args []string) error {
 	}
 	for _, flag := range strings.Fields(goflags) {
 		if flag = strings.Trim(flag, `'"`); isToolexec(flag) && !strings.HasSuffix(flag, "="+self) {
-			return fmt.Errorf("GOFLAGS has a %s: the go command runs one such, which is to be livego", flag)
+			return fmt.Errorf("GOFLAGS has a %s: the go command runs one such, which is to be "+
+				"livego", flag)
 		}
 	}
 	if flag := toolexecIn(command, args); flag != "" {
@@ -120,13 +126,16 @@ func runGo(chdir []string, command string, args []string) error {
 		fmt.Fprintf(os.Stderr, "livego: for GOOS=%s as by plain go: live.Fork is for Linux\n", goos)
 		flags = nil
 	case cgo != "1":
-		fmt.Fprintf(os.Stderr, "livego: with CGO_ENABLED=%s live.Fork fails with errors.ErrUnsupported: it forks in C\n", cgo)
+		fmt.Fprintf(os.Stderr, "livego: with CGO_ENABLED=%s live.Fork fails with "+
+			"errors.ErrUnsupported: it forks in C\n", cgo)
 	}
 	path, err := exec.LookPath("go")
 	if err != nil {
 		return err
 	}
-	return os.NewSyscallError("exec", syscall.Exec(path, slices.Concat([]string{"go", command}, chdir, flags, args), os.Environ()))
+	return os.NewSyscallError("exec",
+		syscall.Exec(path, slices.Concat([]string{"go", command}, chdir, flags, args),
+			os.Environ()))
 }
 
 // quote is for a list of words as the go command splits it.
@@ -146,10 +155,12 @@ func isToolexec(flag string) bool {
 }
 
 // valued are the flags of go run that have their value in a word of its own.
-var valued = strings.Fields("C p asmflags buildmode compiler covermode coverpkg exec gccgoflags gcflags installsuffix " +
+var valued = strings.Fields("C p asmflags buildmode compiler covermode coverpkg exec gccgoflags " +
+	"gcflags installsuffix " +
 	"ldflags mod modfile overlay pgo pkgdir tags")
 
-// toolexecIn returns the -toolexec flag among a command's arguments, but not among those of the program that it runs.
+// toolexecIn returns the -toolexec flag among a command's arguments, but not
+// among those of the program that it runs.
 func toolexecIn(command string, args []string) string {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -167,9 +178,11 @@ func toolexecIn(command string, args []string) string {
 	return ""
 }
 
-// runTool runs one of the tools of the go command: compile with what is added to its package.
+// runTool runs one of the tools of the go command: compile with what is added
+// to its package.
 func runTool(tool string, args []string) error {
-	if strings.TrimSuffix(filepath.Base(tool), ".exe") == "compile" && os.Getenv("GOOS") == "linux" {
+	if strings.TrimSuffix(filepath.Base(tool), ".exe") == "compile" &&
+		os.Getenv("GOOS") == "linux" {
 		if len(args) == 1 && args[0] == "-V=full" {
 			return markVersion(tool)
 		}
@@ -178,11 +191,13 @@ func runTool(tool string, args []string) error {
 			return err
 		}
 	}
-	return os.NewSyscallError("exec", syscall.Exec(tool, append([]string{tool}, args...), os.Environ()))
+	return os.NewSyscallError("exec",
+		syscall.Exec(tool, append([]string{tool}, args...), os.Environ()))
 }
 
-// addFiles returns the compiler's arguments with what is added to its package. The files are written beside the
-// output, in the build's own folder: its name is trimmed from what is compiled, and the go command removes it.
+// addFiles returns the compiler's arguments with what is added to its package.
+// The files are written beside the output, in the build's own folder: its name
+// is trimmed from what is compiled, and the go command removes it.
 func addFiles(args []string) ([]string, error) {
 	pkg, dir := value(args, "-p"), filepath.Dir(value(args, "-o"))
 	added, err := livepatch.For(pkg, value(args, "-goversion"), slices.Contains(args, "-race"))
@@ -207,15 +222,16 @@ func addFiles(args []string) ([]string, error) {
 	return args, nil
 }
 
-// goFiles are those among a compiler's arguments, without those of a package's tests.
+// goFiles are those among a compiler's arguments, without those of a package's
+// tests.
 func goFiles(args []string) []string {
 	return slices.DeleteFunc(slices.Clone(args), func(arg string) bool {
 		return filepath.Ext(arg) != ".go" || strings.HasSuffix(arg, "_test.go")
 	})
 }
 
-// editSources writes those files among a compiler's arguments that the patch changes to dir, changed, and has the
-// compiler read them there.
+// editSources writes those files among a compiler's arguments that the patch
+// changes to dir, changed, and has the compiler read them there.
 func editSources(pkg, version, dir string, args []string) error {
 	missing := livepatch.EditsOf(pkg, version)
 	if len(missing) == 0 {
@@ -244,12 +260,14 @@ func editSources(pkg, version, dir string, args []string) error {
 		}
 	}
 	for name := range missing {
-		return fmt.Errorf("package %s has no file %s: the patch was not checked against this version", pkg, name)
+		return fmt.Errorf("package %s has no file %s: the patch was not checked against this "+
+			"version", pkg, name)
 	}
 	return nil
 }
 
-// markVersion answers -V=full, from which the build cache takes what the compiler is.
+// markVersion answers -V=full, from which the build cache takes what the
+// compiler is.
 func markVersion(tool string) error {
 	cmd := exec.Command(tool, "-V=full")
 	cmd.Stderr = os.Stderr

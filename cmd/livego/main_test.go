@@ -74,7 +74,8 @@ func forks() string {
 		return err.Error()
 	}
 	_, file, _, _ := runtime.Caller(0)
-	return fmt.Sprintln(strings.TrimPrefix(p.Wait(context.Background()).Error(), fmt.Sprintf("child %d: ", p.Pid())), file[:1])
+	err = p.Wait(context.Background())
+	return fmt.Sprintln(strings.TrimPrefix(err.Error(), fmt.Sprintf("child %d: ", p.Pid())), file[:1])
 }
 `
 
@@ -102,7 +103,8 @@ func module(t *testing.T) string {
 	gosum, err := os.ReadFile(filepath.Join(root, "go.sum"))
 	require.NoError(t, err)
 	for name, text := range map[string]string{
-		"go.mod": "module outside.example/program\n\ngo 1.24.0\n\nrequire (\n\tforkshm.example/shm v0.0.0\n\t" + string(xsys) +
+		"go.mod": "module outside.example/program\n\ngo 1.24.0\n\nrequire " +
+			"(\n\tforkshm.example/shm v0.0.0\n\t" + string(xsys) +
 			" // indirect\n)\n\nreplace forkshm.example/shm => " + root + "\n",
 		"go.sum":       string(gosum),
 		"main.go":      program,
@@ -113,7 +115,8 @@ func module(t *testing.T) string {
 	return dir
 }
 
-// in runs a command in a folder, with an environment beside this process's, and returns all that it prints.
+// in runs a command in a folder, with an environment beside this process's, and
+// returns all that it prints.
 func in(dir string, env []string, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
@@ -147,7 +150,8 @@ func TestLivegoBuildRunTestVetInstallList(t *testing.T) {
 	dir := module(t)
 	good(t, dir, nil, livego, "build", "-o", "program", ".")
 	forked(t, dir, "./program")
-	assert.Contains(t, good(t, dir, nil, livego, "run", ".", "-toolexec=the program's", "-C"), "exit status 7 /\n -toolexec=the program's -C\n")
+	assert.Contains(t, good(t, dir, nil, livego, "run", ".", "-toolexec=the program's", "-C"),
+		"exit status 7 /\n -toolexec=the program's -C\n")
 	assert.Regexp(t, `(?m)^ok`, good(t, dir, nil, livego, "test", "./..."))
 	good(t, dir, nil, livego, "vet", "./...")
 	bin := t.TempDir()
@@ -162,12 +166,14 @@ func TestLivegoBuildRunTestVetInstallList(t *testing.T) {
 
 func TestLivegoFlags(t *testing.T) {
 	for _, flags := range [][]string{
-		{"-race"}, {"-cover"}, {"-trimpath"}, {"-gcflags=all=-N -l"}, {"-tags", "x", "-ldflags", "-s -w"},
+		{"-race"}, {"-cover"}, {"-trimpath"}, {"-gcflags=all=-N -l"},
+		{"-tags", "x", "-ldflags", "-s -w"},
 	} {
 		t.Run(strings.Join(flags, " "), func(t *testing.T) {
 			t.Parallel()
 			dir := module(t)
-			good(t, dir, nil, livego, append(append([]string{"build"}, flags...), "-o", "program", ".")...)
+			good(t, dir, nil, livego,
+				append(append([]string{"build"}, flags...), "-o", "program", ".")...)
 			covered := t.TempDir()
 			out := good(t, dir, []string{"GOCOVERDIR=" + covered}, "./program")
 			if flags[0] == "-cover" {
@@ -176,7 +182,8 @@ func TestLivegoFlags(t *testing.T) {
 				assert.Len(t, counters, 2, "the parent's and the child's")
 			}
 			if flags[0] == "-trimpath" {
-				assert.Contains(t, out, "exit status 7 o", "the path of the module in place of the folder's")
+				assert.Contains(t, out, "exit status 7 o",
+					"the path of the module in place of the folder's")
 			} else {
 				assert.Contains(t, out, "exit status 7 /")
 			}
@@ -188,7 +195,8 @@ func TestLivegoFlags(t *testing.T) {
 
 func TestLivegoInAnotherFolder(t *testing.T) {
 	dir := module(t)
-	for _, args := range [][]string{{"build", "-C", dir, "-o", "program", "."}, {"-C", dir, "build", "-o", "program", "."}, {"build", "-C=" + dir, "-o", "program", "."}} {
+	for _, args := range [][]string{{"build", "-C", dir, "-o", "program", "."},
+		{"-C", dir, "build", "-o", "program", "."}, {"build", "-C=" + dir, "-o", "program", "."}} {
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "program")))
 		good(t, "/", nil, livego, args...)
 		forked(t, dir, "./program")
@@ -205,18 +213,24 @@ func TestLivegoVendoring(t *testing.T) {
 func TestLivegoWorkspace(t *testing.T) {
 	dir := module(t)
 	// It requires nothing: the workspace has it.
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module outside.example/program\n\ngo 1.24.0\n"), 0o644))
+	require.NoError(t,
+		os.WriteFile(filepath.Join(dir, "go.mod"),
+			[]byte("module outside.example/program\n\ngo 1.24.0\n"), 0o644))
 	require.NoError(t, os.Remove(filepath.Join(dir, "go.sum")))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.24.0\n\nuse (\n\t.\n\t"+root+"\n)\n"), 0o644))
+	require.NoError(t,
+		os.WriteFile(filepath.Join(dir, "go.work"),
+			[]byte("go 1.24.0\n\nuse (\n\t.\n\t"+root+"\n)\n"), 0o644))
 	good(t, dir, nil, livego, "build", "-o", "program", ".")
 	forked(t, dir, "./program")
 }
 
-// Builds of both kinds are cached, each as its own: the second of each compiles nothing.
+// Builds of both kinds are cached, each as its own: the second of each compiles
+// nothing.
 func TestLivegoBuildsAreCached(t *testing.T) {
 	dir := module(t)
 	for range 2 {
-		for _, kind := range []struct{ command, prints string }{{livego, "exit status 7 /"}, {"go", "plain go"}} {
+		for _, kind := range []struct{ command, prints string }{{livego, "exit status 7 /"},
+			{"go", "plain go"}} {
 			good(t, dir, nil, kind.command, "build", "-o", "program", ".")
 			again := good(t, dir, nil, kind.command, "build", "-x", "-o", "again", ".")
 			assert.NotRegexp(t, `(?m)^.*/compile `, again)
@@ -241,7 +255,8 @@ func TestLivegoEnvIsForGoItself(t *testing.T) {
 	assert.Regexp(t, `(?m)^ok`, good(t, dir, goflags, livego, "test", "-count=1", "."))
 }
 
-// A folder may have a blank in its name: build is for it, but env's word cannot be.
+// A folder may have a blank in its name: build is for it, but env's word cannot
+// be.
 func TestLivegoWhereAFolderHasABlank(t *testing.T) {
 	dir := module(t)
 	blank := filepath.Join(t.TempDir(), "a b")
@@ -260,43 +275,59 @@ func TestLivegoWhereAFolderHasABlank(t *testing.T) {
 func TestLivegoRefusesAnotherToolexec(t *testing.T) {
 	dir := module(t)
 	for _, args := range [][]string{
-		{"build", "-toolexec=x", "."}, {"build", "--toolexec", "x", "."}, {"test", ".", "-toolexec=x"},
+		{"build", "-toolexec=x", "."}, {"build", "--toolexec", "x", "."},
+		{"test", ".", "-toolexec=x"},
 		{"run", "-toolexec=x", "."}, {"run", "-tags", "x", "-toolexec=x", "."},
 	} {
 		refused(t, dir, nil, "-toolexec", args...)
 	}
 	refused(t, dir, []string{"GOFLAGS=-v -toolexec=x"}, "GOFLAGS has a -toolexec=x", "build", ".")
-	assert.Regexp(t, `(?m)^ok`, good(t, dir, nil, livego, "test", ".", "-args", "--", "-toolexec=x"), "that is the test's")
+	assert.Regexp(t, `(?m)^ok`,
+		good(t, dir, nil, livego, "test", ".", "-args", "--", "-toolexec=x"), "that is the test's")
 }
 
 func TestLivegoRefusesAnUnknownGo(t *testing.T) {
 	dir := module(t)
 	bin := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "go"), []byte("#!/bin/sh\nprintf 'go1.99.1\\n1\\nlinux\\n\\n'\n"), 0o755))
-	refused(t, dir, []string{"PATH=" + bin + ":" + os.Getenv("PATH")}, "the runtime of go1.99.1 is not known, only of go1.24", "build", ".")
+	require.NoError(t,
+		os.WriteFile(filepath.Join(bin, "go"),
+			[]byte("#!/bin/sh\nprintf 'go1.99.1\\n1\\nlinux\\n\\n'\n"), 0o755))
+	refused(t, dir, []string{"PATH=" + bin + ":" + os.Getenv("PATH")},
+		"the runtime of go1.99.1 is not known, only of go1.24", "build", ".")
 
 	compile := filepath.Join(bin, "compile")
-	require.NoError(t, os.WriteFile(compile, []byte("#!/bin/sh\necho compile version go1.99.1\n"), 0o755))
-	refused(t, dir, []string{"GOOS=linux"}, "the runtime of go1.99.1 is not known", compile, "-V=full")
-	refused(t, dir, []string{"GOOS=linux"}, "the runtime of go1.99.1 is not known", compile, "-p", "runtime", "-goversion", "go1.99.1")
+	require.NoError(t,
+		os.WriteFile(compile, []byte("#!/bin/sh\necho compile version go1.99.1\n"), 0o755))
+	refused(t, dir, []string{"GOOS=linux"}, "the runtime of go1.99.1 is not known", compile,
+		"-V=full")
+	refused(t, dir, []string{"GOOS=linux"}, "the runtime of go1.99.1 is not known", compile, "-p",
+		"runtime", "-goversion", "go1.99.1")
 }
 
-// A release of a known version, but with something that the patch has not been checked against.
+// A release of a known version, but with something that the patch has not been
+// checked against.
 func TestLivegoRefusesARuntimeThatIsNew(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "new.go")
-	require.NoError(t, os.WriteFile(file, []byte("package runtime\nvar parkedOn mutex\nfunc f() { lock(&parkedOn) }\n"), 0o644))
-	refused(t, dir, []string{"GOOS=linux"}, "var parkedOn mutex. Build with a Go that this livego knows, by GOTOOLCHAIN=",
-		"/no/compile", "-p", "runtime", "-goversion", "go1.26.99", "-o", filepath.Join(dir, "out"), file)
+	require.NoError(t, os.WriteFile(file, []byte("package runtime\nvar parkedOn mutex\nfunc f() "+
+		"{ lock(&parkedOn) }\n"), 0o644))
+	refused(t, dir, []string{"GOOS=linux"},
+		"var parkedOn mutex. Build with a Go that this livego knows, by GOTOOLCHAIN=",
+		"/no/compile", "-p", "runtime", "-goversion", "go1.26.99", "-o", filepath.Join(dir, "out"),
+		file)
 	test := filepath.Join(dir, "new_test.go")
 	require.NoError(t, os.Rename(file, test))
-	refused(t, dir, []string{"GOOS=linux"}, "has no file", // the next check: tests have variables of their own
-		"/no/compile", "-p", "runtime", "-goversion", "go1.26.99", "-o", filepath.Join(dir, "out"), test)
+	// Here livego checks the name of a variable: tests have variables of their own.
+	refused(t, dir, []string{"GOOS=linux"}, "has no file",
+		"/no/compile", "-p", "runtime", "-goversion", "go1.26.99", "-o", filepath.Join(dir, "out"),
+		test)
 }
 
 func TestLivegoWithoutCgoAndForOtherSystems(t *testing.T) {
 	dir := module(t)
-	assert.Contains(t, good(t, dir, []string{"CGO_ENABLED=0"}, livego, "build", "-o", "program", "."), "live.Fork fails with errors.ErrUnsupported")
+	assert.Contains(t,
+		good(t, dir, []string{"CGO_ENABLED=0"}, livego, "build", "-o", "program", "."),
+		"live.Fork fails with errors.ErrUnsupported")
 	assert.Contains(t, good(t, dir, nil, "./program"), "unsupported")
 	env := []string{"GOOS=darwin", "CGO_ENABLED=0"}
 	assert.Contains(t, good(t, dir, env, livego, "build", "-o", "program", "."), "as by plain go")
@@ -306,8 +337,11 @@ func TestLivegoWithoutCgoAndForOtherSystems(t *testing.T) {
 // What go says and exits with is what livego does.
 func TestLivegoExitsAsGoDoes(t *testing.T) {
 	dir := module(t)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "broken_test.go"), []byte("package main\nvar _ int = \"\"\n"), 0o644))
-	for _, args := range [][]string{{"vet", "."}, {"test", "."}, {"build", "-nosuchflag"}, {"list", "./nosuch"}} {
+	require.NoError(t,
+		os.WriteFile(filepath.Join(dir, "broken_test.go"),
+			[]byte("package main\nvar _ int = \"\"\n"), 0o644))
+	for _, args := range [][]string{{"vet", "."}, {"test", "."}, {"build", "-nosuchflag"},
+		{"list", "./nosuch"}} {
 		var plains, our *exec.ExitError
 		plain, err := in(dir, nil, "go", args...)
 		require.ErrorAs(t, err, &plains)
@@ -320,7 +354,8 @@ func TestLivegoExitsAsGoDoes(t *testing.T) {
 
 // lines are without what a build's times and folders make differ.
 func lines(out string) string {
-	return regexp.MustCompile(`\(?[0-9.]+m?s\)?|`+regexp.QuoteMeta(os.TempDir())+`/\S+`).ReplaceAllString(out, "")
+	return regexp.MustCompile(`\(?[0-9.]+m?s\)?|`+regexp.QuoteMeta(os.TempDir())+
+		`/\S+`).ReplaceAllString(out, "")
 }
 
 func TestLivegoHelp(t *testing.T) {

@@ -2,7 +2,8 @@
 
 // Command parity holds a Go program against the C program that it is a port of.
 //
-//	parity -c prog.c -go ./cmd/prog [-cflags "-DX"] [-goflags "-tags devzero"] [-calls mmap,clone] [-lengths 4096] [-stdin file] [args ...]
+//	parity -c prog.c -go ./cmd/prog [-cflags "-DX"] [-goflags "-tags devzero"]
+//		[-calls mmap,clone] [-lengths 4096] [-stdin file] [args ...]
 //
 // Parity builds both, and runs both with the arguments. It prints a diff where
 // they differ in what they write, in how they end, in the system calls that
@@ -28,9 +29,11 @@ func main() {
 		cFlags  = flag.String("cflags", "", "flags for the C compiler, separated by spaces")
 		pkg     = flag.String("go", "", "the Go package")
 		goFlags = flag.String("goflags", "", "flags for go build, separated by spaces")
-		calls   = flag.String("calls", "", "system calls to compare, separated by commas (default: those that map, fork and wait)")
-		lengths = flag.String("lengths", "", "lengths of private memory to compare too, in bytes, separated by commas")
-		stdin   = flag.String("stdin", "", "a file that both programs read as standard input")
+		calls   = flag.String("calls", "", "system calls to compare, separated by commas "+
+			"(default: those that map, fork and wait)")
+		lengths = flag.String("lengths", "",
+			"lengths of private memory to compare too, in bytes, separated by commas")
+		stdin = flag.String("stdin", "", "a file that both programs read as standard input")
 	)
 	flag.Parse()
 	if *c == "" || *pkg == "" {
@@ -55,11 +58,13 @@ func main() {
 			fail("-stdin: %v", err)
 		}
 	}
-	os.Exit(compare(append(strings.Fields(*cFlags), strings.Fields(*c)...), *pkg, strings.Fields(*goFlags), input, opts))
+	os.Exit(compare(append(strings.Fields(*cFlags), strings.Fields(*c)...), *pkg,
+		strings.Fields(*goFlags), input, opts))
 }
 
 // compare runs all comparisons, and returns the exit status.
-func compare(c []string, pkg string, goFlags []string, input []byte, opts []parity.Option) (status int) {
+func compare(c []string, pkg string, goFlags []string, input []byte,
+	opts []parity.Option) (status int) {
 	r := new(reporter)
 	defer r.removeAll()
 	defer func() {
@@ -73,7 +78,8 @@ func compare(c []string, pkg string, goFlags []string, input []byte, opts []pari
 	for _, what := range []struct {
 		name string
 		same func(t parity.T, c, g parity.Program, opts ...parity.Option)
-	}{{"output", parity.SameOutput}, {"system calls", parity.SameSyscalls}, {"memory maps", parity.SameMaps}} {
+	}{{"output", parity.SameOutput}, {"system calls", parity.SameSyscalls},
+		{"memory maps", parity.SameMaps}} {
 		before := r.differences
 		what.same(r, inC, inGo, append(opts, parity.Stdin(bytes.NewReader(input)))...)
 		if r.differences == before {

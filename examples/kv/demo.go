@@ -22,19 +22,22 @@ import (
 	"time"
 )
 
-// demo starts a server in a process of its own, sends it requests at a fixed rate, whether it answers or
-// not, and has it save meanwhile. A latency is counted from when the request was due: what waits behind
-// a server that stands still counts in full.
+// demo starts a server in a process of its own, sends it requests at a fixed
+// rate, whether it answers or not, and has it save meanwhile. A latency is
+// counted from when the request was due: what waits behind a server that stands
+// still counts in full.
 type demo struct {
 	keys, rate, clients int
 	out                 io.Writer
-	idle                time.Duration // how long to look at a server that does not save; 0 means 5 s
-	quick               time.Duration // an answer that shows that the server has caught up; 0 means 100 ms
+	// How long the demo measures a server that does not save; 0 means 5 s.
+	idle  time.Duration
+	quick time.Duration // an answer that shows that the server has caught up; 0 means 100 ms
 }
 
-// Every key belongs to one client, which numbers what it writes: write n goes to its key n*stride modulo the
-// number of its keys, and n is the value. So a file can be held against what it must be: of each client
-// there are all writes up to some number, and none beyond.
+// Every key belongs to one client, which numbers what it writes: write n goes
+// to its key n*stride modulo the number of its keys, and n is the value. So a
+// file can be held against what it must be: of each client there are all writes
+// up to some number, and none beyond.
 const stride = 1_000_000_007 // a prime: it comes by all keys
 
 func keyName(i int) []byte { return fmt.Appendf(nil, "key:%09d", i) }
@@ -74,7 +77,8 @@ func (d demo) run(methods []method) error {
 	if err != nil {
 		return err
 	}
-	server := exec.Command(self, "-addr", "127.0.0.1:0", "-file", file, "-preload", strconv.Itoa(d.keys))
+	server := exec.Command(self, "-addr", "127.0.0.1:0", "-file", file, "-preload",
+		strconv.Itoa(d.keys))
 	server.Stderr = os.Stderr
 	stdout, err := server.StdoutPipe()
 	if err != nil {
@@ -93,8 +97,10 @@ func (d demo) run(methods []method) error {
 	if _, err := fmt.Fscanf(stdout, "serving %d keys at %s\n", &keys, &addr); err != nil {
 		return fmt.Errorf("the server does not start: %w", err)
 	}
-	fmt.Fprintf(d.out, "%d keys of %d and %d bytes, loaded in %v: %d MiB resident; %d requests/s by %d clients, half of them write\n",
-		keys, len(keyName(0)), len(valueOf(0)), time.Since(began).Round(100*time.Millisecond), resident(server.Process.Pid)>>20, d.rate, d.clients)
+	fmt.Fprintf(d.out, "%d keys of %d and %d bytes, loaded in %v: %d MiB resident; %d requests/s "+
+		"by %d clients, half of them write\n",
+		keys, len(keyName(0)), len(valueOf(0)), time.Since(began).Round(100*time.Millisecond),
+		resident(server.Process.Pid)>>20, d.rate, d.clients)
 
 	clients := make([]*client, d.clients)
 	stop := make(chan struct{})
@@ -129,7 +135,8 @@ func (d demo) measure(methods []method, addr, file string, clients []*client) er
 	answers := bufio.NewReader(control)
 
 	table := tabwriter.NewWriter(d.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "how\ttook\twriters held\tall stopped\trequests\tmedian\tp99\tworst\tcopied\tfile\t")
+	fmt.Fprintln(table,
+		"how\ttook\twriters held\tall stopped\trequests\tmedian\tp99\tworst\tcopied\tfile\t")
 	row := func(name string, from, to time.Time, rest func(latencies []time.Duration)) {
 		latencies := within(clients, from, to)
 		fmt.Fprintf(table, "%s\t%v\t", name, to.Sub(from).Round(time.Millisecond))
@@ -140,7 +147,8 @@ func (d demo) measure(methods []method, addr, file string, clients []*client) er
 			return "0\t-\t-\t-"
 		}
 		slices.Sort(l)
-		return fmt.Sprintf("%d\t%v\t%v\t%v", len(l), round(l[len(l)/2]), round(l[len(l)*99/100]), round(l[len(l)-1]))
+		return fmt.Sprintf("%d\t%v\t%v\t%v", len(l), round(l[len(l)/2]), round(l[len(l)*99/100]),
+			round(l[len(l)-1]))
 	}
 
 	time.Sleep(d.idle / 5)
@@ -178,7 +186,8 @@ func (d demo) measure(methods []method, addr, file string, clients []*client) er
 			return fmt.Errorf("%s: %w", m.text, err)
 		}
 		row(m.text, from, to, func(l []time.Duration) {
-			fmt.Fprintf(table, "%v\t%v\t%s\t%d MiB\t%d MiB, good\t\n", round(r.Held), round(r.Pause), percentiles(l), r.Copied>>20, st.Size()>>20)
+			fmt.Fprintf(table, "%v\t%v\t%s\t%d MiB\t%d MiB, good\t\n", round(r.Held),
+				round(r.Pause), percentiles(l), r.Copied>>20, st.Size()>>20)
 		})
 		if err := os.Remove(file); err != nil {
 			return err
@@ -220,7 +229,8 @@ func within(clients []*client, from, to time.Time) []time.Duration {
 	return l
 }
 
-// quiet waits until all that has been due is answered, and answers are quick again.
+// quiet waits until all that has been due is answered, and answers are quick
+// again.
 func (d demo) quiet(clients []*client) error {
 	until := time.Now()
 	for deadline := until.Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -276,7 +286,8 @@ func (d demo) send(c *client, id int, due chan<- request, stop <-chan struct{}) 
 			n++
 			key, value := keyName(id+d.clients*(n*stride%d.keysOf(id))), valueOf(n)
 			c.sent.Store(int64(n))
-			fmt.Fprintf(w, "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", len(key), key, len(value), value)
+			fmt.Fprintf(w, "*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n", len(key), key,
+				len(value), value)
 		} else {
 			key := keyName(rand.IntN(d.keys))
 			fmt.Fprintf(w, "*2\r\n$3\r\nGET\r\n$%d\r\n%s\r\n", len(key), key)
@@ -334,8 +345,9 @@ func readAnswer(r *bufio.Reader) (string, error) {
 	return string(b[:n]), err
 }
 
-// check holds a file against what its point in time must have been. before are the writes that each client
-// had answers to when the snapshot was asked for, and after those that it had sent when it had ended.
+// check holds a file against what its point in time must have been. before are
+// the writes that each client had answers to when the snapshot was asked for,
+// and after those that it had sent when it had ended.
 func (d demo) check(file string, before, after []int64) error {
 	values := make([][]uint32, d.clients)
 	for c := range values {
@@ -364,11 +376,13 @@ func (d demo) check(file string, before, after []int64) error {
 	for c, of := range values {
 		last, n := int(slices.Max(of)), len(of)
 		if int64(last) < before[c] || int64(last) > after[c] {
-			return fmt.Errorf("of client %d it has write %d as the last, not one from %d to %d", c, last, before[c], after[c])
+			return fmt.Errorf("of client %d it has write %d as the last, not one from %d to %d", c,
+				last, before[c], after[c])
 		}
 		inverse := 0
 		if n > 1 {
-			inverse = int(new(big.Int).ModInverse(big.NewInt(stride%int64(n)), big.NewInt(int64(n))).Int64())
+			inverse = int(new(big.Int).ModInverse(big.NewInt(stride%int64(n)),
+				big.NewInt(int64(n))).Int64())
 		}
 		for k, value := range of {
 			want := k * inverse % n // the first write to it, unless that is 0
@@ -381,7 +395,8 @@ func (d demo) check(file string, before, after []int64) error {
 				want += (last - want) / n * n
 			}
 			if int(value) != want {
-				return fmt.Errorf("of client %d key %d has write %d and not %d, though %d is there", c, k, value, want, last)
+				return fmt.Errorf("of client %d key %d has write %d and not %d, though %d is there",
+					c, k, value, want, last)
 			}
 		}
 	}

@@ -1,7 +1,9 @@
-// Command kv is a key-value server in memory that speaks Redis's protocol, enough of it for redis-cli and
-// redis-benchmark. What it is about is how it saves millions of small objects while it is written to: in
-// a live-forked child (package live), which takes a program that livego built. For comparison it can also
-// hold its locks while it encodes, and stream to a process of its own.
+// Command kv is a key-value server in memory that speaks Redis's protocol,
+// enough of it for redis-cli and redis-benchmark. What it is about is how it
+// saves millions of small objects while it is written to: in a live-forked
+// child (package live), which takes a program that livego built. For comparison
+// it can also hold its locks while it encodes, and stream to a process of its
+// own.
 //
 //	kv [-addr host:port] [-file dump.kv]    serves, from the file if there is one; BGSAVE and SAVE write it
 //	kv -demo [-keys n] [-rate n]            loads such a server, and measures what its clients see meanwhile
@@ -23,7 +25,8 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:6379", "to serve at")
 	file := flag.String("file", "dump.kv", "to load, and to save to")
 	preload := flag.Int("preload", 0, "begin with this many keys, and not with the file")
-	store := flag.String("store", "", "save what comes on standard input to this file, and do nothing else")
+	store := flag.String("store", "",
+		"save what comes on standard input to this file, and do nothing else")
 	demonstrate := flag.Bool("demo", false, "measure, and print a table")
 	d := demo{out: os.Stdout}
 	flag.IntVar(&d.keys, "keys", 10_000_000, "of the demo, two objects each")
@@ -48,7 +51,8 @@ func main() {
 
 func serve(addr, file string, preload int) error {
 	s := newServer(file)
-	percent := debug.SetGCPercent(400) // all of it stays: to collect while it grows costs more than it frees
+	// The data stays: a collection while it grows costs more than it frees.
+	percent := debug.SetGCPercent(400)
 	if preload > 0 {
 		for i := range preload {
 			s.data.set(keyName(i), valueOf(0))

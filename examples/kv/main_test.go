@@ -166,8 +166,10 @@ func TestTheDemosCheckFindsWhatIsMissing(t *testing.T) {
 		return d.check(path, before, after)
 	}
 	require.NoError(t, check(written, written))
-	assert.Error(t, check([]int64{0, 1, 401, 900}, []int64{9, 9, 999, 999}), "an answered write is missing")
-	assert.Error(t, check([]int64{0, 0, 0, 0}, []int64{0, 1, 399, 900}), "a write that was not sent is there")
+	assert.Error(t, check([]int64{0, 1, 401, 900}, []int64{9, 9, 999, 999}),
+		"an answered write is missing")
+	assert.Error(t, check([]int64{0, 0, 0, 0}, []int64{0, 1, 399, 900}),
+		"a write that was not sent is there")
 	key := keyName(2 + d.clients*(399*stride%d.keysOf(2)))
 	s.set(key, valueOf(0))
 	assert.Error(t, check([]int64{0, 0, 0, 0}, written), "a write before the last is missing")
@@ -180,7 +182,8 @@ func TestTheDemosCheckFindsWhatIsMissing(t *testing.T) {
 func TestDemo(t *testing.T) {
 	t.Setenv("KV_MAIN", "1")
 	var out bytes.Buffer
-	d := demo{keys: 20_000, rate: 200, clients: 4, out: &out, idle: 200 * time.Millisecond, quick: time.Minute}
+	d := demo{keys: 20_000, rate: 200, clients: 4, out: &out, idle: 200 * time.Millisecond,
+		quick: time.Minute}
 	m := methods
 	if !live.Patched() {
 		assert.ErrorContains(t, d.run(methods), live.ErrNotPatched.Error())
@@ -193,7 +196,8 @@ func TestDemo(t *testing.T) {
 
 func TestADemoThatCannotSaveFails(t *testing.T) {
 	t.Setenv("KV_MAIN", "1")
-	d := demo{keys: 100, rate: 100, clients: 2, out: io.Discard, idle: 100 * time.Millisecond, quick: time.Minute}
+	d := demo{keys: 100, rate: 100, clients: 2, out: io.Discard, idle: 100 * time.Millisecond,
+		quick: time.Minute}
 	err := d.run([]method{{name: "none", text: "no method"}})
 	assert.ErrorContains(t, err, `no method "none"`)
 }

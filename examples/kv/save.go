@@ -23,8 +23,8 @@ type saved struct {
 	Copied int64         // bytes of memory that it cost
 }
 
-// method is a way to save a point in time. To lock part after part would hold writers up for less,
-// and save no such point.
+// method is a way to save a point in time. To lock part after part would hold
+// writers up for less, and save no such point.
 type method struct {
 	name, text string
 	save       func(*server) (saved, error)
@@ -36,7 +36,8 @@ var methods = []method{
 	{"exec", "stream to a process, under the lock", (*server).saveByProcess},
 }
 
-// watch says how long locks that are taken after it, and released before, were held.
+// watch says how long locks that are taken after it, and released before, were
+// held.
 type watch struct {
 	began time.Time
 	held  time.Duration
@@ -49,7 +50,8 @@ func (s *server) saveByFork() (saved, error) {
 	began := time.Now()
 	var held watch
 	encode := func(w io.Writer) error {
-		// The child gives way to requests. A thread has a niceness of its own, and its new threads inherit it.
+		// The child gives way to requests. A thread has a niceness of its own, and its new threads
+		// inherit it.
 		runtime.LockOSThread()
 		_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, 10)
 		return s.data.encode(w)
@@ -92,7 +94,8 @@ func (s *server) saveUnderLock() (r saved, err error) {
 	return r, err
 }
 
-// saveByProcess is what is left to a program that cannot fork: another process, which has to be sent all.
+// saveByProcess is what is left to a program that cannot fork: another process,
+// which has to be sent all.
 func (s *server) saveByProcess() (r saved, err error) {
 	began := time.Now()
 	self, err := os.Executable()

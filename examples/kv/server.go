@@ -124,8 +124,10 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 }
 
 // arity is the number of a command's words, if negative at the least.
-var arity = map[string]int{"PING": -1, "ECHO": 2, "GET": 2, "SET": 3, "DEL": -2, "EXISTS": -2, "INCR": 2, "DBSIZE": 1,
-	"SAVE": 1, "BGSAVE": 1, "LASTSAVE": 1, "SNAPSHOT": 2, "INFO": -1, "CONFIG": -2, "COMMAND": -1, "QUIT": 1}
+var arity = map[string]int{"PING": -1, "ECHO": 2, "GET": 2, "SET": 3, "DEL": -2, "EXISTS": -2,
+	"INCR": 2, "DBSIZE": 1,
+	"SAVE": 1, "BGSAVE": 1, "LASTSAVE": 1, "SNAPSHOT": 2, "INFO": -1, "CONFIG": -2, "COMMAND": -1,
+	"QUIT": 1}
 
 // do answers a command, and says whether it was the last.
 func (s *server) do(w *bufio.Writer, args [][]byte) (quit bool) {
@@ -235,7 +237,9 @@ func (s *server) info() string {
 		s.busy.Unlock()
 		busy = 0
 	}
-	text := fmt.Sprintf("# Keyspace\r\nkeys:%d\r\n# Persistence\r\nrdb_bgsave_in_progress:%d\r\nrdb_last_save_time:%d\r\n", s.data.len(), busy, s.lastSave.Load())
+	text := fmt.Sprintf("# Keyspace\r\nkeys:%d\r\n# "+
+		"Persistence\r\nrdb_bgsave_in_progress:%d\r\nrdb_last_save_time:%d\r\n", s.data.len(), busy,
+		s.lastSave.Load())
 	if saving := s.saving.Load(); saving != nil {
 		text += fmt.Sprintf("last_fork_usec:%d\r\nlast_fork_bytes_written:%d\r\nlast_fork_bytes_copied:%d\r\n",
 			saving.Pause().Microseconds(), saving.Progress(), saving.Copied())
@@ -245,7 +249,8 @@ func (s *server) info() string {
 
 func simple(w *bufio.Writer, s string) { _, _ = w.WriteString("+" + s + "\r\n") }
 func fail(w *bufio.Writer, err error) {
-	_, _ = w.WriteString("-ERR " + strings.NewReplacer("\r", " ", "\n", " ").Replace(err.Error()) + "\r\n")
+	_, _ = w.WriteString("-ERR " + strings.NewReplacer("\r", " ", "\n", " ").Replace(err.Error()) +
+		"\r\n")
 }
 func integer(w *bufio.Writer, n int) { _, _ = w.WriteString(":" + strconv.Itoa(n) + "\r\n") }
 func bulk(w *bufio.Writer, s string) {

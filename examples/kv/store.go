@@ -13,7 +13,8 @@ import (
 	"sync"
 )
 
-// store is the data. It is in parts, so that writers seldom wait for each other, nor for a table that grows.
+// store is the data. It is in parts, so that writers seldom wait for each
+// other, nor for a table that grows.
 type store struct {
 	seed  maphash.Seed
 	parts [256]part
@@ -91,13 +92,15 @@ func (s *store) locks() []sync.Locker {
 	return locks
 }
 
-// A file is: magic, the number of keys, of each key and value its length and its bytes, and the sum of all
-// that. The numbers are varints, the sum is of four bytes.
+// A file is: magic, the number of keys, of each key and value its length and
+// its bytes, and the sum of all that. The numbers are varints, the sum is of
+// four bytes.
 const magic = "kv 1\n"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// encode writes a file. It takes no lock: it runs in a live-forked child, or with all of them held.
+// encode writes a file. It takes no lock: it runs in a live-forked child, or
+// with all of them held.
 func (s *store) encode(w io.Writer) error {
 	n := 0
 	for i := range s.parts {
@@ -129,7 +132,8 @@ func (s *store) encode(w io.Writer) error {
 	return err
 }
 
-// decode reads a file, and gives each key and value to f, which must not keep them.
+// decode reads a file, and gives each key and value to f, which must not keep
+// them.
 func decode(path string, f func(key, value []byte) error) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -169,7 +173,8 @@ func decode(path string, f func(key, value []byte) error) error {
 	}
 	sum := r.sum
 	var stored [4]byte
-	if _, err := io.ReadFull(r, stored[:]); err != nil || binary.LittleEndian.Uint32(stored[:]) != sum {
+	if _, err := io.ReadFull(r, stored[:]); err != nil ||
+		binary.LittleEndian.Uint32(stored[:]) != sum {
 		return fmt.Errorf("%s: its sum is wrong", path)
 	}
 	if _, err := r.ReadByte(); err != io.EOF {
@@ -202,7 +207,8 @@ func (s *store) load(path string) error {
 	})
 }
 
-// replaceFile replaces a file by what encode writes, as programs do that need no child for it.
+// replaceFile replaces a file by what encode writes, as programs do that need
+// no child for it.
 func replaceFile(path string, encode func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".kv-*")
 	if err != nil {

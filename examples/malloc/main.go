@@ -1,11 +1,13 @@
 //go:build linux && cgo
 
-// Command malloc shows how glibc's malloc(3) itself uses anonymous mappings and mremap(2), as facts on
-// this machine: a block above M_MMAP_THRESHOLD is a mapping of its own, mallopt(3) moves the
-// threshold, realloc(3) of such a block goes by mremap, and free(3) unmaps it.
+// Command malloc shows how glibc's malloc(3) itself uses anonymous mappings and
+// mremap(2), as facts on this machine: a block above M_MMAP_THRESHOLD is a
+// mapping of its own, mallopt(3) moves the threshold, realloc(3) of such a
+// block goes by mremap, and free(3) unmaps it.
 //
-// The counts are mallinfo2(3)'s: hblks, the blocks that are mapped, and hblkhd, their bytes. Run it
-// under strace(1), with -e trace=mmap,mremap,munmap, to see the calls.
+// The counts are mallinfo2(3)'s: hblks, the blocks that are mapped, and hblkhd,
+// their bytes. Run it under strace(1), with -e trace=mmap,mremap,munmap, to see
+// the calls.
 package main
 
 /*

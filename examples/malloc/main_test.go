@@ -16,7 +16,8 @@ import (
 	"forkshm.example/shm/internal/testenv"
 )
 
-// build builds the example, and skips the test where the C library is not the one that it is about.
+// build builds the example, and skips the test where the C library is not the
+// one that it is about.
 func build(t *testing.T) string {
 	testenv.NeedTime(t)
 	_, err := os.ReadFile("main.go") // so that go test does not take a former result for this one's
@@ -27,7 +28,8 @@ func build(t *testing.T) string {
 	var stderr strings.Builder
 	run := exec.Command(program)
 	run.Stderr = &stderr
-	if err := run.Run(); err != nil && strings.Contains(stderr.String(), "this C library is another") {
+	if err := run.Run(); err != nil &&
+		strings.Contains(stderr.String(), "this C library is another") {
 		t.Skip(strings.TrimSpace(stderr.String()))
 	}
 	return program

@@ -1,13 +1,14 @@
 //go:build linux && cgo
 
 // Command parser is an HTTP server that parses messages with a C parser. The
-// parser crashes on some messages. It runs in the children of a [shm.Pool], which
-// share the messages and the results with the server. So the server answers such a
-// message with the place of the crash, and loses no other message.
+// parser crashes on some messages. It runs in the children of a [shm.Pool],
+// which share the messages and the results with the server. So the server
+// answers such a message with the place of the crash, and loses no other
+// message.
 //
 // The command sends requests to itself, some of them bad, and checks each
-// response. It prints the pool's and the children's counters. It exits with status
-// 1 if a request was lost.
+// response. It prints the pool's and the children's counters. It exits with
+// status 1 if a request was lost.
 package main
 
 // #include "parser.h"
@@ -196,7 +197,8 @@ func send(url string, message []byte, want answer, isBad bool) error {
 		return err
 	}
 	if isBad {
-		if r.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(string(body), "segmentation fault") {
+		if r.StatusCode != http.StatusUnprocessableEntity ||
+			!strings.Contains(string(body), "segmentation fault") {
 			return fmt.Errorf("%s: %s, must be the parser's crash", r.Status, body)
 		}
 		return nil

@@ -1,7 +1,7 @@
 //go:build linux && cgo
 
-// Package ctest holds what the tests need of C, since a _test.go file cannot import "C": functions
-// for children to run, and the C side of benchmarks.
+// Package ctest holds what the tests need of C, since a _test.go file cannot
+// import "C": functions for children to run, and the C side of benchmarks.
 package ctest
 
 /*
@@ -64,7 +64,8 @@ var (
 // IsGlibc says whether the C library is glibc.
 func IsGlibc() bool { return C.is_glibc() != 0 }
 
-// MapLoop maps, touches and unmaps length bytes n times, as the library does, in C.
+// MapLoop maps, touches and unmaps length bytes n times, as the library does,
+// in C.
 func MapLoop(n int, devZero bool, sharing shm.Sharing, length int) error {
 	var dz C.int
 	if devZero {
@@ -76,14 +77,15 @@ func MapLoop(n int, devZero bool, sharing shm.Sharing, length int) error {
 // ForkLoop forks a child that exits, and reaps it, n times.
 func ForkLoop(n int) error { return result(C.loop_fork(C.long(n))) }
 
-// PingPong has a child and this process wake each other by a futex, n times each.
+// PingPong has a child and this process wake each other by a futex, n times
+// each.
 func PingPong(n int) error { return result(C.loop_ping_pong(C.long(n))) }
 
 // AddHere is child_add, by a plain cgo call.
 func AddHere(m *shm.Mapping, length int) int { return int(C.child_add(m.Addr(), C.size_t(length))) }
 
-// GrowLoop grows memory from first to last bytes by doubling, touching each page, n times, by
-// realloc(3).
+// GrowLoop grows memory from first to last bytes by doubling, touching each
+// page, n times, by realloc(3).
 func GrowLoop(n, first, last int) error {
 	return result(C.loop_grow(C.long(n), C.size_t(first), C.size_t(last)))
 }
@@ -93,12 +95,12 @@ func Copy(dst, src []byte) {
 	C.copy_memory(unsafe.Pointer(&dst[0]), unsafe.Pointer(&src[0]), C.size_t(len(src)))
 }
 
-// Interrupt sends the thread tid signals that interrupt its system calls (no SA_RESTART) until
-// stop is called.
+// Interrupt sends the thread tid signals that interrupt its system calls (no
+// SA_RESTART) until stop is called.
 func Interrupt(tid int) (stop func(), err error) { return interrupt(tid, nil) }
 
-// InterruptGroup sends this process group signals until stop is called. Should their handler run
-// in a child, it stores 1 at astray.
+// InterruptGroup sends this process group signals until stop is called. Should
+// their handler run in a child, it stores 1 at astray.
 func InterruptGroup(astray unsafe.Pointer) (stop func(), err error) { return interrupt(0, astray) }
 
 func interrupt(tid int, astray unsafe.Pointer) (stop func(), err error) {

@@ -7,7 +7,8 @@ import "C"
 
 import "forkshm.example/shm"
 
-// Hostile is a child that was taken over. It does what the HostileOrder at its address says, and returns 7.
+// Hostile is a child that was taken over. It does what the HostileOrder at its
+// address says, and returns 7.
 var Hostile = shm.ChildFunc(C.child_hostile)
 
 // HostileOrder is struct hostile of hostile.h.

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MaxRead is the largest number of bytes that are read of a file. Reading a file
-// with larger tables is an error.
+// MaxRead is the largest number of bytes that are read of a file. Reading a
+// file with larger tables is an error.
 const MaxRead = 128 << 20
 
 var errTooLarge = fmt.Errorf("the symbol tables are larger than %d bytes", MaxRead)
@@ -81,7 +81,8 @@ func Read(r io.ReaderAt) (*Table, error) {
 	return t, nil
 }
 
-// checkSizes returns an error if the tables are too large. It reads none of them.
+// checkSizes returns an error if the tables are too large. It reads none of
+// them.
 func checkSizes(sections []*elf.Section) error {
 	left := uint64(MaxRead)
 	for _, s := range sections {

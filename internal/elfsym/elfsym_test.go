@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sample returns an ELF file with two functions, and a section header table that says what the test wants.
+// sample returns an ELF file with two functions, and a section header table
+// that says what the test wants.
 func sample(t testing.TB, fileType elf.Type, symbolsSize uint64) []byte {
 	t.Helper()
 	const names, symbols = 512, 1024
@@ -26,13 +27,16 @@ func sample(t testing.TB, fileType elf.Type, symbolsSize uint64) []byte {
 	h.Shoff, h.Ehsize, h.Shentsize, h.Shnum, h.Shstrndx = 64, 64, 64, 3, 2
 	put := func(v any) { require.NoError(t, binary.Write(&b, binary.LittleEndian, v)) }
 	put(h)
-	put([]elf.Section64{{}, {Type: uint32(elf.SHT_SYMTAB), Off: symbols, Size: symbolsSize, Link: 2, Entsize: elf.Sym64Size},
+	put([]elf.Section64{{},
+		{Type: uint32(elf.SHT_SYMTAB), Off: symbols, Size: symbolsSize, Link: 2,
+			Entsize: elf.Sym64Size},
 		{Type: uint32(elf.SHT_STRTAB), Off: names, Size: 16}})
 	b.Write(make([]byte, names-b.Len()))
 	b.WriteString("\x00first\x00second\x00")
 	b.Write(make([]byte, symbols-b.Len()))
 	function := uint8(elf.STT_FUNC)
-	put([]elf.Sym64{{}, {Name: 7, Info: function, Shndx: 1, Value: 0x200, Size: 0x10}, {Name: 1, Info: function, Shndx: 1, Value: 0x100, Size: 0x80}})
+	put([]elf.Sym64{{}, {Name: 7, Info: function, Shndx: 1, Value: 0x200, Size: 0x10},
+		{Name: 1, Info: function, Shndx: 1, Value: 0x100, Size: 0x80}})
 	return b.Bytes()
 }
 
@@ -40,7 +44,8 @@ func TestFindsTheFunctionOfAnInstruction(t *testing.T) {
 	for fileType, base := range map[elf.Type]uint64{elf.ET_EXEC: 0, elf.ET_DYN: 0x7000_0000} {
 		table, err := Read(bytes.NewReader(sample(t, fileType, 3*elf.Sym64Size)))
 		require.NoError(t, err)
-		for pc, want := range map[uint64]string{0: "", 0xff: "", 0x100: "first", 0x17f: "first", 0x180: "", 0x200: "second", 0x20f: "second", 0x210: "", 1 << 63: ""} {
+		for pc, want := range map[uint64]string{0: "", 0xff: "", 0x100: "first", 0x17f: "first",
+			0x180: "", 0x200: "second", 0x20f: "second", 0x210: "", 1 << 63: ""} {
 			name, start := table.Find(pc+base, 0x7000_0000)
 			assert.Equal(t, want, name, "%#x", pc)
 			if want != "" {

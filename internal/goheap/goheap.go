@@ -38,13 +38,15 @@ const (
 	pageSize  = 8 << 10 // the size of the runtime's pages, not of the kernel's
 )
 
-// These constants bound the work for a VMA that does not belong to the heap. 4096 arenas are 256
-// GiB.
+// These constants bound the work for a VMA that does not belong to the heap.
+// 4096 arenas are 256 GiB.
 const (
-	// After maxMisses arenas in a row outside the heap, the search goes on at the end of the VMA.
+	// After maxMisses arenas in a row outside the heap, the search goes on at the
+	// end of the VMA.
 	maxMisses = 4096
 
-	// In the first maxDeep arenas of such a row, all pages of the first chunk are tested.
+	// In the first maxDeep arenas of such a row, all pages of the first chunk are
+	// tested.
 	maxDeep = 8
 )
 
@@ -75,7 +77,8 @@ func Ranges() []Range {
 		heap.arenas = map[uintptr]bool{}
 		heap.probe = newProber()
 		for _, class := range []string{"free", "objects", "released", "stacks", "unused"} {
-			heap.samples = append(heap.samples, metrics.Sample{Name: "/memory/classes/heap/" + class + ":bytes"})
+			heap.samples = append(heap.samples,
+				metrics.Sample{Name: "/memory/classes/heap/" + class + ":bytes"})
 		}
 	}
 	if mapped := mappedBytes(); mapped != heap.mapped {
@@ -110,15 +113,17 @@ func findArenas() {
 	}
 }
 
-// mayBeHeap reports whether a VMA has the permissions and the name of heap memory.
+// mayBeHeap reports whether a VMA has the permissions and the name of heap
+// memory.
 func mayBeHeap(v *procmaps.VMA) bool {
 	const readWrite = procmaps.Readable | procmaps.Writable
 	// Some kernels and Go versions give the heap a name: "[anon: Go: heap]".
-	return v.Perm == readWrite && v.Inode == 0 && (v.Name == "" || strings.HasPrefix(v.Name, "[anon:"))
+	return v.Perm == readWrite && v.Inode == 0 && (v.Name == "" ||
+		strings.HasPrefix(v.Name, "[anon:"))
 }
 
-// findIn looks for arenas in the memory from start up to end. Only a part of this memory may belong
-// to the heap.
+// findIn looks for arenas in the memory from start up to end. Only a part of
+// this memory may belong to the heap.
 func findIn(start, end uintptr) {
 	misses := 0
 	for arena := start &^ (arenaSize - 1); ; arena += arenaSize {
@@ -142,9 +147,9 @@ func findIn(start, end uintptr) {
 	}
 }
 
-// isArena reports whether the memory from low up to high, which lies in one arena, has a page of
-// the heap. The heap usually has the first or the last page. If deep is set, isArena also tests all
-// other pages of the first chunk.
+// isArena reports whether the memory from low up to high, which lies in one
+// arena, has a page of the heap. The heap usually has the first or the last
+// page. If deep is set, isArena also tests all other pages of the first chunk.
 func isArena(low, high uintptr, deep bool) bool {
 	if heap.probe.inHeap(low) || heap.probe.inHeap(high-1) {
 		return true
@@ -189,8 +194,8 @@ func joinArenas() (ranges []Range) {
 // notInHeap is a type whose pointers must not point into the Go heap.
 type notInHeap struct{ _ cgo.Incomplete }
 
-// prober tests addresses. A prober must be allocated from the heap, since its own address gives the
-// first arena.
+// prober tests addresses. A prober must be allocated from the heap, since its
+// own address gives the first arena.
 type prober struct {
 	pointer *notInHeap
 	value   reflect.Value // the variable pointer
@@ -203,7 +208,8 @@ func newProber() *prober {
 	return p
 }
 
-// inHeap reports whether an address lies in a page that was ever allocated from the heap.
+// inHeap reports whether an address lies in a page that was ever allocated from
+// the heap.
 func (p *prober) inHeap(addr uintptr) (yes bool) {
 	p.probes++
 	defer func() { yes = recover() != nil }()

@@ -36,7 +36,8 @@ func TestMain(m *testing.M) {
 
 var sink [][]byte
 
-// checkHeapOf allocates n more bytes and says what is wrong with the ranges then.
+// checkHeapOf allocates n more bytes and says what is wrong with the ranges
+// then.
 func checkHeapOf(n int) error {
 	if err := checkRanges(); err != nil {
 		return err
@@ -59,7 +60,8 @@ func checkHeapOf(n int) error {
 	return nil
 }
 
-// checkRanges says whether less memory was found than the heap has, or memory that cannot be the heap's.
+// checkRanges says whether less memory was found than the heap has, or memory
+// that cannot be the heap's.
 func checkRanges() error {
 	ranges := Ranges()
 	var found uint64
@@ -99,7 +101,8 @@ func contains(ranges []Range, addr uintptr) bool {
 
 func addrOf(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
-// The heap begins at a random place in each process. GOHEAP_TEST_PROCESSES is the number of processes.
+// The heap begins at a random place in each process. GOHEAP_TEST_PROCESSES is
+// the number of processes.
 func TestEveryProcessFindsItsHeap(t *testing.T) {
 	processes := 200
 	if n := os.Getenv("GOHEAP_TEST_PROCESSES"); n != "" {
@@ -144,7 +147,8 @@ func TestMemoryBesideTheHeapIsNotTheHeap(t *testing.T) {
 	first, last := ranges[0], ranges[len(ranges)-1]
 	for _, addr := range []uintptr{first.Start - chunkSize, last.End} {
 		// Where it is taken already, what is there is not the heap's either.
-		p, err := unix.MmapPtr(-1, 0, unsafe.Add(nil, addr), chunkSize, unix.PROT_READ|unix.PROT_WRITE,
+		p, err := unix.MmapPtr(-1, 0, unsafe.Add(nil, addr), chunkSize,
+			unix.PROT_READ|unix.PROT_WRITE,
 			unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED_NOREPLACE)
 		if err == nil {
 			defer unix.MunmapPtr(p, chunkSize)
@@ -153,7 +157,8 @@ func TestMemoryBesideTheHeapIsNotTheHeap(t *testing.T) {
 		}
 	}
 	lookAgain()
-	for _, addr := range []uintptr{first.Start - 1, first.Start - chunkSize, last.End, last.End + chunkSize - 1} {
+	for _, addr := range []uintptr{first.Start - 1, first.Start - chunkSize, last.End,
+		last.End + chunkSize - 1} {
 		assert.False(t, contains(Ranges(), addr))
 	}
 	require.NoError(t, checkRanges())
@@ -185,7 +190,8 @@ func TestHugeMappingsAreNotSearchedWhole(t *testing.T) {
 	}
 	usual := probes()
 	for _, prot := range []int{unix.PROT_NONE, unix.PROT_READ | unix.PROT_WRITE} {
-		p, err := unix.MmapPtr(-1, 0, nil, size, prot, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+		p, err := unix.MmapPtr(-1, 0, nil, size, prot,
+			unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 		require.NoError(t, err)
 		assert.Less(t, probes()-usual, 4*maxMisses+maxDeep*2*chunkSize/pageSize)
 		require.NoError(t, unix.MunmapPtr(p, size))

@@ -1,7 +1,7 @@
 // Package hook connects packages live and shm. Package live forks children, and
-// package shm waits for them. Package shm sets the variables of this package, and
-// package live uses them. The variables have no types of package shm, to avoid an
-// import cycle.
+// package shm waits for them. Package shm sets the variables of this package,
+// and package live uses them. The variables have no types of package shm, to
+// avoid an import cycle.
 package hook
 
 import (
@@ -10,15 +10,16 @@ import (
 )
 
 // NewProcess calls fork, and returns a *shm.Process for the child.
-var NewProcess func(fork func() (pid int, forkTime time.Duration, err error)) (process any, err error)
+var NewProcess func(fork func() (pid int, forkTime time.Duration, err error)) (process any,
+	err error)
 
 // ProcessToken returns a number, never 0, that differs from the numbers of all
 // processes that this process was forked from. Process ids can be the same: see
 // pid_namespaces(7).
 var ProcessToken = func() uint64 { return 1 }
 
-// Forked is called in a live fork's child when the child's memory is complete, and
-// before any of the program's code runs.
+// Forked is called in a live fork's child when the child's memory is complete,
+// and before any of the program's code runs.
 var Forked = func() {}
 
 // Locks are the locks of package shm's global variables.

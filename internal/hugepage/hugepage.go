@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 )
 
-// The sizes are stored when they are known. There is no lock, since a forked copy of
-// this process could find a lock held forever.
+// The sizes are stored when they are known. There is no lock, since a forked
+// copy of this process could find a lock held forever.
 var transparent, explicit atomic.Int64
 
 // Transparent returns the size of a transparent huge page in bytes, a power of
@@ -50,7 +50,8 @@ func askExplicit() int {
 	return Transparent()
 }
 
-// powerOfTwo returns the number in text, or 0 if text has no power of two below 2^30.
+// powerOfTwo returns the number in text, or 0 if text has no power of two below
+// 2^30.
 func powerOfTwo(text string) int {
 	n, err := strconv.ParseUint(strings.TrimSpace(text), 10, 30)
 	if err != nil || n&(n-1) != 0 {

@@ -17,7 +17,8 @@ var edits = map[string][]Edit{
 	// inherited. A child in which a test failed exits with status 1.
 	"runtime": {
 		{"traceback.go", `print(" [", status)`, `print(" [", status, liveInherited(gp))`},
-		{"proc.go", `if exitCode == 0 && raceenabled {`, `if exitCode == 0 && !liveExitsWith1 && raceenabled {`},
+		{"proc.go", `if exitCode == 0 && raceenabled {`,
+			`if exitCode == 0 && !liveExitsWith1 && raceenabled {`},
 		{"runtime.go", `exit(int32(code))`, `exit(liveStatus(int32(code)))`},
 	},
 
@@ -44,18 +45,22 @@ var edits = map[string][]Edit{
 	"internal/sync": {
 		{"hashtriemap.go", "initMu   Mutex\n", "initMu   LiveMutex\n"},
 		{"hashtriemap.go", "mu       Mutex //", "mu       LiveMutex //"},
-		{"hashtriemap.go", markDead + removeChild + unlockNodes + "\treturn v, true\n", removeChild + markDead + unlockNodes + "\treturn v, true\n"},
-		{"hashtriemap.go", markDead + removeChild + unlockNodes + "\treturn true\n", removeChild + markDead + unlockNodes + "\treturn true\n"},
+		{"hashtriemap.go", markDead + removeChild + unlockNodes + "\treturn v, true\n",
+			removeChild + markDead + unlockNodes + "\treturn v, true\n"},
+		{"hashtriemap.go", markDead + removeChild + unlockNodes + "\treturn true\n",
+			removeChild + markDead + unlockNodes + "\treturn true\n"},
 	},
 	"unique": {
 		{"canonmap.go", "\t\"sync\"\n", "\n"},
 		{"canonmap.go", "mu       sync.Mutex //", "mu       liveMutex //"},
-		{"canonmap.go", markDeadInUnique + "\t\t" + removeChild, "\t\t" + removeChild + markDeadInUnique},
+		{"canonmap.go", markDeadInUnique + "\t\t" + removeChild, "\t\t" + removeChild +
+			markDeadInUnique},
 	},
 
 	// The timer of an inherited context does not fire in a child. What the
 	// child derives from such a context has a timer of its own.
-	"context": {{"context.go", `ok && cur.Before(d) {`, `ok && cur.Before(d) && !liveSooner(cur, &d) {`}},
+	"context": {{"context.go", `ok && cur.Before(d) {`,
+		`ok && cur.Before(d) && !liveSooner(cur, &d) {`}},
 
 	// The name in the file system is that of the process that listens.
 	"net": {
@@ -104,7 +109,8 @@ func Apply(pkg, path string, text []byte) ([]byte, error) {
 			continue
 		}
 		if n := bytes.Count(text, []byte(e.Old)); n != 1 {
-			return nil, fmt.Errorf("%s has %q %d times, not once: the patch was not checked against this version", path, e.Old, n)
+			return nil, fmt.Errorf("%s has %q %d times, not once: the patch was not checked "+
+				"against this version", path, e.Old, n)
 		}
 		text = bytes.Replace(text, []byte(e.Old), []byte(e.New), 1)
 	}

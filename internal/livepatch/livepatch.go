@@ -1,5 +1,5 @@
-// Package livepatch holds the files that livego compiles into the standard library and into package
-// live. As data, so that no other build sees them.
+// Package livepatch holds the files that livego compiles into the standard
+// library and into package live. As data, so that no other build sees them.
 package livepatch
 
 import (
@@ -21,8 +21,9 @@ import (
 //go:embed *.go.txt livepatch.go edits.go locks.go assumed/facts.txt
 var files embed.FS
 
-// Versions are the Go versions whose runtime the patch has been checked against. Any release of theirs will do, as
-// long as it has what the patch assumes, which CheckRuntime finds out: see package assumed.
+// Versions are the Go versions whose runtime the patch has been checked
+// against. Any release of theirs will do, as long as it has what the patch
+// assumes, which CheckRuntime finds out: see package assumed.
 var Versions = []string{"go1.24", "go1.25", "go1.26", "go1.27"}
 
 // Newest is the latest release of the latest version that was tested.
@@ -31,19 +32,21 @@ const Newest = "go1.27.4"
 // Known returns that of Versions to which a Go version like go1.25.3 belongs.
 func Known(version string) (string, error) {
 	for _, v := range Versions {
-		if rest, ok := strings.CutPrefix(version, v); ok && (rest == "" || rest[0] == '.' || rest[0] == ' ' || rest[0] == '-') {
+		if rest, ok := strings.CutPrefix(version, v); ok &&
+			(rest == "" || rest[0] == '.' || rest[0] == ' ' || rest[0] == '-') {
 			return v, nil
 		}
 	}
-	return "", fmt.Errorf("the runtime of %s is not known, only of %s. %s", version, strings.Join(Versions, ", "), WayOut)
+	return "", fmt.Errorf("the runtime of %s is not known, only of %s. %s", version,
+		strings.Join(Versions, ", "), WayOut)
 }
 
 // WayOut is what a user can do whose Go the patch is not for.
 const WayOut = "Build with a Go that this livego knows, by GOTOOLCHAIN=" + Newest + " livego ... " +
 	"(the go line of go.mod must not ask for a later one), or get a later livego"
 
-// CheckRuntime returns an error where the Go files of a build's package runtime have something that the patch was
-// not checked against.
+// CheckRuntime returns an error where the Go files of a build's package runtime
+// have something that the patch was not checked against.
 func CheckRuntime(goVersion string, names []string) error {
 	minor, err := Known(goVersion)
 	if err != nil {
@@ -61,8 +64,9 @@ type File struct {
 	Text []byte
 }
 
-// packages has the packages that files are added to. The files of a package are named after it: runtime.go.txt
-// and runtime_*.go.txt. Several have mutex.go.txt.
+// packages has the packages that files are added to. The files of a package are
+// named after it: runtime.go.txt and runtime_*.go.txt. Several have
+// mutex.go.txt.
 var packages = map[string][]string{
 	"runtime":                   {"runtime"},
 	"sync":                      {"sync"},
@@ -83,8 +87,9 @@ var packages = map[string][]string{
 	"forkshm.example/shm/live":  {"live"},
 }
 
-// For returns the files that are added to a package under a Go version, with the race detector or without; none for
-// most packages. A file is left out where its build constraint does not hold: it may name Go versions, as in
+// For returns the files that are added to a package under a Go version, with
+// the race detector or without; none for most packages. A file is left out
+// where its build constraint does not hold: it may name Go versions, as in
 // go1.25 && !go1.27, and race.
 func For(pkg, goVersion string, race bool) ([]File, error) {
 	minor, err := Known(goVersion)
@@ -103,7 +108,8 @@ func For(pkg, goVersion string, race bool) ([]File, error) {
 		added = append(added, files...)
 	}
 	for i, f := range added {
-		added[i].Text = bytes.Replace(f.Text, []byte("\npackage PACKAGE\n"), []byte("\npackage "+path.Base(pkg)+"\n"), 1)
+		added[i].Text = bytes.Replace(f.Text, []byte("\npackage PACKAGE\n"),
+			[]byte("\npackage "+path.Base(pkg)+"\n"), 1)
 	}
 	locks, err := lockFile(pkg, minor)
 	if locks != nil {
@@ -112,7 +118,8 @@ func For(pkg, goVersion string, race bool) ([]File, error) {
 	return added, err
 }
 
-// filesNamed returns prefix.go.txt and prefix_*.go.txt, those whose build constraints hold.
+// filesNamed returns prefix.go.txt and prefix_*.go.txt, those whose build
+// constraints hold.
 func filesNamed(prefix, minor string, race bool) (added []File, err error) {
 	names, err := fs.Glob(files, prefix+"*.go.txt") // sorted
 	if err != nil {
@@ -135,7 +142,8 @@ func filesNamed(prefix, minor string, race bool) (added []File, err error) {
 	return added, nil
 }
 
-// constraintHolds evaluates the build constraint in the first line of a file. A file without one is for all.
+// constraintHolds evaluates the build constraint in the first line of a file. A
+// file without one is for all.
 func constraintHolds(text []byte, minor string, race bool) (bool, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	if !constraint.IsGoBuild(line) {
@@ -153,7 +161,8 @@ func constraintHolds(text []byte, minor string, race bool) (bool, error) {
 	}), nil
 }
 
-// Hash tells one state of the patch, and of which packages get what, from another.
+// Hash tells one state of the patch, and of which packages get what, from
+// another.
 func Hash() string {
 	h := sha256.New()
 	names, _ := fs.Glob(files, "*") // sorted; the pattern is good

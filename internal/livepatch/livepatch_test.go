@@ -41,7 +41,8 @@ func TestEachKnownVersionHasItsFiles(t *testing.T) {
 				}
 			}
 			for _, file := range append(added, race...) {
-				_, err := parser.ParseFile(token.NewFileSet(), file.Name, file.Text, parser.AllErrors)
+				_, err := parser.ParseFile(token.NewFileSet(), file.Name, file.Text,
+					parser.AllErrors)
 				assert.NoError(t, err)
 			}
 		}
@@ -77,7 +78,8 @@ func TestPackagesOpenTheirLocksInAChild(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"z_live_locks.go"}, names(added))
 	assert.Contains(t, string(added[0].Text), "package gob\n")
-	for _, want := range []string{"\ttypeLock.Lock()\n", "\ttypeLock.Unlock()\n", "live_resetVar(unsafe.Pointer(&typeLock), unsafe.Sizeof(typeLock))\n"} {
+	for _, want := range []string{"\ttypeLock.Lock()\n", "\ttypeLock.Unlock()\n",
+		"live_resetVar(unsafe.Pointer(&typeLock), unsafe.Sizeof(typeLock))\n"} {
 		assert.Contains(t, string(added[0].Text), want)
 	}
 	_, err = parser.ParseFile(token.NewFileSet(), added[0].Name, added[0].Text, parser.AllErrors)
@@ -109,15 +111,18 @@ func TestEachEditAppliesOnce(t *testing.T) {
 			require.NoError(t, err)
 			assert.Contains(t, string(edited), e.New)
 			assert.Equal(t, "//line "+path+":1\n", string(edited[:len(path)+len("//line :1\n")]))
-			assert.Equal(t, bytes.Count(text, []byte("\n"))+1, bytes.Count(edited, []byte("\n")), "lines keep their numbers")
+			assert.Equal(t, bytes.Count(text, []byte("\n"))+1, bytes.Count(edited, []byte("\n")),
+				"lines keep their numbers")
 
-			covered, err := Apply(pkg, "x/"+strings.TrimSuffix(e.File, ".go")+".cover.go", append([]byte("//line y.go:1\n"), text...))
+			covered, err := Apply(pkg, "x/"+strings.TrimSuffix(e.File, ".go")+".cover.go",
+				append([]byte("//line y.go:1\n"), text...))
 			require.NoError(t, err)
 			assert.Contains(t, string(covered), e.New)
 			assert.NotContains(t, string(covered), "//line x")
 
 			_, err = Apply(pkg, path, bytes.ReplaceAll(text, []byte(e.Old), nil))
-			assert.ErrorContains(t, err, "0 times, not once: the patch was not checked against this version")
+			assert.ErrorContains(t, err,
+				"0 times, not once: the patch was not checked against this version")
 		}
 	}
 	assert.Empty(t, EditsOf("os", "go1.26.8"))

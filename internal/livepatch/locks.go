@@ -10,9 +10,10 @@ import (
 	"forkshm.example/shm/internal/livepatch/assumed"
 )
 
-// lockFile makes the file by which a package takes, before a fork, those of its locks whose verdict is taken, and
-// opens, in a child, those and the ones whose verdict is reset: another goroutine may have held them. It returns nil
-// for most packages.
+// lockFile makes the file by which a package takes, before a fork, those of its
+// locks whose verdict is taken, and opens, in a child, those and the ones whose
+// verdict is reset: another goroutine may have held them. It returns nil for
+// most packages.
 func lockFile(pkg, minor string) ([]byte, error) {
 	list, err := assumed.List()
 	if err != nil {
@@ -30,16 +31,19 @@ func lockFile(pkg, minor string) ([]byte, error) {
 			fmt.Fprintf(&parent, "\t\t\t%s.Unlock()\n", lock)
 			fallthrough
 		case "reset":
-			fmt.Fprintf(&child, "\t\t\tlive_resetVar(unsafe.Pointer(&%s), unsafe.Sizeof(%s))\n", lock, lock)
+			fmt.Fprintf(&child, "\t\t\tlive_resetVar(unsafe.Pointer(&%s), unsafe.Sizeof(%s))\n",
+				lock, lock)
 		}
 	}
 	if child.Len() == 0 {
 		return nil, nil
 	}
-	return fmt.Appendf(nil, lockFormat, path.Base(pkg), before.Bytes(), parent.Bytes(), child.Bytes()), nil
+	return fmt.Appendf(nil, lockFormat, path.Base(pkg), before.Bytes(), parent.Bytes(),
+		child.Bytes()), nil
 }
 
-// Its names are not those of the files in this folder, which the same package may have.
+// Its names are not those of the files in this folder, which the same package
+// may have.
 const lockFormat = `package %s
 
 import "unsafe"

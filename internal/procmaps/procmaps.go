@@ -87,8 +87,8 @@ func path(pid int, file string) string {
 	return fmt.Sprintf("/proc/%d/%s", pid, file)
 }
 
-// readFile calls parse with the opened file. After an error, readFile calls failed with an error
-// that names the file.
+// readFile calls parse with the opened file. After an error, readFile calls
+// failed with an error that names the file.
 func readFile(path string, parse func(io.Reader) error, failed func(error)) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -115,8 +115,8 @@ func parse(r io.Reader, yield func(VMA, error) bool) error {
 	})
 }
 
-// eachLine calls do with each line, without the newline, until do returns false or an error. The
-// line is valid until do returns.
+// eachLine calls do with each line, without the newline, until do returns false
+// or an error. The line is valid until do returns.
 func eachLine(r io.Reader, do func(line []byte) (bool, error)) error {
 	lines := bufio.NewReaderSize(r, 1<<16)
 	var long []byte // the beginning of a line that is longer than the buffer
@@ -174,8 +174,8 @@ type fields struct {
 	ok   bool
 }
 
-// field returns the bytes before the next separator. At the end of the line, a space may be
-// missing.
+// field returns the bytes before the next separator. At the end of the line, a
+// space may be missing.
 func (f *fields) field(separator byte) []byte {
 	field, rest, found := bytes.Cut(f.rest, []byte{separator})
 	f.ok = f.ok && (found || separator == ' ')

@@ -1,8 +1,9 @@
 //go:build linux && cgo
 
-// Command soak does all that can be done with children, at random and at once, for as long as it is told. It
-// then looks for what was left behind, and prints what it survived. It exits with status 1 at the first answer
-// that is not what it must be.
+// Command soak does all that can be done with children, at random and at once,
+// for as long as it is told. It then looks for what was left behind, and prints
+// what it survived. It exits with status 1 at the first answer that is not what
+// it must be.
 package main
 
 import (
@@ -49,13 +50,15 @@ func main() {
 		sized[i] = newMapping(i)
 	}
 	r := rand.New(rand.NewPCG(*seed, 0))
-	things["programs run by os/exec"](r) // the poller's descriptors, and os/signal's goroutine, stay
+	// The descriptors of the poller and the goroutine of os/signal stay open from here on.
+	things["programs run by os/exec"](r)
 	things["children stopped and continued"](r)
 	descriptors, goroutines := openDescriptors(), runtime.NumGoroutine()
 	fmt.Println("seed", *seed)
 
 	var err error
-	pool, err = shm.NewPool(short, 3, &shm.PoolConfig{RestartRate: 10000, Fork: shm.ForkConfig{Lean: true}})
+	pool, err = shm.NewPool(short, 3,
+		&shm.PoolConfig{RestartRate: 10000, Fork: shm.ForkConfig{Lean: true}})
 	check(err, nil)
 	counts := run(*duration, *workers, *seed)
 	check(pool.Close(), nil)
@@ -94,7 +97,8 @@ func run(duration time.Duration, workers int, seed uint64) map[string]int {
 			r := rand.New(rand.NewPCG(seed, uint64(w)))
 			for time.Now().Before(end) {
 				name := names[r.IntN(len(names))]
-				if name == "a parent killed with 100 children" && r.IntN(50) != 0 { // takes a second
+				if name == "a parent killed with 100 children" && r.IntN(50) != 0 {
+					// Each of these takes a second.
 					continue
 				}
 				things[name](r)
@@ -119,7 +123,9 @@ var things = map[string]func(r *rand.Rand){
 		how := 1 + r.IntN(6)
 		var exit *shm.ExitError
 		as(fork(r, ctest.Crash, sized[how]).Wait(background), &exit)
-		expect("signal", exit.Status.Signal(), []unix.Signal{unix.SIGSEGV, unix.SIGFPE, unix.SIGILL, unix.SIGSEGV, unix.SIGABRT, unix.SIGBUS}[how-1])
+		expect("signal", exit.Status.Signal(),
+			[]unix.Signal{unix.SIGSEGV, unix.SIGFPE, unix.SIGILL, unix.SIGSEGV, unix.SIGABRT,
+				unix.SIGBUS}[how-1])
 	},
 	"children killed": func(r *rand.Rand) {
 		p := fork(r, ctest.Pause, short)
@@ -173,7 +179,8 @@ var things = map[string]func(r *rand.Rand){
 		}
 	},
 	"forks whose limits were refused": func(r *rand.Rand) {
-		_, err := short.Fork(ctest.Exit, &shm.ForkConfig{Lean: r.IntN(2) == 0, Limits: []shm.Limit{{Resource: 99}}})
+		_, err := short.Fork(ctest.Exit,
+			&shm.ForkConfig{Lean: r.IntN(2) == 0, Limits: []shm.Limit{{Resource: 99}}})
 		check(err, unix.EINVAL)
 	},
 	"children forgotten": func(r *rand.Rand) { fork(r, ctest.Increment, short) },
@@ -245,7 +252,8 @@ func config(r *rand.Rand) *shm.ForkConfig {
 		return nil
 	}
 	yes := func() bool { return r.IntN(2) == 0 }
-	cfg := &shm.ForkConfig{KillWithParent: yes(), Lean: yes(), CloseFDs: yes(), NoCrashReport: yes(), Nice: r.IntN(3)}
+	cfg := &shm.ForkConfig{KillWithParent: yes(), Lean: yes(), CloseFDs: yes(),
+		NoCrashReport: yes(), Nice: r.IntN(3)}
 	if cfg.CloseFDs {
 		cfg.KeepFDs = []int{2}
 	}

@@ -20,9 +20,10 @@ var (
 	finished   = regexp.MustCompile(`^(\d+) +((\w+)\(.*\)) += (.*)$`)
 )
 
-// Read returns the calls of a trace, made by strace -f -o, in the order of their
-// ends. A call that other threads' lines interrupt is put together again. A call
-// that a signal interrupts, and that the kernel begins again, is one call.
+// Read returns the calls of a trace, made by strace -f -o, in the order of
+// their ends. A call that other threads' lines interrupt is put together again.
+// A call that a signal interrupts, and that the kernel begins again, is one
+// call.
 func Read(trace string) []Call {
 	var calls []Call
 	begun := map[string]string{} // by thread
@@ -35,7 +36,8 @@ func Read(trace string) []Call {
 		if m := resumed.FindStringSubmatch(line); m != nil {
 			line = m[1] + " " + begun[m[1]] + m[2]
 		}
-		if m := finished.FindStringSubmatch(line); m != nil && !strings.HasPrefix(m[4], "? ERESTART") {
+		if m := finished.FindStringSubmatch(line); m != nil &&
+			!strings.HasPrefix(m[4], "? ERESTART") {
 			calls = append(calls, Call{m[1], m[3], m[2], m[4]})
 		}
 	}

@@ -1,13 +1,16 @@
 //go:build linux
 
-// Command stress runs the tests of this module for a given time on a machine that is kept busy: some tests
-// of a suite at a time, in random order, in each of several settings. It prints the output of each run that
-// fails, and a command that repeats it.
+// Command stress runs the tests of this module for a given time on a machine
+// that is kept busy: some tests of a suite at a time, in random order, in each
+// of several settings. It prints the output of each run that fails, and a
+// command that repeats it.
 //
-// Which tests run together, and in which order, follows from a seed, which it prints. How many of these runs
-// there are until the time is over depends on the machine.
+// Which tests run together, and in which order, follows from a seed, which it
+// prints. How many of these runs there are until the time is over depends on
+// the machine.
 //
-// It ends within the time given and a minute. It starts the load itself, and leaves no process and no file.
+// It ends within the time given and a minute. It starts the load itself, and
+// leaves no process and no file.
 package main
 
 import (
@@ -32,7 +35,8 @@ func main() {
 	limit := flag.Duration("time", 10*time.Minute, "how long to run tests, builds included")
 	load := flag.Int("load", 4, "how many busy loops there are beside them")
 	atOnce := flag.Int("at-once", 2, "how many suites run at once")
-	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "which tests run together, and in which order")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()),
+		"which tests run together, and in which order")
 	busy := flag.Bool("busy", false, "be a busy loop, until the standard input ends")
 	flag.Parse()
 	if *busy {
@@ -44,7 +48,8 @@ func main() {
 		for {
 		}
 	}
-	interrupted, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	interrupted, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM,
+		syscall.SIGHUP)
 	defer stop()
 	fmt.Printf("to run the same tests again: -seed %d\n", *seed)
 	failed, err := stress(interrupted, *limit, *load, *atOnce, *seed)
@@ -56,7 +61,8 @@ func main() {
 	}
 }
 
-func stress(interrupted context.Context, limit time.Duration, load, atOnce int, seed uint64) (failed int, err error) {
+func stress(interrupted context.Context, limit time.Duration, load, atOnce int,
+	seed uint64) (failed int, err error) {
 	over := time.Now().Add(limit)
 	scratch, err := os.MkdirTemp("", "shm-stress-")
 	if err != nil {
@@ -75,13 +81,15 @@ func stress(interrupted context.Context, limit time.Duration, load, atOnce int, 
 	}
 	defer unload()
 
-	s := &session{scratch: scratch, suites: suites, settings: settings, random: rand.New(rand.NewPCG(seed, 0)), results: map[key]*result{}}
+	s := &session{scratch: scratch, suites: suites, settings: settings,
+		random: rand.New(rand.NewPCG(seed, 0)), results: map[key]*result{}}
 	s.run(interrupted, over, atOnce)
 	failed = s.summary()
 	return failed, interrupted.Err()
 }
 
-// keepBusy starts busy loops. Each ends when unload is called, and when this process ends in any other way.
+// keepBusy starts busy loops. Each ends when unload is called, and when this
+// process ends in any other way.
 func keepBusy(n int) (unload func(), err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -141,7 +149,8 @@ func (s *session) run(interrupted context.Context, over time.Time, atOnce int) {
 	all.Wait()
 }
 
-// one runs the next tests of the next suite. Each suite comes with each setting in turn.
+// one runs the next tests of the next suite. Each suite comes with each setting
+// in turn.
 func (s *session) one(ctx context.Context) {
 	s.mu.Lock()
 	n := s.runs
@@ -168,7 +177,8 @@ func (s *session) one(ctx context.Context) {
 		fmt.Printf("ok    %-14s %-14s %8v\n", suite.name, setting.name, took)
 	case ctx.Err() != nil:
 		s.results[k].unfinished++
-		fmt.Printf("ended %-14s %-14s %8v, as the time is over: %s\n", suite.name, setting.name, took, tests)
+		fmt.Printf("ended %-14s %-14s %8v, as the time is over: %s\n", suite.name, setting.name,
+			took, tests)
 	default:
 		s.results[k].failed++
 		fmt.Printf("FAIL  %-14s %-14s %8v: %v\n%s\n\nto repeat it, beside a load: %s\n\n",
@@ -177,13 +187,15 @@ func (s *session) one(ctx context.Context) {
 }
 
 // test runs some tests of a suite, and looks for what they leave behind.
-func (s *session) test(ctx context.Context, n int, suite *suite, setting setting, tests string, shuffle int64) (output []byte, err error) {
+func (s *session) test(ctx context.Context, n int, suite *suite, setting setting, tests string,
+	shuffle int64) (output []byte, err error) {
 	tmp := filepath.Join(s.scratch, fmt.Sprint("run", n))
 	if err := os.Mkdir(tmp, 0o755); err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	args := append([]string{suite.program, "-test.run=" + tests, "-test.count=1", "-test.timeout=10m",
+	args := append([]string{suite.program, "-test.run=" + tests, "-test.count=1",
+		"-test.timeout=10m",
 		fmt.Sprint("-test.shuffle=", shuffle)}, setting.args...)
 	args = append(append(setting.by[:len(setting.by):len(setting.by)], args...), suite.args...)
 	mark := fmt.Sprintf("SHM_STRESS_RUN=%d.%d", os.Getpid(), n)
@@ -203,8 +215,9 @@ func (s *session) test(ctx context.Context, n int, suite *suite, setting setting
 	return output, err
 }
 
-// leftProcesses kills the processes whose environment has the mark, and returns their names. Unless it is to do so at
-// once, it waits for them to end by themselves.
+// leftProcesses kills the processes whose environment has the mark, and returns
+// their names. Unless it is to do so at once, it waits for them to end by
+// themselves.
 func leftProcesses(mark string, atOnce bool) string {
 	patience := time.Now().Add(rest / 2)
 	for {
@@ -212,7 +225,8 @@ func leftProcesses(mark string, atOnce bool) string {
 		all, _ := filepath.Glob("/proc/[0-9]*/environ")
 		kill := atOnce || time.Now().After(patience)
 		for _, file := range all {
-			if environ, _ := os.ReadFile(file); !strings.Contains(string(environ)+"\x00", mark+"\x00") {
+			if environ, _ := os.ReadFile(file); !strings.Contains(string(environ)+"\x00",
+				mark+"\x00") {
 				continue
 			}
 			var pid int
@@ -230,7 +244,8 @@ func leftProcesses(mark string, atOnce bool) string {
 	}
 }
 
-// summary prints how often each suite passed and failed in each setting, and returns how many runs failed.
+// summary prints how often each suite passed and failed in each setting, and
+// returns how many runs failed.
 func (s *session) summary() (failed int) {
 	passed, unfinished := 0, 0
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -238,7 +253,8 @@ func (s *session) summary() (failed int) {
 	for _, suite := range s.suites {
 		for _, setting := range s.settings {
 			if r := s.results[key{suite.name, setting.name}]; r != nil {
-				fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\n", suite.name, setting.name, r.passed+r.failed, r.passed, r.failed)
+				fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\n", suite.name, setting.name,
+					r.passed+r.failed, r.passed, r.failed)
 				passed += r.passed
 				failed += r.failed
 				unfinished += r.unfinished

@@ -36,8 +36,10 @@ func all() []*suite {
 		{name: "shm", pkg: "."},
 		{name: "shm devzero", pkg: ".", flags: devzero},
 		{name: "shm race", pkg: ".", flags: race},
-		{name: "live", pkg: "./live", live: true, flags: []string{"-tags", "livego"}, args: []string{"-forks=20"}},
-		{name: "live race", pkg: "./live", live: true, flags: []string{"-tags", "livego", "-race"}, args: []string{"-forks=10"}},
+		{name: "live", pkg: "./live", live: true, flags: []string{"-tags", "livego"},
+			args: []string{"-forks=20"}},
+		{name: "live race", pkg: "./live", live: true, flags: []string{"-tags", "livego", "-race"},
+			args: []string{"-forks=10"}},
 		{name: "parity", pkg: "./tests/parity"},
 		{name: "kv", pkg: "./examples/kv", live: true},
 		{name: "parser", pkg: "./examples/parser"},
@@ -59,7 +61,8 @@ func build(ctx context.Context, scratch string) ([]*suite, error) {
 		}
 		s.program = filepath.Join(scratch, fmt.Sprint("suite", i))
 		s.dir = s.pkg
-		if err := command(ctx, scratch, tool, append(append([]string{"test", "-c", "-o", s.program}, s.flags...), s.pkg)...); err != nil {
+		args := append(append([]string{"test", "-c", "-o", s.program}, s.flags...), s.pkg)
+		if err := command(ctx, scratch, tool, args...); err != nil {
 			return nil, err
 		}
 		list := exec.CommandContext(ctx, s.program, "-test.list=^(Test|Example)")
@@ -77,15 +80,18 @@ func build(ctx context.Context, scratch string) ([]*suite, error) {
 func command(ctx context.Context, scratch, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+scratch)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // go waits for what it started
+	// On SIGINT, go test ends after the programs that it started.
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = rest
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return errors.Join(fmt.Errorf("%s %q: %w", filepath.Base(name), args, err), errors.New(string(out)))
+		return errors.Join(fmt.Errorf("%s %q: %w", filepath.Base(name), args, err),
+			errors.New(string(out)))
 	}
 	return nil
 }
 
-// next returns a pattern of the suite's next tests: a tenth of them, until all have had their turn.
+// next returns a pattern of the suite's next tests: a tenth of them, until all
+// have had their turn.
 func (s *suite) next(random *rand.Rand) string {
 	if len(s.todo) == 0 {
 		s.todo = append(s.todo, s.tests...)
@@ -105,7 +111,8 @@ func (s *suite) repeat(in setting, tests string, shuffle int64) string {
 	}
 	words := append([]string{"env"}, in.env...)
 	words = append(append(words, tool, "test"), s.flags...)
-	words = append(words, "-count=1", fmt.Sprint("-shuffle=", shuffle), fmt.Sprintf("-run='%s'", tests))
+	words = append(words, "-count=1", fmt.Sprint("-shuffle=", shuffle),
+		fmt.Sprintf("-run='%s'", tests))
 	for _, arg := range in.args {
 		words = append(words, strings.Replace(arg, "-test.", "-", 1))
 	}
@@ -127,7 +134,8 @@ type setting struct {
 	args []string
 }
 
-// settings returns what there is here. remove takes the control group away again.
+// settings returns what there is here. remove takes the control group away
+// again.
 func settings() (all []setting, remove func()) {
 	all = []setting{
 		{name: "GOMAXPROCS=1", env: []string{"GOMAXPROCS=1"}},

@@ -15,18 +15,21 @@ import (
 	"time"
 )
 
-// Eventually waits until done returns true. It gives up, and returns false, after a limit that is
-// for a hang and not for a slow machine.
+// Eventually waits until done returns true. It gives up, and returns false,
+// after a limit that is for a hang and not for a slow machine.
 func Eventually(done func() bool) bool {
-	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	deadline := time.Now().Add(5 * time.Minute)
+	for time.Now().Before(deadline) {
 		if done() {
 			return true
 		}
+		time.Sleep(time.Millisecond)
 	}
 	return false
 }
 
-// BuildSetting returns a setting of the build that the running test is of, such as "-tags".
+// BuildSetting returns a setting of the build that the running test is of, such
+// as "-tags".
 func BuildSetting(key string) string {
 	info, _ := debug.ReadBuildInfo()
 	for _, s := range info.Settings {
@@ -47,7 +50,8 @@ func NeedStrace(t testing.TB) string {
 	return strace
 }
 
-// NeedCC skips a test that compiles C where there is no compiler, as on a machine that only runs the tests.
+// NeedCC skips a test that compiles C where there is no compiler, as on a
+// machine that only runs the tests.
 func NeedCC(t testing.TB) {
 	t.Helper()
 	if _, err := exec.LookPath(CC()); err != nil {
@@ -55,7 +59,8 @@ func NeedCC(t testing.TB) {
 	}
 }
 
-// NeedDynamic skips a test that has another library loaded where the program is linked statically.
+// NeedDynamic skips a test that has another library loaded where the program is
+// linked statically.
 func NeedDynamic(t testing.TB) {
 	t.Helper()
 	if IsStatic() {
@@ -63,7 +68,8 @@ func NeedDynamic(t testing.TB) {
 	}
 }
 
-// IsStatic says whether this program is linked statically, with its C library in it.
+// IsStatic says whether this program is linked statically, with its C library
+// in it.
 func IsStatic() bool {
 	f, err := elf.Open("/proc/self/exe")
 	if err != nil {
@@ -78,7 +84,8 @@ func IsStatic() bool {
 	return true
 }
 
-// NeedTime skips a test that builds or traces other programs where go test has -short.
+// NeedTime skips a test that builds or traces other programs where go test has
+// -short.
 func NeedTime(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -96,8 +103,8 @@ func Go(dir string, args ...string) error {
 	return nil
 }
 
-// GoBuildOnce returns a function that builds a Go program of this module and returns its path. It
-// builds when it is first called.
+// GoBuildOnce returns a function that builds a Go program of this module and
+// returns its path. It builds when it is first called.
 func GoBuildOnce(pkg, tags string) func(testing.TB) string {
 	return once(filepath.Base(pkg)+"-go-"+tags, "go", func(program string) error {
 		readSources(filepath.Join(Root(), pkg))
@@ -105,8 +112,9 @@ func GoBuildOnce(pkg, tags string) func(testing.TB) string {
 	})
 }
 
-// CompileOnce returns a function that compiles a C program and returns its path. It compiles when
-// it is first called. Arguments that end in .c are files of this module.
+// CompileOnce returns a function that compiles a C program and returns its
+// path. It compiles when it is first called. Arguments that end in .c are files
+// of this module.
 func CompileOnce(name string, args ...string) func(testing.TB) string {
 	return once(name, CC(), func(program string) error {
 		all := []string{"-std=gnu11", "-O2", "-o", program}
@@ -124,8 +132,8 @@ func CompileOnce(name string, args ...string) func(testing.TB) string {
 	})
 }
 
-// once returns a function that builds a program by a compiler. Where that is missing, as on a machine
-// that only runs the tests, it skips the test.
+// once returns a function that builds a program by a compiler. Where that is
+// missing, as on a machine that only runs the tests, it skips the test.
 func once(name, compiler string, build func(program string) error) func(testing.TB) string {
 	built := sync.OnceValues(func() (string, error) {
 		dir, err := scratch()
@@ -156,7 +164,8 @@ func CC() string {
 	return "cc"
 }
 
-// readSources reads a folder's sources, so that go test does not take a former result for theirs.
+// readSources reads a folder's sources, so that go test does not take a former
+// result for theirs.
 func readSources(dir string) {
 	for _, pattern := range []string{"*.go", "*.[ch]"} {
 		files, _ := filepath.Glob(filepath.Join(dir, pattern))
@@ -175,7 +184,8 @@ var scratch = sync.OnceValues(func() (string, error) {
 
 var scratchDir string
 
-// RemoveScratch removes what GoBuildOnce and CompileOnce built. A package's TestMain calls it last.
+// RemoveScratch removes what GoBuildOnce and CompileOnce built. A package's
+// TestMain calls it last.
 func RemoveScratch() {
 	if scratchDir != "" {
 		os.RemoveAll(scratchDir)

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// SpareThreads has the runtime start threads now, so that it needs none when it can have none. A
-// thread that has nothing to do stays.
+// SpareThreads has the runtime start threads now, so that it needs none when it
+// can have none. A thread that has nothing to do stays.
 func SpareThreads() {
 	const n = 16
 	var pipe [2]int

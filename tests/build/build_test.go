@@ -1,6 +1,7 @@
 //go:build linux && cgo
 
-// Package build_test builds this module, and programs that use it, as their users do.
+// Package build_test builds this module, and programs that use it, as their
+// users do.
 package build_test
 
 import (
@@ -34,7 +35,8 @@ func must[T any](v T, err error) T {
 func copyOfModule(t *testing.T) string {
 	dir := t.TempDir()
 	folders := []string{"csrc"}
-	list := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}", ".")
+	list := exec.Command("go", "list", "-deps", "-f",
+		"{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}", ".")
 	for pkg := range strings.FieldsSeq(string(must(list.Output()))) {
 		folders = append(folders, "."+strings.TrimPrefix(pkg, "forkshm.example/shm"))
 	}
@@ -52,14 +54,17 @@ func copyOfModule(t *testing.T) string {
 	return dir
 }
 
-// outsideModule makes a module with the README's program, that uses this package from a folder.
+// outsideModule makes a module with the README's program, that uses this
+// package from a folder.
 func outsideModule(t *testing.T, shm string) string {
 	dir := t.TempDir()
 	xsys := regexp.MustCompile(`golang.org/x/sys v\S+`).FindString(string(must(os.ReadFile("go.mod"))))
-	gomod := "module outside.example/program\n\ngo 1.24.0\n\nrequire (\n\tforkshm.example/shm v0.0.0\n\t" + xsys +
+	gomod := "module outside.example/program\n\ngo 1.24.0\n\nrequire (\n\tforkshm.example/shm " +
+		"v0.0.0\n\t" + xsys +
 		" // indirect\n)\n\nreplace forkshm.example/shm => " + shm + "\n"
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte(gomod), 0o644))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.sum"), must(os.ReadFile("go.sum")), 0o644))
+	require.NoError(t,
+		os.WriteFile(filepath.Join(dir, "go.sum"), must(os.ReadFile("go.sum")), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(readmeProgram(t)), 0o644))
 	return dir
 }
@@ -72,7 +77,8 @@ func readmeProgram(t *testing.T) string {
 	return m[1]
 }
 
-// The build sees edits of C that a preamble includes, because the package embeds the C.
+// The build sees edits of C that a preamble includes, because the package
+// embeds the C.
 func TestEditsOfCAreSeen(t *testing.T) {
 	testenv.NeedTime(t)
 	t.Setenv("TMPDIR", t.TempDir()) // cgo leaves files there where the C does not compile
@@ -80,8 +86,10 @@ func TestEditsOfCAreSeen(t *testing.T) {
 		dir := copyOfModule(t)
 		require.NoError(t, testenv.Go(dir, "build", "."))
 		c := filepath.Join(dir, file)
-		require.NoError(t, os.WriteFile(c, append([]byte("#error edited\n"), must(os.ReadFile(c))...), 0o644))
-		assert.ErrorContains(t, testenv.Go(dir, "build", "."), "#error edited", "an edit of %s was not seen", file)
+		require.NoError(t,
+			os.WriteFile(c, append([]byte("#error edited\n"), must(os.ReadFile(c))...), 0o644))
+		assert.ErrorContains(t, testenv.Go(dir, "build", "."), "#error edited",
+			"an edit of %s was not seen", file)
 	}
 }
 
@@ -95,13 +103,15 @@ func TestVendoringCarriesTheC(t *testing.T) {
 	assertReadmeProgramRuns(t, filepath.Join(dir, "program"))
 }
 
-// A program includes the header for children by the README's command, wherever the module is.
+// A program includes the header for children by the README's command, wherever
+// the module is.
 func TestTheHeaderIsFoundInEveryLayout(t *testing.T) {
 	testenv.NeedTime(t)
 	command := regexp.MustCompile("(?s)<!-- header -->\n```sh\n(.*?)```").FindStringSubmatch(readme(t))
 	require.NotNil(t, command, "the README shows the command")
 	build := func(dir string, env ...string) {
-		cmd := exec.Command("sh", "-ec", command[1]+"env | grep ^CGO_CFLAGS=.*-O2\ngo build -o program .\n./program")
+		cmd := exec.Command("sh", "-ec",
+			command[1]+"env | grep ^CGO_CFLAGS=.*-O2\ngo build -o program .\n./program")
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
@@ -113,7 +123,9 @@ func TestTheHeaderIsFoundInEveryLayout(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), program, 0o644))
 	build(dir)
 
-	require.NoError(t, testenv.Go(dir, "mod", "edit", "-dropreplace", "forkshm.example/shm", "-require", "forkshm.example/shm@v0.9.0"))
+	require.NoError(t,
+		testenv.Go(dir, "mod", "edit", "-dropreplace", "forkshm.example/shm", "-require",
+			"forkshm.example/shm@v0.9.0"))
 	cache := strings.TrimSpace(string(must(exec.Command("go", "env", "GOMODCACHE").Output())))
 	cached := []string{"GOFLAGS=-mod=mod -modcacherw", "GOSUMDB=off", "GOMODCACHE=" + t.TempDir(),
 		"GOPROXY=file://" + moduleProxy(t, module) + ",file://" + cache + "/cache/download"}
@@ -126,26 +138,30 @@ func TestTheHeaderIsFoundInEveryLayout(t *testing.T) {
 	build(dir, "GOFLAGS=-mod=vendor", "GOPROXY=off")
 }
 
-// moduleProxy makes a folder that the go command takes for a module proxy, with the module as version v0.9.0.
+// moduleProxy makes a folder that the go command takes for a module proxy, with
+// the module as version v0.9.0.
 func moduleProxy(t *testing.T, module string) string {
 	proxy := t.TempDir()
 	at := filepath.Join(proxy, "forkshm.example/shm/@v")
 	require.NoError(t, os.MkdirAll(at, 0o755))
 	gomod := must(os.ReadFile("go.mod"))
 	require.NoError(t, os.WriteFile(filepath.Join(at, "v0.9.0.mod"), gomod, 0o644))
-	require.NoError(t, os.WriteFile(filepath.Join(at, "v0.9.0.info"), []byte(`{"Version": "v0.9.0"}`), 0o644))
+	require.NoError(t,
+		os.WriteFile(filepath.Join(at, "v0.9.0.info"), []byte(`{"Version": "v0.9.0"}`), 0o644))
 	file := must(os.Create(filepath.Join(at, "v0.9.0.zip")))
 	defer file.Close()
 	archive := zip.NewWriter(file)
 	const prefix = "forkshm.example/shm@v0.9.0/"
 	must(must(archive.Create(prefix + "go.mod")).Write(gomod))
-	require.NoError(t, filepath.WalkDir(module, func(path string, entry os.DirEntry, err error) error {
-		if err != nil || entry.IsDir() || entry.Name() == "go.mod" {
-			return err
-		}
-		must(must(archive.Create(prefix + must(filepath.Rel(module, path)))).Write(must(os.ReadFile(path))))
-		return nil
-	}))
+	require.NoError(t,
+		filepath.WalkDir(module, func(path string, entry os.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || entry.Name() == "go.mod" {
+				return err
+			}
+			must(must(archive.Create(prefix +
+				must(filepath.Rel(module, path)))).Write(must(os.ReadFile(path))))
+			return nil
+		}))
 	require.NoError(t, archive.Close())
 	return proxy
 }
@@ -163,14 +179,17 @@ func TestReadmeProgramRuns(t *testing.T) {
 func assertReadmeProgramRuns(t *testing.T, program string) {
 	out, err := exec.Command(program).CombinedOutput()
 	assert.NoError(t, err)
-	assert.Regexp(t, `^in parent, value: 2\nchild \d+: signal: segmentation fault( \(core dumped\))?, address 0x1000, at crash\+0x`, string(out))
+	assert.Regexp(t,
+		`^in parent, value: 2\nchild \d+: signal: segmentation fault( \(core dumped\))?, address 0x1000, at crash\+0x`, string(out))
 }
 
 // With a symbol table the report names the function.
 func TestCrashIsReportedByName(t *testing.T) {
 	testenv.NeedTime(t)
 	program := filepath.Join(t.TempDir(), "shm.test")
-	require.NoError(t, testenv.Go(testenv.Root(), "test", "-c", "-o", program, "-tags", testenv.BuildSetting("-tags"), "."))
+	require.NoError(t,
+		testenv.Go(testenv.Root(), "test", "-c", "-o", program, "-tags",
+			testenv.BuildSetting("-tags"), "."))
 	out, err := exec.Command(program, "-test.run=^TestCrashIsReported$", "-test.v").CombinedOutput()
 	assert.NoError(t, err, "%s", out)
 	assert.Contains(t, string(out), "at crash_here+0x")

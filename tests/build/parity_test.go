@@ -15,7 +15,8 @@ import (
 	"forkshm.example/shm/internal/testenv"
 )
 
-// A port in a module of its own, and the test that holds it against its original.
+// A port in a module of its own, and the test that holds it against its
+// original.
 const (
 	original = `
 #include <stdio.h>

@@ -175,7 +175,8 @@ func TestSQLiteInAProgramOfTheChilds(t *testing.T) {
 // the pages that it can see.
 func TestBboltTransactionThatWasBegunBeforeTheFork(t *testing.T) {
 	dir := t.TempDir()
-	db, err := bbolt.Open(filepath.Join(dir, "db"), 0o600, &bbolt.Options{NoSync: true, InitialMmapSize: 64 << 20})
+	db, err := bbolt.Open(filepath.Join(dir, "db"), 0o600,
+		&bbolt.Options{NoSync: true, InitialMmapSize: 64 << 20})
 	require.NoError(t, err)
 	defer db.Close()
 	set := func(version byte) {
@@ -235,7 +236,8 @@ func (s stuck) Sync() error { return nil }
 func TestLoggersThatTheChildMakesAnew(t *testing.T) {
 	for name, logger := range map[string]func(w zapcore.WriteSyncer) func(){
 		"zap": func(w zapcore.WriteSyncer) func() {
-			l := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.Lock(w), zap.InfoLevel))
+			l := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()),
+				zapcore.Lock(w), zap.InfoLevel))
 			return func() { l.Info("text") }
 		},
 		"zerolog": func(w zapcore.WriteSyncer) func() {
@@ -265,7 +267,8 @@ func TestLoggersThatTheChildMakesAnew(t *testing.T) {
 	}
 }
 
-// A leak checker finds what the child leaves, once it ignores what the child inherited.
+// A leak checker finds what the child leaves, once it ignores what the child
+// inherited.
 func TestLeaksOfTheChild(t *testing.T) {
 	stop := make(chan bool)
 	defer close(stop)

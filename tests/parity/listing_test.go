@@ -30,8 +30,10 @@ type program struct {
 }
 
 var programs = []program{
-	{"MAP_ANONYMOUS", testenv.CompileOnce("anon_mmap-c", "-DUSE_MAP_ANON", "csrc/anon_mmap.c"), testenv.GoBuildOnce("./cmd/anon_mmap", "")},
-	{"dev_zero", testenv.CompileOnce("dev_zero-c", "csrc/anon_mmap.c"), testenv.GoBuildOnce("./cmd/anon_mmap", "devzero")},
+	{"MAP_ANONYMOUS", testenv.CompileOnce("anon_mmap-c", "-DUSE_MAP_ANON", "csrc/anon_mmap.c"),
+		testenv.GoBuildOnce("./cmd/anon_mmap", "")},
+	{"dev_zero", testenv.CompileOnce("dev_zero-c", "csrc/anon_mmap.c"),
+		testenv.GoBuildOnce("./cmd/anon_mmap", "devzero")},
 }
 
 // outcome is what a program printed and how it ended.
@@ -55,12 +57,14 @@ func TestListingPrintsWhatCDoes(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			inC, inGo := outcomeOf(t, exec.Command(p.inC(t))), outcomeOf(t, exec.Command(p.inGo(t)))
 			assert.Equal(t, inC, inGo)
-			assert.Equal(t, outcome{"Child started, value = 1\nIn parent, value = 2\n", "", 0}, inGo)
+			assert.Equal(t, outcome{"Child started, value = 1\nIn parent, value = 2\n", "", 0},
+				inGo)
 
 			verbose := outcomeOf(t, exec.Command(p.inGo(t), "-v"))
 			assert.Equal(t, inC.stdout, verbose.stdout)
 			technique := strings.ReplaceAll(p.name, "dev_zero", "/dev/zero")
-			assert.Regexp(t, `^anon_mmap: MAP_SHARED `+technique+`, 4 bytes at 0x[0-9a-f]+\nanon_mmap: child is pid \d+\n$`, verbose.stderr)
+			assert.Regexp(t, `^anon_mmap: MAP_SHARED `+technique+
+				`, 4 bytes at 0x[0-9a-f]+\nanon_mmap: child is pid \d+\n$`, verbose.stderr)
 		})
 	}
 }
@@ -69,11 +73,13 @@ func TestListingMakesCsSystemCalls(t *testing.T) {
 	testenv.NeedTime(t)
 	names := map[string][]string{ // as the book says
 		"MAP_ANONYMOUS": {"0: mmap", "0: fork", "0: wait4", "0: munmap", "0.1: munmap"},
-		"dev_zero":      {"0: open", "0: mmap", "0: close", "0: fork", "0: wait4", "0: munmap", "0.1: munmap"},
+		"dev_zero": {"0: open", "0: mmap", "0: close", "0: fork", "0: wait4", "0: munmap",
+			"0.1: munmap"},
 	}
 	for _, p := range programs {
 		t.Run(p.name, func(t *testing.T) {
-			inC, inGo := parity.Program{Path: p.inC(t), Name: "C"}, parity.Program{Path: p.inGo(t), Name: "Go"}
+			inC, inGo := parity.Program{Path: p.inC(t), Name: "C"},
+				parity.Program{Path: p.inGo(t), Name: "Go"}
 			parity.SameSyscalls(t, inC, inGo)
 			parity.SameMaps(t, inC, inGo)
 
@@ -88,8 +94,8 @@ func TestListingMakesCsSystemCalls(t *testing.T) {
 	}
 }
 
-// plainName returns the book's name of a call that the C library makes by another: glibc forks by
-// clone, musl by fork.
+// plainName returns the book's name of a call that the C library makes by
+// another: glibc forks by clone, musl by fork.
 func plainName(name string) string {
 	switch name {
 	case "clone":
@@ -100,8 +106,8 @@ func plainName(name string) string {
 	return name
 }
 
-// forkCall returns the name of the system call by which the C library forks. It makes threads by
-// another: glibc by clone3, musl by clone.
+// forkCall returns the name of the system call by which the C library forks. It
+// makes threads by another: glibc by clone3, musl by clone.
 func forkCall(t *testing.T, program string) string {
 	for _, call := range parity.Syscalls(t, parity.Program{Path: program, Name: "C"}) {
 		_, name, _ := strings.Cut(call, ": ")
@@ -113,13 +119,14 @@ func forkCall(t *testing.T, program string) string {
 	return ""
 }
 
-// withoutErrno leaves the words for an errno value out of a message. Each C library has its own.
+// withoutErrno leaves the words for an errno value out of a message. Each C
+// library has its own.
 func withoutErrno(message string) string {
 	return regexp.MustCompile(`(?m)^(\w+: \w+): .*$`).ReplaceAllString(message, "$1")
 }
 
-// If a call fails, the Go program fails as the C program does. The words for the errno value are not
-// compared: each C library has its own.
+// If a call fails, the Go program fails as the C program does. The words for
+// the errno value are not compared: each C library has its own.
 func TestListingFailsAsInC(t *testing.T) {
 	testenv.NeedTime(t)
 	command := testenv.NeedStrace(t)
@@ -135,7 +142,8 @@ func TestListingFailsAsInC(t *testing.T) {
 		for name, fault := range faults {
 			t.Run(p.name+"/"+name, func(t *testing.T) {
 				run := func(program string) outcome {
-					args := append([]string{"-f", "-o", filepath.Join(t.TempDir(), "trace")}, fault...)
+					args := append([]string{"-f", "-o", filepath.Join(t.TempDir(), "trace")},
+						fault...)
 					return outcomeOf(t, exec.Command(command, append(args, program)...))
 				}
 				inC, inGo := run(p.inC(t)), run(p.inGo(t))
@@ -152,7 +160,8 @@ func TestListingFailsAsInC(t *testing.T) {
 func TestWaitWithoutThePoller(t *testing.T) {
 	testenv.NeedTime(t)
 	trace := filepath.Join(t.TempDir(), "trace")
-	out, err := exec.Command(testenv.NeedStrace(t), "-f", "-o", trace, "-e", "trace=epoll_ctl,poll,ppoll,waitid",
+	out, err := exec.Command(testenv.NeedStrace(t), "-f", "-o", trace, "-e",
+		"trace=epoll_ctl,poll,ppoll,waitid",
 		"-e", "inject=epoll_ctl:error=ENOSPC:when=2+", // the first is the poller's own
 		forkWaitInGo(t), "locked", "5").CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -163,8 +172,10 @@ func TestWaitWithoutThePoller(t *testing.T) {
 func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
 	testenv.NeedTime(t)
 	trace := filepath.Join(t.TempDir(), "trace")
-	fork := exec.Command(testenv.NeedStrace(t), "-f", "-o", trace, "-e", "trace=pidfd_open,kill,wait4",
-		"-e", "inject=pidfd_open:error=EMFILE:when=2", // of a thread; the first is the one before the fork
+	fork := exec.Command(testenv.NeedStrace(t), "-f", "-o", trace, "-e",
+		"trace=pidfd_open,kill,wait4",
+		// strace counts calls by thread. The first pidfd_open is the one before the fork.
+		"-e", "inject=pidfd_open:error=EMFILE:when=2",
 		forkWaitInGo(t), "locked", "1")
 	got := outcomeOf(t, fork)
 	assert.Equal(t, 1, got.status)
@@ -174,7 +185,8 @@ func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
 		if c.Name == "pidfd_open" && strings.HasSuffix(c.Result, "(INJECTED)") {
 			child, _, _ = strings.Cut(strings.TrimPrefix(c.Text, "pidfd_open("), ",")
 		}
-		if c.Name == "wait4" && child != "" && c.Result == child { // killed, had it not ended by itself
+		if c.Name == "wait4" && child != "" && c.Result == child {
+			// killed, had it not ended by itself
 			return
 		}
 	}

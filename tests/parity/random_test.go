@@ -16,8 +16,8 @@ import (
 	"forkshm.example/shm/internal/testenv"
 )
 
-// Random scripts, in C and in Go, must come to the same. SHM_SEED repeats a run whose seed was printed,
-// SHM_SCRIPTS says how many there are.
+// Random scripts, in C and in Go, must come to the same. SHM_SEED repeats a run
+// whose seed was printed, SHM_SCRIPTS says how many there are.
 func TestRandomScriptsDoAsInC(t *testing.T) {
 	testenv.NeedTime(t)
 	seed := time.Now().UnixNano()
@@ -35,22 +35,24 @@ func TestRandomScriptsDoAsInC(t *testing.T) {
 	random := rand.New(rand.NewPCG(uint64(seed), 0))
 	for _, sharing := range []string{"private", "shared"} {
 		for _, source := range []string{"anon", "/dev/zero", "memfd"} {
-			t.Run(fmt.Sprintf("sharing=%s/source=%s", sharing, strings.TrimPrefix(source, "/dev/")), func(t *testing.T) {
-				var all strings.Builder
-				for i := range scripts {
-					fmt.Fprintf(&all, "echo seed %d script %d\n", seed, i)
-					randomScript(&all, random, sharing, source)
-					fmt.Fprintf(&all, "echo seed %d script %d of mappings\n", seed, i)
-					randomMappingScript(&all, random, sharing, source)
-				}
-				compareWithTwin(t, all.String())
-			})
+			t.Run(fmt.Sprintf("sharing=%s/source=%s", sharing, strings.TrimPrefix(source, "/dev/")),
+				func(t *testing.T) {
+					var all strings.Builder
+					for i := range scripts {
+						fmt.Fprintf(&all, "echo seed %d script %d\n", seed, i)
+						randomScript(&all, random, sharing, source)
+						fmt.Fprintf(&all, "echo seed %d script %d of mappings\n", seed, i)
+						randomMappingScript(&all, random, sharing, source)
+					}
+					compareWithTwin(t, all.String())
+				})
 		}
 	}
 }
 
-// randomScript maps, remaps, protects and touches what lies within 16 pages of a reservation. At its
-// end each page is compared, by its protection and by what a child meets there.
+// randomScript maps, remaps, protects and touches what lies within 16 pages of
+// a reservation. At its end each page is compared, by its protection and by
+// what a child meets there.
 func randomScript(w *strings.Builder, random *rand.Rand, sharing, source string) {
 	const pages = 16
 	line := func(format string, a ...any) { fmt.Fprintf(w, format+"\n", a...) }
@@ -67,11 +69,13 @@ func randomScript(w *strings.Builder, random *rand.Rand, sharing, source string)
 		n := length(at)
 		switch random.IntN(8) {
 		case 0:
-			line("mmap a r+%#x %#x %s %s|fixed %s", at, n, prots[random.IntN(len(prots))], sharing, source)
+			line("mmap a r+%#x %#x %s %s|fixed %s", at, n, prots[random.IntN(len(prots))], sharing,
+				source)
 		case 1: // a hole would be any thread's
 			line("mmap a r+%#x %#x none private|fixed anon", at, n)
 		case 2:
-			line("mprotect r+%#x %#x %s", at+random.IntN(2)*random.IntN(2), n, prots[random.IntN(len(prots))])
+			line("mprotect r+%#x %#x %s", at+random.IntN(2)*random.IntN(2), n,
+				prots[random.IntN(len(prots))])
 		case 3:
 			to := page()
 			line("mremap b r+%#x %#x %#x maymove|remap_fixed r+%#x", at, n, length(to), to)
@@ -90,8 +94,9 @@ func randomScript(w *strings.Builder, random *rand.Rand, sharing, source string)
 	}
 }
 
-// randomMappingScript does to three mappings what their methods do. Left out is what a Mapping does otherwise
-// than the call, and says so: growth of shared memory, of a split mapping, and in place; locks of memory without access.
+// randomMappingScript does to three mappings what their methods do. Left out is
+// what a Mapping does otherwise than the call, and says so: growth of shared
+// memory, of a split mapping, and in place; locks of memory without access.
 func randomMappingScript(w *strings.Builder, random *rand.Rand, sharing, source string) {
 	type state struct {
 		length, first int
@@ -131,7 +136,8 @@ func randomMappingScript(w *strings.Builder, random *rand.Rand, sharing, source 
 			line("resize %s %d 0", name, m.length)
 		case 3:
 			dst := names[random.IntN(len(names))]
-			if d := states[dst]; d == nil || d == m || (d.length+0xfff)/0x1000 < (m.length+0xfff)/0x1000 {
+			if d := states[dst]; d == nil || d == m ||
+				(d.length+0xfff)/0x1000 < (m.length+0xfff)/0x1000 {
 				continue
 			}
 			line("moveto %s %s", name, dst)
@@ -143,7 +149,9 @@ func randomMappingScript(w *strings.Builder, random *rand.Rand, sharing, source 
 			advice := []string{"dontneed", "remove", "12345"}[random.IntN(3)]
 			line("advise %s %d %d %s", name, off&^0xfff, random.IntN(m.length-off&^0xfff+1), advice)
 		case 6:
-			line("advise %s 0 %d %s", name, m.length, []string{"dontfork", "dofork", "wipeonfork", "keeponfork", "dontdump", "dodump"}[random.IntN(6)])
+			line("advise %s 0 %d %s", name, m.length,
+				[]string{"dontfork", "dofork", "wipeonfork", "keeponfork", "dontdump",
+					"dodump"}[random.IntN(6)])
 		case 7:
 			if m.locked = !m.locked && m.prot != "none"; m.locked {
 				line("lock %s", name)

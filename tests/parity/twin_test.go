@@ -1,6 +1,7 @@
 //go:build linux && cgo
 
-// Package parity_test holds this module against C: call for call, and system call for system call.
+// Package parity_test holds this module against C: call for call, and system
+// call for system call.
 package parity_test
 
 import (
@@ -595,18 +596,22 @@ func TestCallsDoAsInC(t *testing.T) {
 	testenv.NeedTime(t)
 	for _, sharing := range []string{"private", "shared"} {
 		for _, source := range []string{"anon", "/dev/zero", "memfd"} {
-			t.Run(fmt.Sprintf("sharing=%s/source=%s", sharing, strings.TrimPrefix(source, "/dev/")), func(t *testing.T) {
-				var all strings.Builder
-				for _, s := range twinScripts {
-					fmt.Fprintf(&all, "echo %s\n%s\n", s.name, strings.NewReplacer("$sharing", sharing, "$source", source).Replace(s.script))
-				}
-				compareWithTwin(t, all.String())
-			})
+			t.Run(fmt.Sprintf("sharing=%s/source=%s", sharing, strings.TrimPrefix(source, "/dev/")),
+				func(t *testing.T) {
+					var all strings.Builder
+					for _, s := range twinScripts {
+						fmt.Fprintf(&all, "echo %s\n%s\n", s.name,
+							strings.NewReplacer("$sharing", sharing, "$source",
+								source).Replace(s.script))
+					}
+					compareWithTwin(t, all.String())
+				})
 		}
 	}
 }
 
-// What the machine refuses, to C and to Go alike. Each is in processes of its own, as none is taken back.
+// What the machine refuses, to C and to Go alike. Each is in processes of its
+// own, as none is taken back.
 func TestLimitsHoldAsInC(t *testing.T) {
 	testenv.NeedTime(t)
 	for _, s := range []struct{ name, script string }{
@@ -663,8 +668,11 @@ func TestLimitsHoldAsInC(t *testing.T) {
 	} {
 		for _, sharing := range []string{"private", "shared"} {
 			for _, source := range []string{"anon", "/dev/zero", "memfd"} {
-				script := strings.NewReplacer("$sharing", sharing, "$source", source).Replace(s.script)
-				compareWithTwin(t, fmt.Sprintf("echo %s, %s, %s\n%s\n", strings.ReplaceAll(s.name, " ", "_"), sharing, strings.TrimPrefix(source, "/dev/"), script))
+				script := strings.NewReplacer("$sharing", sharing, "$source",
+					source).Replace(s.script)
+				compareWithTwin(t,
+					fmt.Sprintf("echo %s, %s, %s\n%s\n", strings.ReplaceAll(s.name, " ", "_"),
+						sharing, strings.TrimPrefix(source, "/dev/"), script))
 			}
 		}
 	}
@@ -684,7 +692,8 @@ func TestWaitSeesEverySignal(t *testing.T) {
 	script := "echo every signal\n"
 	for sig := 1; sig <= 64; sig++ {
 		switch unix.Signal(sig) {
-		case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, 32, 33: // stop it, or are libc's own
+		case unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, 32, 33:
+			// These signals stop the child, or belong to libc.
 		default:
 			script += fmt.Sprintf("child raise 0 %d\n", sig)
 		}
@@ -692,8 +701,8 @@ func TestWaitSeesEverySignal(t *testing.T) {
 	compareWithTwin(t, script)
 }
 
-// compareWithTwin runs a script in C and in Go, each in a process of its own, and holds each of
-// its parts, which begin with "echo", against the other.
+// compareWithTwin runs a script in C and in Go, each in a process of its own,
+// and holds each of its parts, which begin with "echo", against the other.
 func compareWithTwin(t *testing.T, script string) {
 	script = numbers(reserved(script))
 	inC := run(t, script, exec.Command(twinProgram(t)))
@@ -706,7 +715,8 @@ func compareWithTwin(t *testing.T, script string) {
 	require.Equal(t, len(inC), len(inGo))
 	for i, lines := range inC {
 		name, _, _ := strings.Cut(lines, "\n")
-		t.Run(strings.TrimPrefix(name, "echo "), func(t *testing.T) { assert.Equal(t, lines, inGo[i], "expected is C, actual is Go") })
+		t.Run(strings.TrimPrefix(name, "echo "),
+			func(t *testing.T) { assert.Equal(t, lines, inGo[i], "expected is C, actual is Go") })
 	}
 }
 
@@ -738,15 +748,20 @@ func errnoName(number string) string {
 }
 
 // twinProgram compiles the C twin, once.
-var twinProgram = testenv.CompileOnce("twin", "internal/ctest/testdata/twin.c", "internal/ctest/children.c")
+var twinProgram = testenv.CompileOnce("twin", "internal/ctest/testdata/twin.c",
+	"internal/ctest/children.c")
 
 var flagNumbers = map[string]int{
 	"none": 0, "r": unix.PROT_READ, "rw": unix.PROT_READ | unix.PROT_WRITE,
-	"private": unix.MAP_PRIVATE, "shared": unix.MAP_SHARED, "fixed": unix.MAP_FIXED, "noreplace": unix.MAP_FIXED_NOREPLACE,
-	"maymove": unix.MREMAP_MAYMOVE, "remap_fixed": unix.MREMAP_FIXED, "dontunmap": unix.MREMAP_DONTUNMAP,
-	"normal": unix.MADV_NORMAL, "dontneed": unix.MADV_DONTNEED, "remove": unix.MADV_REMOVE, "free": unix.MADV_FREE,
-	"dontfork": unix.MADV_DONTFORK, "dofork": unix.MADV_DOFORK, "wipeonfork": unix.MADV_WIPEONFORK, "keeponfork": unix.MADV_KEEPONFORK,
-	"dontdump": unix.MADV_DONTDUMP, "dodump": unix.MADV_DODUMP,
+	"private": unix.MAP_PRIVATE, "shared": unix.MAP_SHARED, "fixed": unix.MAP_FIXED,
+	"noreplace": unix.MAP_FIXED_NOREPLACE,
+	"maymove":   unix.MREMAP_MAYMOVE, "remap_fixed": unix.MREMAP_FIXED,
+	"dontunmap": unix.MREMAP_DONTUNMAP,
+	"normal":    unix.MADV_NORMAL, "dontneed": unix.MADV_DONTNEED, "remove": unix.MADV_REMOVE,
+	"free":     unix.MADV_FREE,
+	"dontfork": unix.MADV_DONTFORK, "dofork": unix.MADV_DOFORK, "wipeonfork": unix.MADV_WIPEONFORK,
+	"keeponfork": unix.MADV_KEEPONFORK,
+	"dontdump":   unix.MADV_DONTDUMP, "dodump": unix.MADV_DODUMP,
 	"nohang": unix.WNOHANG, "untraced": unix.WUNTRACED, "continued": unix.WCONTINUED,
 }
 
@@ -831,7 +846,9 @@ func goTwin() {
 		}
 		return fmt.Sprintf("status 0x%x", uint32(status))
 	}
-	spawn := func(w []string) (int, error) { return shm.Fork(childFuncs[w[0]], address(w[1]), number(w[2])) }
+	spawn := func(w []string) (int, error) {
+		return shm.Fork(childFuncs[w[0]], address(w[1]), number(w[2]))
+	}
 	step := func(w []string) string {
 		switch w[0] {
 		case "echo":
@@ -866,16 +883,20 @@ func goTwin() {
 			}
 			return placed(w[1], p, asked, flags == 0 || flags&unix.MREMAP_FIXED != 0, err)
 		case "mprotect", "madvise", "mlock", "munlock":
-			trap := map[string]uintptr{"mprotect": unix.SYS_MPROTECT, "madvise": unix.SYS_MADVISE, "mlock": unix.SYS_MLOCK, "munlock": unix.SYS_MUNLOCK}[w[0]]
-			if _, _, errno := unix.Syscall(trap, uintptr(address(w[1])), uintptr(number(w[2])), uintptr(number(append(w, "0")[3]))); errno != 0 {
+			trap := map[string]uintptr{"mprotect": unix.SYS_MPROTECT, "madvise": unix.SYS_MADVISE,
+				"mlock": unix.SYS_MLOCK, "munlock": unix.SYS_MUNLOCK}[w[0]]
+			if _, _, errno := unix.Syscall(trap, uintptr(address(w[1])), uintptr(number(w[2])),
+				uintptr(number(append(w, "0")[3]))); errno != 0 {
 				return outcome(errno)
 			}
 			return "ok"
 		case "rlimit":
-			resource := map[string]int{"as": unix.RLIMIT_AS, "memlock": unix.RLIMIT_MEMLOCK, "nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC}[w[1]]
+			resource := map[string]int{"as": unix.RLIMIT_AS, "memlock": unix.RLIMIT_MEMLOCK,
+				"nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC}[w[1]]
 			n := uint64(number(w[2]))
 			if w[1] == "as" {
-				n += must(strconv.ParseUint(strings.Fields(string(must(os.ReadFile("/proc/self/statm"))))[0], 10, 64)) * uint64(os.Getpagesize())
+				statm := strings.Fields(string(must(os.ReadFile("/proc/self/statm"))))
+				n += must(strconv.ParseUint(statm[0], 10, 64)) * uint64(os.Getpagesize())
 			}
 			var limit unix.Rlimit
 			must(0, unix.Getrlimit(resource, &limit))
@@ -938,7 +959,8 @@ var childFuncs = map[string]shm.ChildFunc{
 	"malloc": ctest.Malloc, "locked": ctest.Locked,
 }
 
-// mappingsTwin does by the methods of a Mapping what the C twin does by the calls that they are for.
+// mappingsTwin does by the methods of a Mapping what the C twin does by the
+// calls that they are for.
 type mappingsTwin map[byte]*shm.Mapping
 
 func (twin mappingsTwin) step(w []string) string {
@@ -955,17 +977,22 @@ func (twin mappingsTwin) step(w []string) string {
 	m := twin[w[1][0]]
 	switch w[0] {
 	case "map":
-		sharing := map[int]shm.Sharing{unix.MAP_PRIVATE: shm.Private, unix.MAP_SHARED: shm.Shared}[number(w[3])]
-		technique := map[string]shm.Technique{"anon": shm.Anonymous, "/dev/zero": shm.DevZero, "memfd": shm.Memfd}[w[4]]
+		sharing := map[int]shm.Sharing{unix.MAP_PRIVATE: shm.Private,
+			unix.MAP_SHARED: shm.Shared}[number(w[3])]
+		technique := map[string]shm.Technique{"anon": shm.Anonymous, "/dev/zero": shm.DevZero,
+			"memfd": shm.Memfd}[w[4]]
 		m, err := shm.Map(sharing, number(w[2]), &shm.Config{Technique: technique})
 		twin[w[1][0]] = m
 		return outcome(err)
 	case "resize":
-		return outcome(m.Resize(number(w[2]), map[int]shm.Move{0: shm.InPlace, unix.MREMAP_MAYMOVE: shm.MayMove}[number(w[3])]))
+		return outcome(m.Resize(number(w[2]),
+			map[int]shm.Move{0: shm.InPlace, unix.MREMAP_MAYMOVE: shm.MayMove}[number(w[3])]))
 	case "moveto":
 		return outcome(m.MoveTo(twin[w[2][0]]))
 	case "protect":
-		return outcome(m.Protect(map[int]shm.Protection{0: shm.NoAccess, unix.PROT_READ: shm.ReadOnly, unix.PROT_READ | unix.PROT_WRITE: shm.ReadWrite}[number(w[2])]))
+		return outcome(m.Protect(map[int]shm.Protection{0: shm.NoAccess,
+			unix.PROT_READ:                   shm.ReadOnly,
+			unix.PROT_READ | unix.PROT_WRITE: shm.ReadWrite}[number(w[2])]))
 	case "advise":
 		return outcome(m.Advise(number(w[2]), number(w[3]), number(w[4])))
 	case "lock":
@@ -978,7 +1005,8 @@ func (twin mappingsTwin) step(w []string) string {
 	b := make([]byte, m.Len())
 	local := unix.Iovec{Base: &b[0]}
 	local.SetLen(len(b))
-	got, err := unix.ProcessVMReadv(os.Getpid(), []unix.Iovec{local}, []unix.RemoteIovec{{Base: uintptr(m.Addr()), Len: len(b)}}, 0)
+	got, err := unix.ProcessVMReadv(os.Getpid(), []unix.Iovec{local},
+		[]unix.RemoteIovec{{Base: uintptr(m.Addr()), Len: len(b)}}, 0)
 	if err != nil {
 		return outcome(err)
 	}

@@ -113,17 +113,20 @@ func (c *Curves) Draw() template.HTML {
 		Lines                                   []line
 	}{c.Title, width, height, left, right, top, bottom, nil, nil, nil}
 	for v := y.low; v <= y.high*1.0001; v *= 10 {
-		data.YTicks = append(data.YTicks, tick{y.at(v), "g", label{left - 6, y.at(v) + 4, c.YText(v)}})
+		data.YTicks = append(data.YTicks,
+			tick{y.at(v), "g", label{left - 6, y.at(v) + 4, c.YText(v)}})
 	}
 	for v := range places {
-		data.XTicks = append(data.XTicks, tick{x.at(v), "g", label{x.at(v), bottom + 18, c.XText(v)}})
+		data.XTicks = append(data.XTicks,
+			tick{x.at(v), "g", label{x.at(v), bottom + 18, c.XText(v)}})
 	}
 	for _, s := range c.Series {
 		l := line{Series: s}
 		for i, p := range s.Points {
 			px, py := x.at(p.X), y.at(p.Figure.Median)
 			l.Path += fmt.Sprintf("%s%g %g", map[bool]string{true: "M", false: "L"}[i == 0], px, py)
-			l.Whiskers = append(l.Whiskers, fmt.Sprintf("M%g %gV%g", px, y.at(p.Figure.Low), y.at(p.Figure.High)))
+			l.Whiskers = append(l.Whiskers,
+				fmt.Sprintf("M%g %gV%g", px, y.at(p.Figure.Low), y.at(p.Figure.High)))
 			l.Markers = append(l.Markers, marker(s.Colour, px, py))
 		}
 		data.Lines = append(data.Lines, l)
@@ -214,7 +217,8 @@ func (r *Ratios) Draw() template.HTML {
 		if v == 1 {
 			class = "one"
 		}
-		data.XTicks = append(data.XTicks, tick{x.at(v), class, label{x.at(v), bottom + 16, fmt.Sprintf("%g×", v)}})
+		data.XTicks = append(data.XTicks,
+			tick{x.at(v), class, label{x.at(v), bottom + 16, fmt.Sprintf("%g×", v)}})
 	}
 	for i, b := range r.Bars {
 		y := top + step*float64(i) + 4
@@ -223,9 +227,11 @@ func (r *Ratios) Draw() template.HTML {
 			from, to = to, from
 		}
 		data.Bars = append(data.Bars, bar{
-			b.Colour, label{left - 8, y + 12, b.Label}, label{right + 8, y + 12, measure.Times(b.Figure.Median) + "×"},
+			b.Colour, label{left - 8, y + 12, b.Label},
+			label{right + 8, y + 12, measure.Times(b.Figure.Median) + "×"},
 			fmt.Sprintf("M%g %gH%gV%gH%gz", from, y, max(to, from+1), y+15, from),
-			fmt.Sprintf("M%g %gH%gM%g %gV%gM%g %gV%g", x.at(b.Figure.Low), y+7.5, x.at(b.Figure.High),
+			fmt.Sprintf("M%g %gH%gM%g %gV%gM%g %gV%g", x.at(b.Figure.Low), y+7.5,
+				x.at(b.Figure.High),
 				x.at(b.Figure.Low), y+3, y+12, x.at(b.Figure.High), y+3, y+12),
 		})
 	}

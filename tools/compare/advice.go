@@ -11,7 +11,8 @@ import (
 // advise says in five sentences when to choose which. Each follows from rows of
 // the report, and says something else where the rows do.
 func (r *report) advise() []string {
-	return []string{r.adviseDevice(), r.adviseGrowth(), r.adviseFork(), r.adviseMap(), r.adviseLibrary()}
+	return []string{r.adviseDevice(), r.adviseGrowth(), r.adviseFork(), r.adviseMap(),
+		r.adviseLibrary()}
 }
 
 // listed returns "A", "A and B" or "A, B and C".
@@ -22,7 +23,7 @@ func listed(names []string) string {
 	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
 }
 
-// split splits the costs.Techniques by what a row's cell is for them.
+// split splits the techniques by what a row's cell is for them.
 func (r *report) split(row, sharing, cell string) (with, without []string) {
 	for _, t := range costs.Techniques {
 		if r.cell(row, t, sharing) == cell {
@@ -40,7 +41,8 @@ func (r *report) adviseDevice() string {
 		return "No technique needs a device: all of them map in a chroot without /dev."
 	}
 	if len(with) == 0 {
-		return "Whether a technique needs /dev was not found out: the program could not change its root folder."
+		return "Whether a technique needs /dev was not found out: the program could not change " +
+			"its root folder."
 	}
 	return fmt.Sprintf("Choose %s where /dev may be missing: %s fails there (%s).",
 		listed(with), listed(without), r.cell("maps in a chroot without /dev", "devzero", "shared"))
@@ -54,7 +56,8 @@ func (r *report) adviseGrowth() string {
 	if len(without) == 0 {
 		return "The shared memory of each technique grows past its first size."
 	}
-	return fmt.Sprintf("Choose %s for shared memory that is to grow: with %s, mremap succeeds and the first touch of the new bytes is %s, so that Resize refuses.",
+	return fmt.Sprintf("Choose %s for shared memory that is to grow: with %s, mremap succeeds "+
+		"and the first touch of the new bytes is %s, so that Resize refuses.",
 		listed(with), listed(without), r.cell("grows by mremap", "anonymous", "shared"))
 }
 
@@ -64,17 +67,22 @@ func (r *report) adviseFork() string {
 		return "What a fork costs was not measured."
 	}
 	largest := sizes[len(sizes)-1]
-	private, shared := r.Costs.Find("fork", "anonymous", "private", largest), r.Costs.Find("fork", "anonymous", "shared", largest)
+	private, shared := r.Costs.Find("fork", "anonymous", "private", largest),
+		r.Costs.Find("fork", "anonymous", "shared", largest)
 	if private == nil || shared == nil {
 		return "What a fork costs was not measured."
 	}
 	factor := private.Ours.Median / shared.Ours.Median
 	if factor < 1.5 {
-		return fmt.Sprintf("A fork beside %s of touched memory takes about as long if that is private (%s) as if it is shared (%s).",
-			measure.Bytes(largest), measure.Nanoseconds(private.Ours.Median), measure.Nanoseconds(shared.Ours.Median))
+		return fmt.Sprintf("A fork beside %s of touched memory takes about as long if that is "+
+			"private (%s) as if it is shared (%s).",
+			measure.Bytes(largest), measure.Nanoseconds(private.Ours.Median),
+			measure.Nanoseconds(shared.Ours.Median))
 	}
-	return fmt.Sprintf("Keep large data in shared memory if the program forks: a fork beside %s takes %s if that is private and touched, and %s if it is shared, %s times less.",
-		measure.Bytes(largest), measure.Nanoseconds(private.Ours.Median), measure.Nanoseconds(shared.Ours.Median), measure.Times(factor))
+	return fmt.Sprintf("Keep large data in shared memory if the program forks: a fork beside %s "+
+		"takes %s if that is private and touched, and %s if it is shared, %s times less.",
+		measure.Bytes(largest), measure.Nanoseconds(private.Ours.Median),
+		measure.Nanoseconds(shared.Ours.Median), measure.Times(factor))
 }
 
 func (r *report) adviseMap() string {
@@ -90,19 +98,24 @@ func (r *report) adviseMap() string {
 			if c == nil {
 				continue
 			}
-			if best := r.Costs.Find("map", cheapest, "shared", bytes); best == nil || c.Ours.Median < best.Ours.Median {
+			if best := r.Costs.Find("map", cheapest, "shared", bytes); best == nil ||
+				c.Ours.Median < best.Ours.Median {
 				cheapest = t
 			}
-			if worst := r.Costs.Find("map", dearest, "shared", bytes); worst == nil || c.Ours.Median > worst.Ours.Median {
+			if worst := r.Costs.Find("map", dearest, "shared", bytes); worst == nil ||
+				c.Ours.Median > worst.Ours.Median {
 				dearest = t
 			}
 		}
-		best, worst := r.Costs.Find("map", cheapest, "shared", bytes), r.Costs.Find("map", dearest, "shared", bytes)
+		best, worst := r.Costs.Find("map", cheapest, "shared", bytes),
+			r.Costs.Find("map", dearest, "shared", bytes)
 		if best == nil || worst == nil {
 			continue
 		}
-		said = append(said, fmt.Sprintf("%s is the cheapest to map at %s shared (%s; %s takes %s times that)", costs.Titles[cheapest],
-			measure.Bytes(bytes), measure.Nanoseconds(best.Ours.Median), costs.Titles[dearest], measure.Times(worst.Ours.Median/best.Ours.Median)))
+		said = append(said, fmt.Sprintf("%s is the cheapest to map at %s shared (%s; %s takes %s "+
+			"times that)", costs.Titles[cheapest],
+			measure.Bytes(bytes), measure.Nanoseconds(best.Ours.Median), costs.Titles[dearest],
+			measure.Times(worst.Ours.Median/best.Ours.Median)))
 	}
 	return listed(said) + "."
 }
@@ -127,6 +140,9 @@ func (r *report) adviseLibrary() string {
 	if child == nil || child.Ratio == nil {
 		return "The library was not held against C."
 	}
-	return fmt.Sprintf("The library costs %s times C for mapping, touching and unmapping %s shared, %s times for %s; a child, forked and reaped, costs %s times that of a small C program, since the Go runtime's pages are copied too.",
-		measure.Times(total(smallest)), measure.Bytes(smallest), measure.Times(total(largest)), measure.Bytes(largest), measure.Times(child.Ratio.Median))
+	return fmt.Sprintf("The library costs %s times C for mapping, touching and unmapping %s "+
+		"shared, %s times for %s; a child, forked and reaped, costs %s times that of a small C "+
+		"program, since the Go runtime's pages are copied too.",
+		measure.Times(total(smallest)), measure.Bytes(smallest), measure.Times(total(largest)),
+		measure.Bytes(largest), measure.Times(child.Ratio.Median))
 }

@@ -60,7 +60,8 @@ func (b *builder) behaviour() ([]behaviour, error) {
 
 // cells runs a program that prints rows, as the root of a user namespace of its
 // own if it would not be root: it changes its root folder.
-func cells(program, technique, sharing, empty string) (cells map[string]string, order []string, err error) {
+func cells(program, technique, sharing,
+	empty string) (cells map[string]string, order []string, err error) {
 	cmd := exec.Command(program, technique, sharing, empty)
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -92,8 +93,9 @@ func (r *report) differences() []string {
 			for _, technique := range costs.Techniques {
 				kind := technique + " " + sharing
 				if inC, differs := row.InC[kind]; differs {
-					wrong = append(wrong, fmt.Sprintf("%q of %s %s memory is %q in C, %q by the library",
-						row.Name, sharing, costs.Titles[technique], inC, row.Cells[kind]))
+					wrong = append(wrong,
+						fmt.Sprintf("%q of %s %s memory is %q in C, %q by the library",
+							row.Name, sharing, costs.Titles[technique], inC, row.Cells[kind]))
 				}
 			}
 		}

@@ -49,7 +49,8 @@ func (b *builder) all(peers bool) error {
 	}
 	b.peers = []program{
 		{"C", "the calls themselves", []string{b.path("life-c")}, "memfd", "shared"},
-		{"this library", "Map, Fork, Resize", []string{b.path("life-anonymous")}, "memfd", "shared"},
+		{"this library", "Map, Fork, Resize", []string{b.path("life-anonymous")}, "memfd",
+			"shared"},
 	}
 	b.python()
 	b.rust()
@@ -88,9 +89,12 @@ func (b *builder) add(p program, needs string, err error) {
 
 func (b *builder) python() {
 	_, err := exec.LookPath("python3")
-	b.add(program{"Python", "mmap, os.fork", []string{"python3", "peers/python/life.py"}, "memfd", "shared"}, "python3", err)
+	b.add(program{"Python", "mmap, os.fork", []string{"python3", "peers/python/life.py"}, "memfd",
+		"shared"}, "python3", err)
 	for _, method := range []string{"fork", "forkserver"} {
-		b.add(program{"Python", "multiprocessing, " + method, []string{"python3", "peers/python/processes.py", method}, "memfd", "shared"}, "python3", err)
+		b.add(program{"Python", "multiprocessing, " + method,
+			[]string{"python3", "peers/python/processes.py", method}, "memfd", "shared"},
+			"python3", err)
 	}
 }
 
@@ -102,20 +106,24 @@ func (b *builder) rust() {
 	if err == nil {
 		err = do(dir, "cargo", "build", "--release", "--offline")
 	}
-	b.add(program{"Rust", "memmap2, libc::fork", []string{filepath.Join(dir, "target/release/life")}, "memfd", "shared"},
+	b.add(program{"Rust", "memmap2, libc::fork",
+		[]string{filepath.Join(dir, "target/release/life")}, "memfd", "shared"},
 		"cargo, rustc, librust-memmap2-dev, librust-libc-dev", err)
 }
 
 func (b *builder) cpp() {
 	b.progress.show("build the peer in C++")
 	err := do(".", "g++", "-O2", "-o", b.path("life-cpp"), "peers/cpp/life.cpp", "-lrt")
-	b.add(program{"C++", "Boost.Interprocess, fork", []string{b.path("life-cpp")}, "anonymous", "shared"}, "g++, libboost-dev", err)
+	b.add(program{"C++", "Boost.Interprocess, fork", []string{b.path("life-cpp")}, "anonymous",
+		"shared"}, "g++, libboost-dev", err)
 }
 
 func (b *builder) plainGo() {
-	for _, p := range []struct{ folder, by string }{{"xsys", "x/sys/unix, os/exec"}, {"mmapgo", "mmap-go, os/exec"}} {
+	for _, p := range []struct{ folder, by string }{{"xsys", "x/sys/unix, os/exec"},
+		{"mmapgo", "mmap-go, os/exec"}} {
 		b.progress.show("build the peer %s", p.folder)
 		err := do(".", "go", "build", "-o", b.path("life-"+p.folder), "./peers/"+p.folder)
-		b.add(program{"plain Go", p.by, []string{b.path("life-" + p.folder)}, "memfd", "shared"}, "Go", err)
+		b.add(program{"plain Go", p.by, []string{b.path("life-" + p.folder)}, "memfd", "shared"},
+			"Go", err)
 	}
 }

@@ -21,12 +21,14 @@ type machine struct {
 }
 
 func machineNow() machine {
-	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version(), LoadBefore: load(), CPU: runtime.GOARCH}
+	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version(), LoadBefore: load(),
+		CPU: runtime.GOARCH}
 	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	m.Kernel = "Linux " + strings.TrimSpace(string(release))
 	info, _ := os.ReadFile("/proc/cpuinfo")
 	for lines := bufio.NewScanner(bytes.NewReader(info)); lines.Scan(); {
-		if key, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(key) == "model name" {
+		if key, value, ok := strings.Cut(lines.Text(), ":"); ok &&
+			strings.TrimSpace(key) == "model name" {
 			m.CPU = strings.TrimSpace(value)
 		}
 	}

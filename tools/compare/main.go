@@ -1,7 +1,7 @@
-// Compare compares the costs.Techniques by which the library maps memory: what their
-// memory does, which system calls they make, and what they cost, beside C and
-// beside what other languages have. It measures all of it on this machine, in
-// one run, with both builds of the library.
+// Compare compares the techniques by which the library maps memory: what
+// their memory does, which system calls they make, and what they cost, beside C
+// and beside what other languages have. It measures all of it on this machine,
+// in one run, with both builds of the library.
 //
 //	go -C tools run ./compare [-quick | -full] [-out DIR]
 //
@@ -63,7 +63,8 @@ type size struct {
 }
 
 func planOf(quick, full bool) plan {
-	sizes := []size{{4 << 10, 100, 0}, {64 << 10, 100, 0}, {1 << 20, 20, 0}, {16 << 20, 5, 0}, {1 << 30, 1, 3}}
+	sizes := []size{{4 << 10, 100, 0}, {64 << 10, 100, 0}, {1 << 20, 20, 0}, {16 << 20, 5, 0},
+		{1 << 30, 1, 3}}
 	switch {
 	case quick:
 		return plan{"quick", []size{{4 << 10, 50, 0}, {1 << 20, 10, 0}, {64 << 20, 1, 0}}, 6, false}

@@ -25,7 +25,9 @@ func (r *report) html() ([]byte, error) {
 			return measure.Nanoseconds(f.Low) + " to " + measure.Nanoseconds(f.High)
 		},
 		"differs": func(b behaviour, sharing string) bool { return b.differs(sharing) },
-		"cell":    func(b behaviour, technique, sharing string) string { return b.Cells[technique+" "+sharing] },
+		"cell": func(b behaviour, technique, sharing string) string {
+			return b.Cells[technique+" "+sharing]
+		},
 		"wrong": func(b behaviour, technique, sharing string) string {
 			return b.InC[technique+" "+sharing]
 		},
@@ -36,8 +38,10 @@ func (r *report) html() ([]byte, error) {
 	}
 	var b bytes.Buffer
 	err = t.Execute(&b, map[string]any{
-		"Report": r, "Techniques": costs.Techniques, "Sharings": costs.Sharings, "Steps": costs.Steps, "PeerSteps": peerSteps,
-		"Sizes": r.Costs.Sizes(), "Curves": r.Costs.Curves(), "Ratios": r.Costs.Ratios(), "Keys": r.Costs.Keys(),
+		"Report": r, "Techniques": costs.Techniques, "Sharings": costs.Sharings,
+		"Steps": costs.Steps, "PeerSteps": peerSteps,
+		"Sizes": r.Costs.Sizes(), "Curves": r.Costs.Curves(), "Ratios": r.Costs.Ratios(),
+		"Keys":        r.Costs.Keys(),
 		"Differences": r.differences(),
 	})
 	return b.Bytes(), err

@@ -15,7 +15,8 @@ import (
 
 // sample is a report in which each kind of row is.
 func sample() *report {
-	r := &report{Date: "2026-01-02", Machine: machineNow(), Skipped: []string{"Rust: it needs cargo"}}
+	r := &report{Date: "2026-01-02", Machine: machineNow(),
+		Skipped: []string{"Rust: it needs cargo"}}
 	r.Behaviour = []behaviour{
 		{"grows by mremap", map[string]string{}, map[string]string{}},
 		{"maps in a chroot without /dev", map[string]string{}, map[string]string{}},
@@ -24,17 +25,23 @@ func sample() *report {
 		for i, t := range costs.Techniques {
 			kind := t + " " + sharing
 			r.Behaviour[0].Cells[kind] = map[string]string{"memfd": "yes"}[t]
-			r.Behaviour[1].Cells[kind] = map[string]string{"devzero": "ENOENT", "anonymous": "yes", "memfd": "yes"}[t]
+			r.Behaviour[1].Cells[kind] = map[string]string{"devzero": "ENOENT", "anonymous": "yes",
+				"memfd": "yes"}[t]
 			for _, bytes := range []int{4 << 10, 1 << 30} {
 				for _, s := range costs.Steps {
-					f := measure.Of([]float64{float64(1000 * (i + 1)), float64(1500 * (i + 1)), float64(bytes)})
-					r.Costs = append(r.Costs, costs.Cost{Step: s.Name, Technique: t, Sharing: sharing, Bytes: bytes, Ours: f, InC: f, Ratio: &f})
+					f := measure.Of([]float64{float64(1000 * (i + 1)), float64(1500 * (i + 1)),
+						float64(bytes)})
+					r.Costs = append(r.Costs,
+						costs.Cost{Step: s.Name, Technique: t, Sharing: sharing, Bytes: bytes,
+							Ours: f, InC: f, Ratio: &f})
 				}
 			}
 		}
 	}
-	r.Peers = []peer{{"C, by the calls", map[string]measure.Figure{"map": measure.Of([]float64{1000})}, "copies", "the signal"}}
-	r.Syscalls = []syscalls{{"anonymous", []string{"mmap(NULL, 4096) = REGION"}, []string{"mmap(NULL, 4096) = REGION"}}}
+	r.Peers = []peer{{"C, by the calls",
+		map[string]measure.Figure{"map": measure.Of([]float64{1000})}, "copies", "the signal"}}
+	r.Syscalls = []syscalls{{"anonymous", []string{"mmap(NULL, 4096) = REGION"},
+		[]string{"mmap(NULL, 4096) = REGION"}}}
 	r.Advice = r.advise()
 	return r
 }
@@ -49,7 +56,8 @@ func TestPageStandsAlone(t *testing.T) {
 	if found := regexp.MustCompile(`(?i)<script|src=|href=|url\(|@import|https?://`).FindString(text); found != "" {
 		t.Errorf("the page has %q", found)
 	}
-	for _, want := range []string{"grows by mremap", "maps in a chroot without /dev", "Not compared: Rust", "the parent&#39;s pause", "prefers-color-scheme:dark"} {
+	for _, want := range []string{"grows by mremap", "maps in a chroot without /dev",
+		"Not compared: Rust", "the parent&#39;s pause", "prefers-color-scheme:dark"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page has no %q", want)
 		}
@@ -87,8 +95,10 @@ func TestPageRenders(t *testing.T) {
 	}
 	for _, size := range []string{"1400,1000", "390,1000"} {
 		shot := filepath.Join(dir, size+".png")
-		out, err := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-			"--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(), "--window-size="+size, "--screenshot="+shot, "file://"+file).CombinedOutput()
+		out, err := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu",
+			"--no-first-run", "--disable-background-networking",
+			"--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
+			"--window-size="+size, "--screenshot="+shot, "file://"+file).CombinedOutput()
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}

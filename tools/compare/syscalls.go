@@ -23,7 +23,8 @@ func (b *builder) syscalls() ([]syscalls, error) {
 		b.skipped = append(b.skipped, "the system calls: it needs strace")
 		return nil, nil
 	}
-	calls := parity.Calls("mmap", "munmap", "mprotect", "madvise", "openat", "memfd_create", "ftruncate", "close",
+	calls := parity.Calls("mmap", "munmap", "mprotect", "madvise", "openat", "memfd_create",
+		"ftruncate", "close",
 		"clone", "clone3", "fork", "vfork", "wait4", "waitid", "pidfd_open", "setpgid")
 	var all []syscalls
 	for _, technique := range costs.Techniques {

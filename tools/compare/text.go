@@ -13,15 +13,18 @@ import (
 func (r *report) text() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(&b, "The costs.Techniques compared, %s, %s, %d cores, %s, %s. Load %s before, %s after. Took %s.\n",
-		r.Machine.Kernel, r.Machine.CPU, r.Machine.Cores, r.Machine.Go, r.Machine.CC, r.Machine.LoadBefore, r.Machine.LoadAfter, r.Took)
+	fmt.Fprintf(&b, "The costs.Techniques compared, %s, %s, %d cores, %s, %s. Load %s before, %s "+
+		"after. Took %s.\n",
+		r.Machine.Kernel, r.Machine.CPU, r.Machine.Cores, r.Machine.Go, r.Machine.CC,
+		r.Machine.LoadBefore, r.Machine.LoadAfter, r.Took)
 	fmt.Fprintln(&b, "\nAdvice")
 	for i, a := range r.Advice {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, a)
 	}
 	for _, sharing := range costs.Sharings {
 		fmt.Fprintf(&b, "\nWhat %s memory does (* the costs.Techniques differ)\n", sharing)
-		fmt.Fprintf(w, "\t\t%s\t%s\t%s\n", costs.Titles["anonymous"], costs.Titles["devzero"], costs.Titles["memfd"])
+		fmt.Fprintf(w, "\t\t%s\t%s\t%s\n", costs.Titles["anonymous"], costs.Titles["devzero"],
+			costs.Titles["memfd"])
 		for _, row := range r.Behaviour {
 			mark := ""
 			if row.differs(sharing) {
@@ -36,7 +39,8 @@ func (r *report) text() string {
 		_ = w.Flush()
 	}
 	for _, s := range r.Syscalls {
-		fmt.Fprintf(&b, "\nSystem calls to map %s shared, touch, fork, wait and unmap, in C\n", costs.Titles[s.Technique])
+		fmt.Fprintf(&b, "\nSystem calls to map %s shared, touch, fork, wait and unmap, in C\n",
+			costs.Titles[s.Technique])
 		for _, line := range s.InC {
 			fmt.Fprintf(&b, "  %s\n", line)
 		}
@@ -55,8 +59,10 @@ func (r *report) text() string {
 
 func (r *report) costTables(b *strings.Builder, w *tabwriter.Writer) {
 	for _, bytes := range r.Costs.Sizes() {
-		fmt.Fprintf(b, "\nCosts at %s: ours; times C, with the interval of that ratio; page faults, ours and C's\n", measure.Bytes(bytes))
-		fmt.Fprintf(w, "\t\t%s\t\t%s\t\t%s\t\n", costs.Titles["anonymous"], costs.Titles["devzero"], costs.Titles["memfd"])
+		fmt.Fprintf(b, "\nCosts at %s: ours; times C, with the interval of that ratio; page "+
+			"faults, ours and C's\n", measure.Bytes(bytes))
+		fmt.Fprintf(w, "\t\t%s\t\t%s\t\t%s\t\n", costs.Titles["anonymous"], costs.Titles["devzero"],
+			costs.Titles["memfd"])
 		for _, sharing := range costs.Sharings {
 			for _, s := range costs.Steps {
 				fmt.Fprintf(w, "%s\t%s", sharing, s.What)
@@ -77,9 +83,11 @@ func (r *report) costCell(c *costs.Cost) string {
 	}
 	ratio := ""
 	if c.Ratio != nil {
-		ratio = fmt.Sprintf("%s (%s to %s)", measure.Times(c.Ratio.Median), measure.Times(c.Ratio.Low), measure.Times(c.Ratio.High))
+		ratio = fmt.Sprintf("%s (%s to %s)", measure.Times(c.Ratio.Median),
+			measure.Times(c.Ratio.Low), measure.Times(c.Ratio.High))
 	}
-	return fmt.Sprintf("%s\t%s; %.0f, %.0f", measure.Nanoseconds(c.Ours.Median), ratio, c.Faults.Median, c.FaultsInC.Median)
+	return fmt.Sprintf("%s\t%s; %.0f, %.0f", measure.Nanoseconds(c.Ours.Median), ratio,
+		c.Faults.Median, c.FaultsInC.Median)
 }
 
 func (r *report) peerTable(b *strings.Builder, w *tabwriter.Writer) {

@@ -1,5 +1,5 @@
-// Package costs holds what the steps of a mapping's life cost: what tools/compare
-// measures, and what reports show of it.
+// Package costs holds what the steps of a mapping's life cost: what
+// tools/compare measures, and what reports show of it.
 package costs
 
 import (
@@ -16,10 +16,12 @@ import (
 var (
 	Techniques = []string{"anonymous", "devzero", "memfd"}
 	Sharings   = []string{"private", "shared"}
-	Titles     = map[string]string{"anonymous": "MAP_ANONYMOUS", "devzero": "/dev/zero", "memfd": "memfd"}
+	Titles     = map[string]string{"anonymous": "MAP_ANONYMOUS", "devzero": "/dev/zero",
+		"memfd": "memfd"}
 )
 
-// Steps are those of a mapping's life, in order, with what a report says of them.
+// Steps are those of a mapping's life, in order, with what a report says of
+// them.
 var Steps = []Step{
 	{"map", "map"},
 	{"touch", "touch every page"},
@@ -55,7 +57,8 @@ func Of(rows []*measure.Row) All {
 			continue
 		}
 		l := ours.Labels
-		inC := measure.Find(rows, "Life", "impl=c", "technique="+l["technique"], "sharing="+l["sharing"], "size="+l["size"])
+		inC := measure.Find(rows, "Life", "impl=c", "technique="+l["technique"],
+			"sharing="+l["sharing"], "size="+l["size"])
 		if inC == nil {
 			continue
 		}
@@ -65,7 +68,8 @@ func Of(rows []*measure.Row) All {
 			if len(ours.Values[ns]) == 0 || len(inC.Values[ns]) == 0 {
 				continue
 			}
-			c := Cost{s.Name, l["technique"], l["sharing"], bytes, measure.Of(ours.Values[ns]), measure.Of(inC.Values[ns]), nil,
+			c := Cost{s.Name, l["technique"], l["sharing"], bytes, measure.Of(ours.Values[ns]),
+				measure.Of(inC.Values[ns]), nil,
 				measure.Of(ours.Values[faults]), measure.Of(inC.Values[faults])}
 			if ratio, ok := measure.Ratio(ours.Values[ns], inC.Values[ns]); ok {
 				c.Ratio = &ratio
@@ -106,7 +110,8 @@ func (all All) series(step string) []chart.Series {
 	var lines []chart.Series
 	for colour, t := range Techniques {
 		for _, sharing := range Sharings {
-			s := chart.Series{Name: Titles[t] + ", " + sharing, Colour: colour, Dashed: sharing == "private"}
+			s := chart.Series{Name: Titles[t] + ", " + sharing, Colour: colour,
+				Dashed: sharing == "private"}
 			for _, bytes := range all.Sizes() {
 				if c := all.Find(step, t, sharing, bytes); c != nil {
 					s.Points = append(s.Points, chart.Point{X: float64(bytes), Figure: c.Ours})
@@ -149,7 +154,8 @@ func (all All) Ratios() []template.HTML {
 	var pictures []template.HTML
 	for _, bytes := range []int{sizes[0], sizes[len(sizes)-1]} {
 		for _, sharing := range Sharings {
-			chart := chart.Ratios{Title: fmt.Sprintf("%s, %s: the library's time by C's", measure.Bytes(bytes), sharing)}
+			chart := chart.Ratios{Title: fmt.Sprintf("%s, %s: the library's time by C's",
+				measure.Bytes(bytes), sharing)}
 			chart.Bars = all.bars(bytes, sharing)
 			pictures = append(pictures, chart.Draw())
 		}
@@ -162,7 +168,8 @@ func (all All) bars(bytes int, sharing string) []chart.Bar {
 	for _, s := range Steps {
 		for colour, t := range Techniques {
 			if c := all.Find(s.Name, t, sharing, bytes); c != nil && c.Ratio != nil {
-				bars = append(bars, chart.Bar{Label: s.Name + ", " + Titles[t], Colour: colour, Figure: *c.Ratio})
+				bars = append(bars,
+					chart.Bar{Label: s.Name + ", " + Titles[t], Colour: colour, Figure: *c.Ratio})
 			}
 		}
 	}

@@ -47,9 +47,10 @@ func main() {
 
 // check prints the knots of the package in dir, and returns how many there are.
 func check(dir, tags string, verbose bool) (int, error) {
-	const mode = packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles | packages.NeedImports |
-		packages.NeedTypes | packages.NeedTypesInfo | packages.NeedSyntax | packages.NeedExportFile
-	pkgs, err := packages.Load(&packages.Config{Mode: mode, Dir: dir, BuildFlags: []string{"-tags=" + tags}}, ".")
+	const mode = packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles |
+		packages.NeedImports | packages.NeedTypes | packages.NeedTypesInfo | packages.NeedSyntax | packages.NeedExportFile
+	pkgs, err := packages.Load(&packages.Config{Mode: mode, Dir: dir,
+		BuildFlags: []string{"-tags=" + tags}}, ".")
 	if err != nil {
 		return 0, err
 	}

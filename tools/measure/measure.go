@@ -20,8 +20,8 @@ type Row struct {
 	Values map[string][]float64
 }
 
-// Read reads results in Go's benchmark format. Results of the same full name are
-// one row, in the order in which the names first appear.
+// Read reads results in Go's benchmark format. Results of the same full name
+// are one row, in the order in which the names first appear.
 func Read(r io.Reader, file string) ([]*Row, error) {
 	var rows []*Row
 	byName := map[string]*Row{}
@@ -90,7 +90,8 @@ type Figure struct {
 func Of(values []float64) Figure {
 	values = slices.Clone(values)
 	slices.Sort(values)
-	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(values, &benchmath.DefaultThresholds), 0.95)
+	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(values, &benchmath.DefaultThresholds),
+		0.95)
 	f := Figure{s.Center, s.Lo, s.Hi, len(values), s.Confidence}
 	if math.IsInf(f.Low, 0) || math.IsInf(f.High, 0) {
 		f.Low, f.High = values[0], values[len(values)-1]

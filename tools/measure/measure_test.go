@@ -42,8 +42,10 @@ func TestIntervalOfSixIsKnown(t *testing.T) {
 
 func TestUnits(t *testing.T) {
 	for got, want := range map[string]string{
-		Nanoseconds(12): "12.0 ns", Nanoseconds(1500): "1.50 µs", Nanoseconds(2.5e6): "2.50 ms", Nanoseconds(1.25e9): "1.25 s",
-		Bytes(4096): "4 KiB", Bytes(1 << 30): "1 GiB", Times(0.0035): "0.004", Times(16.53): "16.5",
+		Nanoseconds(12): "12.0 ns", Nanoseconds(1500): "1.50 µs", Nanoseconds(2.5e6): "2.50 ms",
+		Nanoseconds(1.25e9): "1.25 s",
+		Bytes(4096):         "4 KiB", Bytes(1 << 30): "1 GiB", Times(0.0035): "0.004",
+		Times(16.53): "16.5",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

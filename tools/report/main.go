@@ -5,8 +5,8 @@
 //	live.txt   make live-bench
 //	costs.txt, data.json  make compare FULL=1
 //
-// With -check it writes nothing, and fails if a file is not what it would write.
-// So a figure and what it was measured by cannot part.
+// With -check it writes nothing, and fails if a file is not what it would
+// write. So a figure and what it was measured by cannot part.
 //
 //	go -C tools run ./report [-check]
 package main
@@ -72,48 +72,76 @@ type row struct {
 // The tables, by the file that they are made from.
 var tables = map[string][]row{
 	"core": {
-		{"`Map`, touch, `Close` of 4 KiB, private", "Map", "impl=go sharing=private", "impl=c sharing=private", "ns/op", "the same calls in C"},
-		{"the same, shared", "Map", "impl=go sharing=shared", "impl=c sharing=shared", "ns/op", "the same calls in C"},
-		{"raw `Fork` and `Waitpid`", "RawFork", "impl=go", "impl=c", "ns/op", "the same calls in C, behind one cgo call"},
-		{"`Mapping.Fork` and `Wait` in a small Go program", "ForkWait", "impl=go", "impl=c", "ns/op", "fork and waitpid in a small C program"},
-		{"access through `Slice`, 64 KiB", "Access", "impl=go by=slice", "impl=heap by=slice", "ns/op", "a Go slice"},
+		{"`Map`, touch, `Close` of 4 KiB, private", "Map", "impl=go sharing=private",
+			"impl=c sharing=private", "ns/op", "the same calls in C"},
+		{"the same, shared", "Map", "impl=go sharing=shared", "impl=c sharing=shared", "ns/op",
+			"the same calls in C"},
+		{"raw `Fork` and `Waitpid`", "RawFork", "impl=go", "impl=c", "ns/op",
+			"the same calls in C, behind one cgo call"},
+		{"`Mapping.Fork` and `Wait` in a small Go program", "ForkWait", "impl=go", "impl=c",
+			"ns/op", "fork and waitpid in a small C program"},
+		{"access through `Slice`, 64 KiB", "Access", "impl=go by=slice", "impl=heap by=slice",
+			"ns/op", "a Go slice"},
 	},
 	"memory": {
-		{"private memory from 1 MiB to 1 GiB by doubling, all touched", "Grow", "impl=go", "impl=c", "ns/op", "C's realloc"},
+		{"private memory from 1 MiB to 1 GiB by doubling, all touched", "Grow", "impl=go", "impl=c",
+			"ns/op", "C's realloc"},
 		{"the same", "Grow", "impl=go", "impl=append", "ns/op", "Go's append"},
-		{"`Resize` of a touched GiB that must move", "Move", "impl=go", "impl=c", "ns/op", "memcpy of a GiB"},
+		{"`Resize` of a touched GiB that must move", "Move", "impl=go", "impl=c", "ns/op",
+			"memcpy of a GiB"},
 		{"`MoveTo` of a touched GiB", "MoveTo", "impl=go", "impl=c", "ns/op", "memcpy of a GiB"},
-		{"shared memory from 1 MiB to 1 GiB by doubling, all touched", "GrowShared", "impl=go", "impl=copy", "ns/op", "a new mapping and a copy each time"},
-		{"fork's pause beside a touched private GiB, `HugeTransparent`", "ForkPause", "huge=transparent", "huge=none", "fork-ns/op", "pages of the usual size"},
+		{"shared memory from 1 MiB to 1 GiB by doubling, all touched", "GrowShared", "impl=go",
+			"impl=copy", "ns/op", "a new mapping and a copy each time"},
+		{"fork's pause beside a touched private GiB, `HugeTransparent`", "ForkPause",
+			"huge=transparent", "huge=none", "fork-ns/op", "pages of the usual size"},
 	},
 	"children": {
-		{"`Fork` and `Wait` beside 1 GiB of Go heap", "ForkHeap", "impl=go heap=1024Mi", "impl=c heap=1024Mi", "ns/op", "C with as much from malloc"},
-		{"the same, `Lean`", "ForkHeap", "impl=lean heap=1024Mi", "impl=lean heap=0Mi", "ns/op", "`Lean` without a heap"},
-		{"a call to a `Pool`'s child", "Call", "impl=pool", "impl=pingpong", "ns/op", "a futex passed there and back in C"},
+		{"`Fork` and `Wait` beside 1 GiB of Go heap", "ForkHeap", "impl=go heap=1024Mi",
+			"impl=c heap=1024Mi", "ns/op", "C with as much from malloc"},
+		{"the same, `Lean`", "ForkHeap", "impl=lean heap=1024Mi", "impl=lean heap=0Mi", "ns/op",
+			"`Lean` without a heap"},
+		{"a call to a `Pool`'s child", "Call", "impl=pool", "impl=pingpong", "ns/op",
+			"a futex passed there and back in C"},
 		{"the same", "Call", "impl=pool", "impl=exec", "ns/op", "os/exec of true"},
 		{"`Call`, `Lean`", "Call", "impl=lean", "impl=exec", "ns/op", "os/exec of true"},
 	},
 	"buffer": {
-		{"appending 64 MiB, 32 KiB at a time", "Buffer", "impl=shm size=64Mi", "impl=bytes.Buffer size=64Mi", "ns/op", "bytes.Buffer"},
-		{"appending 1 GiB", "Buffer", "impl=shm size=1024Mi", "impl=bytes.Buffer size=1024Mi", "ns/op", "bytes.Buffer"},
-		{"appending 1 GiB", "Buffer", "impl=shm size=1024Mi", "impl=append size=1024Mi", "ns/op", "append"},
+		{"appending 64 MiB, 32 KiB at a time", "Buffer", "impl=shm size=64Mi",
+			"impl=bytes.Buffer size=64Mi", "ns/op", "bytes.Buffer"},
+		{"appending 1 GiB", "Buffer", "impl=shm size=1024Mi", "impl=bytes.Buffer size=1024Mi",
+			"ns/op", "bytes.Buffer"},
+		{"appending 1 GiB", "Buffer", "impl=shm size=1024Mi", "impl=append size=1024Mi", "ns/op",
+			"append"},
 	},
 	"live": {
-		{"pause of `live.Go`, a small heap", "Fork", "impl=live heap=0Mi", "impl=c heap=0Mi", "pause-ns/op", "C's fork"},
-		{"pause of `live.Go`, 64 MiB of heap", "Fork", "impl=live heap=64Mi", "impl=c heap=64Mi", "pause-ns/op", "C's fork, as much from malloc"},
-		{"pause of `live.Go`, 1 GiB of heap", "Fork", "impl=live heap=1024Mi", "impl=c heap=1024Mi", "pause-ns/op", "C's fork, as much from malloc"},
-		{"the same after `CollapseHeap`", "Fork", "impl=live,huge heap=1024Mi", "impl=c heap=1024Mi", "pause-ns/op", "C's fork, as much from malloc"},
-		{"pause of `live.Go`, 1 GiB of heap", "Fork", "impl=live heap=1024Mi", "impl=python heap=1024Mi", "pause-ns/op", "Python's os.fork"},
-		{"to the child's first goroutine, a small heap", "Fork", "impl=live heap=0Mi", "impl=exec heap=0Mi", "first-ns/op", "os/exec of the same program"},
+		{"pause of `live.Go`, a small heap", "Fork", "impl=live heap=0Mi", "impl=c heap=0Mi",
+			"pause-ns/op", "C's fork"},
+		{"pause of `live.Go`, 64 MiB of heap", "Fork", "impl=live heap=64Mi", "impl=c heap=64Mi",
+			"pause-ns/op", "C's fork, as much from malloc"},
+		{"pause of `live.Go`, 1 GiB of heap", "Fork", "impl=live heap=1024Mi", "impl=c heap=1024Mi",
+			"pause-ns/op", "C's fork, as much from malloc"},
+		{"the same after `CollapseHeap`", "Fork", "impl=live,huge heap=1024Mi",
+			"impl=c heap=1024Mi", "pause-ns/op", "C's fork, as much from malloc"},
+		{"pause of `live.Go`, 1 GiB of heap", "Fork", "impl=live heap=1024Mi",
+			"impl=python heap=1024Mi", "pause-ns/op", "Python's os.fork"},
+		{"to the child's first goroutine, a small heap", "Fork", "impl=live heap=0Mi",
+			"impl=exec heap=0Mi", "first-ns/op", "os/exec of the same program"},
 	},
 }
 
 // The figures of the README, from the comparison.
 var readmeTable = []row{
-	{"map 4 KiB, shared", "Life", "impl=go technique=anonymous sharing=shared size=4096", "impl=c technique=anonymous sharing=shared size=4096", "map-ns", "mmap in C"},
-	{"fork a child and reap it, small program", "Life", "impl=go technique=anonymous sharing=shared size=4096", "impl=c technique=anonymous sharing=shared size=4096", "child-ns", "a small C program"},
-	{"grow a private GiB to two", "Life", "impl=go technique=anonymous sharing=private size=1073741824", "impl=c technique=anonymous sharing=private size=1073741824", "grow-ns", "mremap in C"},
-	{"a fork's pause beside a shared GiB", "Life", "impl=go technique=anonymous sharing=shared size=1073741824", "impl=go technique=anonymous sharing=private size=1073741824", "fork-ns", "beside a private GiB"},
+	{"map 4 KiB, shared", "Life", "impl=go technique=anonymous sharing=shared size=4096",
+		"impl=c technique=anonymous sharing=shared size=4096", "map-ns", "mmap in C"},
+	{"fork a child and reap it, small program", "Life", "impl=go technique=anonymous " +
+		"sharing=shared size=4096", "impl=c technique=anonymous sharing=shared size=4096",
+		"child-ns", "a small C program"},
+	{"grow a private GiB to two", "Life", "impl=go technique=anonymous sharing=private " +
+		"size=1073741824", "impl=c technique=anonymous sharing=private size=1073741824", "grow-ns",
+		"mremap in C"},
+	{"a fork's pause beside a shared GiB", "Life", "impl=go technique=anonymous sharing=shared " +
+		"size=1073741824", "impl=go technique=anonymous sharing=private size=1073741824", "fork-ns",
+		"beside a private GiB"},
 }
 
 // line is a row with its figures.
@@ -128,7 +156,8 @@ func figures(rows []*measure.Row, table []row) []line {
 	for _, r := range table {
 		ours := measure.Find(rows, r.bench, strings.Fields(r.ours)...)
 		theirs := measure.Find(rows, r.bench, strings.Fields(r.theirs)...)
-		if ours == nil || theirs == nil || len(ours.Values[r.unit]) == 0 || len(theirs.Values[r.unit]) == 0 {
+		if ours == nil || theirs == nil || len(ours.Values[r.unit]) == 0 ||
+			len(theirs.Values[r.unit]) == 0 {
 			continue
 		}
 		ratio, ok := measure.Ratio(ours.Values[r.unit], theirs.Values[r.unit])
@@ -137,7 +166,8 @@ func figures(rows []*measure.Row, table []row) []line {
 		}
 		lines = append(lines, line{r, measure.Nanoseconds(measure.Of(ours.Values[r.unit]).Median),
 			measure.Nanoseconds(measure.Of(theirs.Values[r.unit]).Median),
-			fmt.Sprintf("%s (%s to %s)", measure.Times(ratio.Median), measure.Times(ratio.Low), measure.Times(ratio.High))})
+			fmt.Sprintf("%s (%s to %s)", measure.Times(ratio.Median), measure.Times(ratio.Low),
+				measure.Times(ratio.High))})
 	}
 	return lines
 }
@@ -229,7 +259,9 @@ func document(files map[string][]byte, lines map[string][]line, all costs.All, d
 			if c == nil || c.Ratio == nil {
 				return ""
 			}
-			return fmt.Sprintf("%s, %s (%s to %s)", measure.Nanoseconds(c.Ours.Median), measure.Times(c.Ratio.Median), measure.Times(c.Ratio.Low), measure.Times(c.Ratio.High))
+			return fmt.Sprintf("%s, %s (%s to %s)", measure.Nanoseconds(c.Ours.Median),
+				measure.Times(c.Ratio.Median), measure.Times(c.Ratio.Low),
+				measure.Times(c.Ratio.High))
 		},
 		"cost": all.Find,
 	}).Parse(text)
@@ -237,9 +269,10 @@ func document(files map[string][]byte, lines map[string][]line, all costs.All, d
 		return err
 	}
 	var b bytes.Buffer
-	err = t.Execute(&b, map[string]any{"Lines": lines, "Data": d, "Pictures": pictures, "Sizes": all.Sizes(),
-		"Steps": costs.Steps, "Sharings": costs.Sharings, "Techniques": costs.Techniques,
-		"PeerSteps": []string{"map", "touch", "fork", "child", "grow", "unmap"}})
+	err = t.Execute(&b,
+		map[string]any{"Lines": lines, "Data": d, "Pictures": pictures, "Sizes": all.Sizes(),
+			"Steps": costs.Steps, "Sharings": costs.Sharings, "Techniques": costs.Techniques,
+			"PeerSteps": []string{"map", "touch", "fork", "child", "grow", "unmap"}})
 	files["docs/MEASUREMENTS.md"] = b.Bytes()
 	return err
 }

@@ -1,9 +1,10 @@
 //go:build linux && cgo
 
-// Command appendloop appends SIZE bytes, 32 KiB at a time, to what IMPL says: a shm.Buffer, a
-// bytes.Buffer or a slice. It prints how long that took, in nanoseconds; how much more memory the
-// process had at its peak than before, in bytes; the processor time that garbage collection took,
-// in nanoseconds; and its cycles. BenchmarkBuffer runs it, as a peak is that of a whole process.
+// Command appendloop appends SIZE bytes, 32 KiB at a time, to what IMPL says: a
+// shm.Buffer, a bytes.Buffer or a slice. It prints how long that took, in
+// nanoseconds; how much more memory the process had at its peak than before, in
+// bytes; the processor time that garbage collection took, in nanoseconds; and
+// its cycles. BenchmarkBuffer runs it, as a peak is that of a whole process.
 package main
 
 import (
@@ -51,8 +52,10 @@ func main() {
 	peak := status("VmHWM") - before
 	runtime.KeepAlive(grown)
 
-	runtime.GC() // what was left to collect is a part of the cost, and brings the figures up to date
-	gc := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/gc/cycles/automatic:gc-cycles"}}
+	// The last collection is a part of the cost, and brings the figures up to date.
+	runtime.GC()
+	gc := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"},
+		{Name: "/gc/cycles/automatic:gc-cycles"}}
 	metrics.Read(gc)
 	fmt.Println(took.Nanoseconds(), peak, int64(gc[0].Value.Float64()*1e9), gc[1].Value.Uint64())
 }

@@ -1,8 +1,9 @@
 //go:build linux && cgo
 
-// Command forkwait is a small Go program that forks a child that exits, and waits for it, N times,
-// and prints the nanoseconds that one took. A third argument gives it so many MiB of Go heap. Benchmarks
-// run it, since what fork costs depends on the process that forks.
+// Command forkwait is a small Go program that forks a child that exits, and
+// waits for it, N times, and prints the nanoseconds that one took. A third
+// argument gives it so many MiB of Go heap. Benchmarks run it, since what fork
+// costs depends on the process that forks.
 package main
 
 import (

@@ -1,6 +1,8 @@
-// Package assumed holds what the patch for live forks assumes about Go's standard library. The file facts.txt lists
-// each fact, with the Go versions that have it and a verdict: what a fork does about it. The package finds the facts
-// of another release in its source, so that what is new there is known by name.
+// Package assumed holds what the patch for live forks assumes about Go's
+// standard library. The file facts.txt lists each fact, with the Go versions
+// that have it and a verdict: what a fork does about it. The package finds the
+// facts of another release in its source, so that what is new there is known by
+// name.
 package assumed
 
 import (
@@ -20,13 +22,18 @@ func (f Fact) String() string { return f.Kind + " " + f.Name + " " + f.Type }
 
 // structs are those of package runtime all of whose fields are looked at.
 var structs = map[string]bool{
-	"m": true, "p": true, "g": true, "schedt": true, "mOS": true, "timers": true, "timer": true, "workType": true, "mutex": true,
-	"rwmutex": true, "sudog": true, "semaRoot": true, "cpuProfile": true, "profileBuf": true, "cleanupQueue": true, "note": true, "hchan": true,
-	"randState": true, "gobuf": true, "gQueue": true, "gList": true, "sigset": true, "pollDesc": true, "pollCache": true,
+	"m": true, "p": true, "g": true, "schedt": true, "mOS": true, "timers": true, "timer": true,
+	"workType": true, "mutex": true,
+	"rwmutex": true, "sudog": true, "semaRoot": true, "cpuProfile": true, "profileBuf": true,
+	"cleanupQueue": true, "note": true, "hchan": true,
+	"randState": true, "gobuf": true, "gQueue": true, "gList": true, "sigset": true,
+	"pollDesc": true, "pollCache": true,
 }
 
-// Runtime returns what a fork is to consider of the runtime in parsed files: each variable of the package that code
-// writes to or takes the address of, each field of the scheduler's structs, the states of goroutines, and the locks' ranks.
+// Runtime returns what a fork is to consider of the runtime in parsed files:
+// each variable of the package that code writes to or takes the address of,
+// each field of the scheduler's structs, the states of goroutines, and the
+// locks' ranks.
 func Runtime(files []*ast.File) []Fact {
 	written := writtenIn(files)
 	var facts []Fact
@@ -64,10 +71,12 @@ func declared(gen *ast.GenDecl, written map[string]bool) (facts []Fact) {
 	return facts
 }
 
-// isAssumed is for the states of goroutines and Ps, what is added to m.locks, and the ranks of locks.
+// isAssumed is for the states of goroutines and Ps, what is added to m.locks,
+// and the ranks of locks.
 func isAssumed(name string) bool {
 	for _, prefix := range []string{"_G", "_P", "lockRank", "mutexMLocksDelta", "timerModified"} {
-		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, "_PROT") && !strings.HasPrefix(name, "_POLL") {
+		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, "_PROT") &&
+			!strings.HasPrefix(name, "_POLL") {
 			return true
 		}
 	}
@@ -85,7 +94,8 @@ func fields(of string, s *ast.StructType) (facts []Fact) {
 	return facts
 }
 
-// fieldNames are the names of fields declared together, or that of an embedded one.
+// fieldNames are the names of fields declared together, or that of an embedded
+// one.
 func fieldNames(field *ast.Field) (names []string) {
 	if len(field.Names) == 0 {
 		name := strings.TrimPrefix(text(field.Type), "*")
@@ -97,7 +107,8 @@ func fieldNames(field *ast.Field) (names []string) {
 	return names
 }
 
-// typeText is of a struct type the word alone: its fields are facts of their own, or are not looked at.
+// typeText is of a struct type the word alone: its fields are facts of their
+// own, or are not looked at.
 func typeText(t ast.Expr) string {
 	if _, ok := t.(*ast.StructType); ok {
 		return "struct"
@@ -143,8 +154,8 @@ func valueOf(gen *ast.GenDecl, i, j int) string {
 	return "?"
 }
 
-// writtenIn names what functions assign to, take the address of, or call methods of: by name alone, so a local
-// variable of the same name counts too.
+// writtenIn names what functions assign to, take the address of, or call
+// methods of: by name alone, so a local variable of the same name counts too.
 func writtenIn(files []*ast.File) map[string]bool {
 	written := map[string]bool{}
 	mark := func(expr ast.Expr) {

@@ -46,7 +46,8 @@ func TestThisGoHasNothingNew(t *testing.T) {
 	require.NoError(t, err)
 	locks, err := assumed.Library(src)
 	require.NoError(t, err)
-	d := assumed.Compare(list(t), minor, append(assumed.Runtime(files), locks...), "var", "field", "const", "lock")
+	d := assumed.Compare(list(t), minor, append(assumed.Runtime(files), locks...), "var", "field",
+		"const", "lock")
 	assert.Empty(t, d.New)
 	assert.Empty(t, d.Gone)
 }
@@ -64,7 +65,9 @@ func TestWhatIsRepairedIsNamedInThePatch(t *testing.T) {
 	words := regexp.MustCompile(`\w+`).FindAllString(patch.String(), -1)
 	slices.Sort(words)
 	for _, c := range list(t) {
-		if c.Verdict == "repaired" && c.Name != "gQueue.head" && c.Name != "gQueue.tail" && c.Name != "gQueue.size" { // as a whole
+		if c.Verdict == "repaired" && c.Name != "gQueue.head" && c.Name != "gQueue.tail" &&
+			c.Name != "gQueue.size" {
+			// The name must stand as a whole word.
 			_, found := slices.BinarySearch(words, c.Name[strings.LastIndex(c.Name, ".")+1:])
 			assert.True(t, found, "%v is not named", c.Fact)
 		}
@@ -79,11 +82,16 @@ func TestWhatIsNewInARuntimeIsNamed(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, []byte("package runtime\n"+text), 0o666))
 		return assumed.CheckRuntime(minor, []string{file})
 	}
-	assert.NoError(t, write("var allm *m\nvar table = [2]int{1, 2}\nfunc f() { allm = nil }\n"), "known, and never written to")
-	assert.ErrorContains(t, write("var parkedOn mutex\nfunc f() { lock(&parkedOn) }\n"), "var parkedOn mutex")
-	assert.ErrorContains(t, write("var allm []*m\nfunc f() { allm = nil }\n"), "var allm []*m", "of another type")
-	assert.ErrorContains(t, write("type schedt struct { parked gList }\n"), "field schedt.parked gList")
-	assert.ErrorContains(t, write("const (\n_Gidle = iota\n_Gparked\n)\n"), "const _Gparked after _Gidle")
+	assert.NoError(t, write("var allm *m\nvar table = [2]int{1, 2}\nfunc f() { allm = nil }\n"),
+		"known, and never written to")
+	assert.ErrorContains(t, write("var parkedOn mutex\nfunc f() { lock(&parkedOn) }\n"),
+		"var parkedOn mutex")
+	assert.ErrorContains(t, write("var allm []*m\nfunc f() { allm = nil }\n"), "var allm []*m",
+		"of another type")
+	assert.ErrorContains(t, write("type schedt struct { parked gList }\n"),
+		"field schedt.parked gList")
+	assert.ErrorContains(t, write("const (\n_Gidle = iota\n_Gparked\n)\n"),
+		"const _Gparked after _Gidle")
 	assert.ErrorContains(t, write("var parkedOn mutex!\n"), "expected")
 }
 

@@ -9,13 +9,17 @@ import (
 	"strings"
 )
 
-// aside are the folders below the library's source that no program of a user's imports, or only tests do.
-var aside = []string{"cmd", "vendor", "testdata", "builtin", "_asm", "_gen", "internal/trace", "internal/testenv", "net/internal/socktest",
-	"internal/fuzz", "internal/lazytemplate", "crypto/internal/fips140test", "crypto/internal/cryptotest", "internal/dag", "internal/pkgbits",
+// aside are the folders below the library's source that no program of a user's
+// imports, or only tests do.
+var aside = []string{"cmd", "vendor", "testdata", "builtin", "_asm", "_gen", "internal/trace",
+	"internal/testenv", "net/internal/socktest",
+	"internal/fuzz", "internal/lazytemplate", "crypto/internal/fips140test",
+	"crypto/internal/cryptotest", "internal/dag", "internal/pkgbits",
 	"internal/coverage", "go", "internal/obscuretestdata", "internal/goroot"}
 
-// Library returns, of each package of the standard library below a folder, the variables that have a lock of package
-// sync in them which goroutines of the program take: those that another goroutine may hold at a fork.
+// Library returns, of each package of the standard library below a folder, the
+// variables that have a lock of package sync in them which goroutines of the
+// program take: those that another goroutine may hold at a fork.
 func Library(src string) ([]Fact, error) {
 	lib := library{}
 	err := filepath.WalkDir(src, func(path string, entry fs.DirEntry, err error) error {
@@ -29,7 +33,8 @@ func Library(src string) ([]Fact, error) {
 		if pkg == "runtime" {
 			return nil // it has locks of its own kind; the packages below it do not
 		}
-		if slices.Contains(aside, pkg) || slices.Contains(aside, filepath.Base(pkg)) && filepath.Base(pkg) != "go" {
+		if slices.Contains(aside, pkg) || slices.Contains(aside, filepath.Base(pkg)) &&
+			filepath.Base(pkg) != "go" {
 			return filepath.SkipDir
 		}
 		files, err := Folder(path)
@@ -66,7 +71,8 @@ func (lib library) locks(pkg string, file *ast.File) (facts []Fact) {
 			for i, name := range spec.Names {
 				for _, lock := range lib.inside(pkg, file, declaredType(spec, i), 0) {
 					path, of, _ := strings.Cut(lock, " ")
-					facts = append(facts, Fact{"lock", strings.TrimSuffix(pkg+"."+name.Name+"."+path, "."), of})
+					facts = append(facts,
+						Fact{"lock", strings.TrimSuffix(pkg+"."+name.Name+"."+path, "."), of})
 				}
 			}
 		}
@@ -74,7 +80,8 @@ func (lib library) locks(pkg string, file *ast.File) (facts []Fact) {
 	return facts
 }
 
-// declaredType is nil where a variable's type cannot be told from its declaration.
+// declaredType is nil where a variable's type cannot be told from its
+// declaration.
 func declaredType(spec *ast.ValueSpec, i int) ast.Expr {
 	if spec.Type != nil {
 		return spec.Type
@@ -98,8 +105,8 @@ func declaredType(spec *ast.ValueSpec, i int) ast.Expr {
 	return nil
 }
 
-// inside names the locks in a type, in those of its fields, and in what the function returns that makes it: each by
-// its path from there, and its type.
+// inside names the locks in a type, in those of its fields, and in what the
+// function returns that makes it: each by its path from there, and its type.
 func (lib library) inside(pkg string, file *ast.File, t ast.Expr, depth int) (found []string) {
 	if depth > 6 {
 		return nil
@@ -165,7 +172,8 @@ func (lib library) named(pkg, name string, depth int) []string {
 func imported(file *ast.File, name string) string {
 	for _, spec := range file.Imports {
 		path := strings.Trim(spec.Path.Value, `"`)
-		if spec.Name != nil && spec.Name.Name == name || spec.Name == nil && (path == name || strings.HasSuffix(path, "/"+name)) {
+		if spec.Name != nil && spec.Name.Name == name || spec.Name == nil &&
+			(path == name || strings.HasSuffix(path, "/"+name)) {
 			return path
 		}
 	}

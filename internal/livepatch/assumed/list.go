@@ -16,13 +16,16 @@ const Unconsidered = "?"
 // Verdicts has what each verdict means.
 var Verdicts = map[string]string{
 	"repaired": "the patch names it: it sets it right in the child, or takes it before the fork",
-	"reset":    "a lock that the child opens, as what it guards is never half done: livego adds a file to its package that does",
-	"taken":    "a lock of a moment that a fork takes, and both processes release: livego adds that to its package too",
-	"idle":     "nobody uses it while the world is stopped, with the locks and semaphores that a fork takes",
-	"kept":     "what the parent has there is right in the child",
-	"fixed":    "it does not change once the program runs",
-	"none":     "not used on Linux, or by debug builds and tests alone",
-	"held":     "whoever held it at the fork holds it in the child: the documentation says so",
+	"reset": "a lock that the child opens, as what it guards is never half done: livego adds " +
+		"a file to its package that does",
+	"taken": "a lock of a moment that a fork takes, and both processes release: livego adds that " +
+		"to its package too",
+	"idle": "nobody uses it while the world is stopped, with the locks and semaphores that a " +
+		"fork takes",
+	"kept":  "what the parent has there is right in the child",
+	"fixed": "it does not change once the program runs",
+	"none":  "not used on Linux, or by debug builds and tests alone",
+	"held":  "whoever held it at the fork holds it in the child: the documentation says so",
 }
 
 // Considered is a fact that is listed.
@@ -43,7 +46,9 @@ func List() ([]Considered, error) {
 		if len(columns) != 5 {
 			return nil, fmt.Errorf("facts.txt: %q has %d columns in place of 5", line, len(columns))
 		}
-		list = append(list, Considered{Fact{columns[1], columns[2], columns[3]}, columns[0], strings.Fields(columns[4])})
+		list = append(list,
+			Considered{Fact{columns[1], columns[2], columns[3]}, columns[0],
+				strings.Fields(columns[4])})
 	}
 	return list, nil
 }
@@ -54,12 +59,13 @@ type Difference struct {
 	Gone []Fact
 }
 
-// Compare finds how the facts of a source differ from those that are listed for a Go version like go1.26, of the
-// given kinds.
+// Compare finds how the facts of a source differ from those that are listed for
+// a Go version like go1.26, of the given kinds.
 func Compare(list []Considered, minor string, found []Fact, kinds ...string) (d Difference) {
 	known := map[Fact]bool{}
 	for _, c := range list {
-		if c.Verdict != Unconsidered && slices.Contains(c.Minors, minor) && slices.Contains(kinds, c.Kind) {
+		if c.Verdict != Unconsidered && slices.Contains(c.Minors, minor) &&
+			slices.Contains(kinds, c.Kind) {
 			known[c.Fact] = true
 		}
 	}
@@ -84,8 +90,8 @@ func sortFacts(facts []Fact) {
 	slices.SortFunc(facts, func(a, b Fact) int { return strings.Compare(a.String(), b.String()) })
 }
 
-// CheckRuntime returns an error that names what the Go files of a build's package runtime have and the list has not
-// for a Go version like go1.26.
+// CheckRuntime returns an error that names what the Go files of a build's
+// package runtime have and the list has not for a Go version like go1.26.
 func CheckRuntime(minor string, names []string) error {
 	files, err := Files(names)
 	if err != nil {
@@ -103,10 +109,12 @@ func CheckRuntime(minor string, names []string) error {
 	for _, fact := range d.New[:min(5, len(d.New))] {
 		first = append(first, fact.String())
 	}
-	return fmt.Errorf("this runtime has %d things that the patch for %s was not checked against: %s", len(d.New), minor, strings.Join(first, "; "))
+	return fmt.Errorf("this runtime has %d things that the patch for %s was not checked against: %s",
+		len(d.New), minor, strings.Join(first, "; "))
 }
 
-// Add adds a Go version to the facts that it has. Those that the version before had keep their verdict.
+// Add adds a Go version to the facts that it has. Those that the version before
+// had keep their verdict.
 func Add(list []Considered, minor, before string, found []Fact) []Considered {
 	at := map[Fact]int{}
 	for i, c := range list {

@@ -17,13 +17,16 @@ import (
 // The processors whose files are looked at. A build has one of them.
 var processors = []string{"386", "amd64", "arm", "arm64", "riscv64"}
 
-var otherSystems = strings.Fields("aix android darwin dragonfly freebsd hurd illumos ios js nacl netbsd openbsd plan9 " +
+var otherSystems = strings.Fields("aix android darwin dragonfly freebsd hurd illumos ios js nacl " +
+	"netbsd openbsd plan9 " +
 	"solaris wasip1 windows zos")
 
-var otherProcessors = strings.Fields("amd64p32 armbe arm64be loong64 mips mipsle mips64 mips64le mips64p32 " +
+var otherProcessors = strings.Fields("amd64p32 armbe arm64be loong64 mips mipsle mips64 mips64le " +
+	"mips64p32 " +
 	"mips64p32le ppc ppc64 ppc64le riscv s390 s390x sparc sparc64 wasm")
 
-// Folder parses the Go files of a package's folder that some build for Linux compiles, without tests.
+// Folder parses the Go files of a package's folder that some build for Linux
+// compiles, without tests.
 func Folder(dir string) ([]*ast.File, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	if err != nil {
@@ -34,8 +37,9 @@ func Folder(dir string) ([]*ast.File, error) {
 	}))
 }
 
-// Files parses Go files, but those whose build constraint no build for Linux meets. With syntax that this program's
-// parser does not know, as that of a later Go, it returns an error and what it could parse.
+// Files parses Go files, but those whose build constraint no build for Linux
+// meets. With syntax that this program's parser does not know, as that of a
+// later Go, it returns an error and what it could parse.
 func Files(names []string) (parsed []*ast.File, syntax error) {
 	fset := token.NewFileSet()
 	for _, name := range names {
@@ -61,7 +65,8 @@ func isForLinux(name string) bool {
 	})
 }
 
-// constraintCanHold tries the processors, with all combinations of the other tags.
+// constraintCanHold tries the processors, with all combinations of the other
+// tags.
 func constraintCanHold(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		if bytes.HasPrefix(line, []byte("package ")) {
@@ -78,7 +83,8 @@ func constraintCanHold(text []byte) bool {
 		for n := range len(processors) << len(tags) {
 			if expr.Eval(func(tag string) bool {
 				i := slices.Index(tags, tag)
-				return tag == processors[n>>len(tags)] || tag == "linux" || tag == "unix" || tag == "gc" || i >= 0 && n>>i&1 == 1
+				return tag == processors[n>>len(tags)] || tag == "linux" || tag == "unix" ||
+					tag == "gc" || i >= 0 && n>>i&1 == 1
 			}) {
 				return true
 			}
@@ -88,7 +94,8 @@ func constraintCanHold(text []byte) bool {
 	return true
 }
 
-// freeTags are those in an expression that some builds for Linux have and others have not.
+// freeTags are those in an expression that some builds for Linux have and
+// others have not.
 func freeTags(expr constraint.Expr) (tags []string) {
 	switch x := expr.(type) {
 	case *constraint.AndExpr:
@@ -98,7 +105,8 @@ func freeTags(expr constraint.Expr) (tags []string) {
 	case *constraint.NotExpr:
 		return freeTags(x.X)
 	case *constraint.TagExpr:
-		set := slices.Concat(otherSystems, otherProcessors, processors, []string{"linux", "unix", "gc", "ignore", "compiler_bootstrap", "gccgo"})
+		set := slices.Concat(otherSystems, otherProcessors, processors,
+			[]string{"linux", "unix", "gc", "ignore", "compiler_bootstrap", "gccgo"})
 		if !slices.Contains(set, x.Tag) {
 			return []string{x.Tag}
 		}

@@ -1,10 +1,12 @@
-// Check compares Go releases with what the patch for live forks assumes, and prints what is new and unconsidered.
+// Check compares Go releases with what the patch for live forks assumes, and
+// prints what is new and unconsidered.
 //
 //	go run ./internal/livepatch/check GOROOT...
 //	go run ./internal/livepatch/check -add GOROOT    for a new version: writes it into facts.txt
 //
-// A release of a version that is not listed is compared with the latest that is. Run it by that very Go, whose
-// syntax it then knows. With -add, facts that the latest listed version has too keep their verdict; the others get a
+// A release of a version that is not listed is compared with the latest that
+// is. Run it by that very Go, whose syntax it then knows. With -add, facts that
+// the latest listed version has too keep their verdict; the others get a
 // question mark, for a person to answer.
 package main
 
@@ -53,7 +55,8 @@ func run(add bool, roots []string) error {
 			return write(assumed.Add(list, minor, against, found))
 		}
 		d := assumed.Compare(list, against, found, "var", "field", "const", "lock")
-		fmt.Printf("%s, against the list of %s: %d facts, %d new, %d gone\n", version, against, len(found), len(d.New), len(d.Gone))
+		fmt.Printf("%s, against the list of %s: %d facts, %d new, %d gone\n", version, against,
+			len(found), len(d.New), len(d.Gone))
 		for _, fact := range d.New {
 			fmt.Println("\tnew: ", fact)
 		}
@@ -83,13 +86,17 @@ func facts(root string) (version string, found []assumed.Fact, err error) {
 	return version, append(assumed.Runtime(files), locks...), err
 }
 
-// versions returns to which a release belongs, and with which listed one it is compared.
+// versions returns to which a release belongs, and with which listed one it is
+// compared.
 func versions(release string) (minor, against string) {
 	if known, err := livepatch.Known(release); err == nil {
 		return known, known
 	}
-	parts := strings.FieldsFunc(release, func(r rune) bool { return r == '.' || r == 'r' || r == 'b' }) // go1.28rc1
-	return strings.Join(parts[:min(2, len(parts))], "."), livepatch.Versions[len(livepatch.Versions)-1]
+	// go1.28rc1
+	parts := strings.FieldsFunc(release,
+		func(r rune) bool { return r == '.' || r == 'r' || r == 'b' })
+	return strings.Join(parts[:min(2, len(parts))],
+		"."), livepatch.Versions[len(livepatch.Versions)-1]
 }
 
 // write writes facts.txt, whose comment stays.
@@ -111,10 +118,12 @@ func write(list []assumed.Considered) error {
 	kinds := []string{"var", "field", "const", "lock"}
 	slices.SortStableFunc(list, func(a, b assumed.Considered) int {
 		return cmp.Or(cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)),
-			cmp.Compare(a.Name, b.Name), cmp.Compare(a.Verdict, b.Verdict), cmp.Compare(a.Type, b.Type))
+			cmp.Compare(a.Name, b.Name), cmp.Compare(a.Verdict, b.Verdict),
+			cmp.Compare(a.Type, b.Type))
 	})
 	for _, c := range list {
-		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Kind, c.Name, c.Type, strings.Join(c.Minors, " "))
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", c.Verdict, c.Kind, c.Name, c.Type,
+			strings.Join(c.Minors, " "))
 	}
 	return errors.Join(out.Flush(), file.Close())
 }

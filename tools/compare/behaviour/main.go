@@ -1,5 +1,5 @@
-// Behaviour prints what a technique's memory does, by the library: the rows that
-// behaviour.c prints in C, as "row<TAB>cell". Cells must not differ.
+// Behaviour prints what a technique's memory does, by the library: the rows
+// that behaviour.c prints in C, as "row<TAB>cell". Cells must not differ.
 //
 //	behaviour anonymous|devzero|memfd private|shared empty-folder
 //
@@ -56,7 +56,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: behaviour technique sharing empty-folder")
 		os.Exit(2)
 	}
-	technique = map[string]shm.Technique{"anonymous": shm.Anonymous, "devzero": shm.DevZero, "memfd": shm.Memfd}[os.Args[1]]
+	technique = map[string]shm.Technique{"anonymous": shm.Anonymous, "devzero": shm.DevZero,
+		"memfd": shm.Memfd}[os.Args[1]]
 	sharing = map[string]shm.Sharing{"private": shm.Private, "shared": shm.Shared}[os.Args[2]]
 	identity()
 	sharingRows()
@@ -149,8 +150,10 @@ func sharingRows() {
 	m.Bytes()[0] = 7
 	_, _ = unix.Write(pipe[1], []byte{0})
 	_, status, _ := shm.Waitpid(pid, 0)
-	row("child sees the parent's writes", map[bool]string{true: "yes", false: "no"}[status.ExitStatus() == 0])
-	row("parent sees the child's writes", map[bool]string{true: "yes", false: "no"}[m.Bytes()[1] == 8])
+	row("child sees the parent's writes",
+		map[bool]string{true: "yes", false: "no"}[status.ExitStatus() == 0])
+	row("parent sees the child's writes",
+		map[bool]string{true: "yes", false: "no"}[m.Bytes()[1] == 8])
 	_ = m.Close()
 }
 
@@ -201,7 +204,8 @@ func aliases() {
 	if p, err := shm.Mremap(m.Addr(), 0, page, unix.MREMAP_MAYMOVE, nil); err != nil {
 		row("mremap of old size 0", cell(err))
 	} else {
-		row("mremap of old size 0", map[bool]string{true: "a second view", false: "new memory"}[*(*byte)(p) == 7])
+		row("mremap of old size 0",
+			map[bool]string{true: "a second view", false: "new memory"}[*(*byte)(p) == 7])
 	}
 	p, err := shm.Mremap(m.Addr(), page, page, unix.MREMAP_MAYMOVE|unix.MREMAP_DONTUNMAP, nil)
 	switch {
@@ -227,7 +231,9 @@ func advise(name string, advice int) {
 	case unix.MADV_DONTNEED, unix.MADV_REMOVE:
 		row(name, map[bool]string{true: "keeps the bytes", false: "reads zero"}[m.Bytes()[0] == 7])
 	case unix.MADV_WIPEONFORK:
-		row(name, map[bool]string{true: "no effect", false: "the child reads zero"}[inChild(isSet, m.Addr()) == "yes"])
+		row(name,
+			map[bool]string{true: "no effect",
+				false: "the child reads zero"}[inChild(isSet, m.Addr()) == "yes"])
 	case unix.MADV_DONTFORK:
 		row(name, inChild(isSet, m.Addr()))
 	default:
@@ -271,7 +277,8 @@ func accounting() {
 func theRest() {
 	m := newMapping(page)
 	exec := func() error {
-		_, _, errno := unix.Syscall(unix.SYS_MPROTECT, uintptr(m.Addr()), uintptr(page), unix.PROT_READ|unix.PROT_EXEC)
+		_, _, errno := unix.Syscall(unix.SYS_MPROTECT, uintptr(m.Addr()), uintptr(page),
+			unix.PROT_READ|unix.PROT_EXEC)
 		if errno != 0 {
 			return errno
 		}
@@ -279,8 +286,9 @@ func theRest() {
 	}
 	row("may be executable (mprotect)", cell(exec()))
 	name := append([]byte("a name"), 0)
-	row("has a name of its own (PR_SET_VMA)", cell(unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME,
-		uintptr(m.Addr()), uintptr(page), uintptr(unsafe.Pointer(&name[0])))))
+	row("has a name of its own (PR_SET_VMA)",
+		cell(unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME,
+			uintptr(m.Addr()), uintptr(page), uintptr(unsafe.Pointer(&name[0])))))
 	row("can be locked (mlock)", cell(m.Lock()))
 	sealed := "no descriptor"
 	if technique == shm.Memfd {

@@ -131,7 +131,8 @@ func (l *Library) live(c *costs, size int) (sum int) {
 // crash says what the parent of a child that crashes is told.
 func crash() string {
 	err := exec.Command("/proc/self/exe", child, "0").Run()
-	if exit, ok := err.(*exec.ExitError); ok && exit.ProcessState.String() == "signal: segmentation fault" {
+	if exit, ok := err.(*exec.ExitError); ok &&
+		exit.ProcessState.String() == "signal: segmentation fault" {
 		return "the signal"
 	}
 	return "a Go traceback, exit status 2"

@@ -10,7 +10,9 @@ import (
 )
 
 func main() {
-	newMap := func(f *os.File, length int) ([]byte, error) { return mmap.MapRegion(f, length, mmap.RDWR, 0, 0) }
+	newMap := func(f *os.File, length int) ([]byte, error) {
+		return mmap.MapRegion(f, length, mmap.RDWR, 0, 0)
+	}
 	unmap := func(mapped []byte) error { m := mmap.MMap(mapped); return m.Unmap() }
 	execlife.Main(execlife.Library{
 		Map: newMap,

@@ -3,8 +3,8 @@
 //	life default|anonymous|devzero|memfd private|shared size rounds
 //
 // The technique default is what the program was built for, by the build tag
-// devzero or without. With 0 rounds the program maps, touches, forks, waits and unmaps once, and
-// prints nothing.
+// devzero or without. With 0 rounds the program maps, touches, forks, waits and
+// unmaps once, and prints nothing.
 package main
 
 /*
@@ -48,7 +48,8 @@ func main() {
 		os.Exit(2)
 	}
 	l := life{took: map[string][]float64{}, faults: map[string]float64{}}
-	l.cfg.Technique = map[string]shm.Technique{"anonymous": shm.Anonymous, "devzero": shm.DevZero, "memfd": shm.Memfd}[os.Args[1]]
+	l.cfg.Technique = map[string]shm.Technique{"anonymous": shm.Anonymous, "devzero": shm.DevZero,
+		"memfd": shm.Memfd}[os.Args[1]]
 	l.sharing = map[string]shm.Sharing{"private": shm.Private, "shared": shm.Shared}[os.Args[2]]
 	l.size, _ = strconv.Atoi(os.Args[3])
 	rounds, _ := strconv.Atoi(os.Args[4])
@@ -180,7 +181,8 @@ func (l *life) crash() string {
 	check(err)
 	defer m.Close()
 	var exit *shm.ExitError
-	if err := shm.Call(context.Background(), shm.ChildFunc(C.crash_address()), m, nil); errors.As(err, &exit) && exit.Crash != nil {
+	if err := shm.Call(context.Background(), shm.ChildFunc(C.crash_address()), m,
+		nil); errors.As(err, &exit) && exit.Crash != nil {
 		return "the signal and the place"
 	}
 	return "nothing"
