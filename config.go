@@ -128,7 +128,7 @@ type Config struct {
 
 	// Name is shown in /proc/PID/maps if the kernel supports it. A Memfd
 	// mapping is shown as /memfd:name. Private Anonymous memory is shown as
-	// [anon:name], if the kernel has CONFIG_ANON_VMA_NAME.
+	// [anon:name] since Linux 5.17, if the kernel has CONFIG_ANON_VMA_NAME.
 	Name string
 }
 

@@ -2,8 +2,10 @@
 // Linux: memory outside the Go heap, children made by fork(2) that share this
 // memory, and memory that grows without a copy.
 //
-// The package needs Linux and cgo. In other builds the package compiles, and
-// its functions return an error that wraps [errors.ErrUnsupported].
+// The package needs Linux 5.10 or later, and cgo. In other builds the package
+// compiles, and its functions return an error that wraps
+// [errors.ErrUnsupported]. What needs a later Linux says so in its comment, and
+// fails with such an error on an earlier one.
 //
 // # Mappings
 //

@@ -18,6 +18,7 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
+	"forkshm.example/shm/internal/hugepage"
 	"forkshm.example/shm/internal/procmaps"
 	"forkshm.example/shm/internal/testenv"
 )
@@ -51,14 +52,15 @@ func TestDetachTakesTheDataAway(t *testing.T) {
 }
 
 func TestDetachKeepsHugePagesAligned(t *testing.T) {
-	m := newMapping(t, shm.Private, 8<<20,
+	size := hugepage.Transparent()
+	m := newMapping(t, shm.Private, 2*size,
 		&shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent})
 	want := pattern(m)
 	huge := must(m.Stats()).Huge
 	taken, err := m.Detach()
 	require.NoError(t, err)
 	defer taken.Close()
-	assert.Zero(t, uintptr(taken.Addr())%(2<<20))
+	assert.Zero(t, uintptr(taken.Addr())%uintptr(size))
 	assert.GreaterOrEqual(t, must(taken.Stats()).Huge, huge,
 		"the kernel may add some of its own accord")
 	assert.True(t, bytes.Equal(want, taken.Bytes()))
@@ -92,14 +94,15 @@ func TestSwapExchangesPages(t *testing.T) {
 
 func TestSwapKeepsHugePages(t *testing.T) {
 	cfg := &shm.Config{Technique: shm.Anonymous, Huge: shm.HugeTransparent}
-	a, b := newMapping(t, shm.Private, 4<<20, cfg), newMapping(t, shm.Private, 4<<20, cfg)
+	size := 2 * hugepage.Transparent()
+	a, b := newMapping(t, shm.Private, size, cfg), newMapping(t, shm.Private, size, cfg)
 	want := pattern(a)
 	huge := must(a.Stats()).Huge
 	require.NoError(t, a.Swap(b))
 	assert.GreaterOrEqual(t, must(b.Stats()).Huge, huge,
 		"the kernel may add some of its own accord")
 	assert.True(t, bytes.Equal(want, b.Bytes()))
-	assert.True(t, bytes.Equal(make([]byte, 4<<20), a.Bytes()))
+	assert.True(t, bytes.Equal(make([]byte, size), a.Bytes()))
 }
 
 // Random exchanges between and within mappings, held against plain slices; then

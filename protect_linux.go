@@ -1,10 +1,13 @@
 package shm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hugepage"
 )
 
 // Protect sets what this process may do with the mapping's memory. The
@@ -41,7 +44,9 @@ func (m *Mapping) Protect(prot Protection) error {
 // advice is one of unix.MADV_*. The offset must be a multiple of the page size,
 // or the error is ErrAlign. The bytes must lie within the mapping, or the error
 // is ErrRange. Some advice changes the bytes: after MADV_DONTNEED, private
-// memory reads zero.
+// memory reads zero. Each advice needs the Linux that madvise(2) says. In memory
+// with Mapping.Huge HugeExplicit, MADV_DONTNEED needs Linux 5.18. Before it the
+// error wraps [errors.ErrUnsupported].
 //
 // The kernel keeps some advice as a property of the memory, MADV_DONTFORK,
 // MADV_HUGEPAGE and MADV_DONTDUMP for example. Such advice stays with the pages
@@ -66,10 +71,18 @@ func (m *Mapping) Advise(off, length int, advice int) error {
 		n = m.mem.reservation.capacity
 	}
 	if err := m.mem.advise(off, n, advice); err != nil {
+		if advice == unix.MADV_DONTNEED && m.mem.huge == HugeExplicit && off%hugepage.Explicit() == 0 &&
+			errors.Is(err, unix.EINVAL) {
+			err = errDontNeedHuge
+		}
 		return &Error{op, length, err}
 	}
 	return nil
 }
+
+// errDontNeedHuge says what EINVAL means where the arguments are right.
+var errDontNeedHuge = fmt.Errorf("%w: MADV_DONTNEED for explicit huge pages needs Linux 5.18: %w",
+	os.NewSyscallError("madvise", unix.EINVAL), errors.ErrUnsupported)
 
 // isSticky reports whether the kernel keeps an advice as a property of the
 // memory.

@@ -55,7 +55,9 @@ func (move Move) flags() (int, error) {
 // The child has the mapping at the old address, with the old length.
 //
 // Advice, protection and SwapPages can make the kernel manage a mapping as
-// several areas (VMAs). Resize moves the areas one by one. See mremap(2).
+// several areas (VMAs). Resize moves the areas one by one. Before Linux 5.13
+// such a move fails with an error that wraps [errors.ErrUnsupported], unless the
+// mapping is Private and Anonymous. See mremap(2).
 func (m *Mapping) Resize(length int, move Move) error {
 	const op = "resize"
 	m.mu.Lock()
@@ -472,8 +474,8 @@ func (m *Mapping) sealTail(used, capacity int) error {
 // moved, MoveTo closes both, and the error says so.
 //
 // The kernel may manage a mapping as several areas (VMAs). MoveTo moves the
-// areas one by one. If an area cannot be moved, MoveTo moves the others back.
-// See mremap(2).
+// areas one by one, which needs the Linux that Resize needs for it. If an area
+// cannot be moved, MoveTo moves the others back. See mremap(2).
 func (m *Mapping) MoveTo(dst *Mapping) error {
 	const op = "move"
 	if dst == nil {
