@@ -71,8 +71,8 @@ func (m *Mapping) Advise(off, length int, advice int) error {
 		n = m.mem.reservation.capacity
 	}
 	if err := m.mem.advise(off, n, advice); err != nil {
-		if advice == unix.MADV_DONTNEED && m.mem.huge == HugeExplicit && off%hugepage.Explicit() == 0 &&
-			errors.Is(err, unix.EINVAL) {
+		if advice == unix.MADV_DONTNEED && m.mem.huge == HugeExplicit &&
+			off%hugepage.Explicit() == 0 && errors.Is(err, unix.EINVAL) {
 			err = errDontNeedHuge
 		}
 		return &Error{op, length, err}
@@ -81,7 +81,8 @@ func (m *Mapping) Advise(off, length int, advice int) error {
 }
 
 // errDontNeedHuge says what EINVAL means where the arguments are right.
-var errDontNeedHuge = fmt.Errorf("%w: MADV_DONTNEED for explicit huge pages needs Linux 5.18: %w",
+var errDontNeedHuge = fmt.Errorf("%w: MADV_DONTNEED for HugeExplicit memory needs "+
+	"Linux 5.18: %w",
 	os.NewSyscallError("madvise", unix.EINVAL), errors.ErrUnsupported)
 
 // isSticky reports whether the kernel keeps an advice as a property of the
