@@ -44,10 +44,10 @@ func leavesNothing(t *testing.T) {
 	}))
 	goroutines, descriptors, mapped := runtime.NumGoroutine(), openDescriptors(), mappings()
 	t.Cleanup(func() {
-		_, _, err := shm.Waitpid(-1, unix.WNOHANG)
-		assert.Equal(t, unix.ECHILD, err, "no child, dead or alive")
 		assert.True(t, eventually(func() bool { return shm.ReadCounters().Live == 0 }),
 			"%d children", shm.ReadCounters().Live)
+		_, _, err := shm.Waitpid(-1, unix.WNOHANG)
+		assert.Equal(t, unix.ECHILD, err, "no child, dead or alive")
 		assert.True(t, eventually(func() bool { return runtime.NumGoroutine() <= goroutines }),
 			"%d goroutines, %d before", runtime.NumGoroutine(), goroutines)
 		assert.True(t, eventually(func() bool { return openDescriptors() <= descriptors }),

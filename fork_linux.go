@@ -136,11 +136,11 @@ func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 //
 // Call leaves no child behind, with two exceptions. One is a program that has
 // dropped the privilege to kill the child (setuid(2)). The other is a child that
-// does not end at once after SIGKILL: another process traces it (ptrace(2)), or it
-// waits in the kernel, for example for a file server that does not answer. Then
-// Call returns one second after ctx has ended, and the child is reaped when it
-// ends. Call does not kill the child's own children, unless
-// ForkConfig.ProcessGroup is set.
+// does not end at once after SIGKILL: another process traces it (ptrace(2)), a busy
+// machine gives it no processor, or it waits in the kernel, for example for a file
+// server that does not answer. Then Call returns one second after ctx has ended,
+// and the child is reaped when it ends. Call does not kill the child's own
+// children, unless ForkConfig.ProcessGroup is set.
 func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) error {
 	if err := ctx.Err(); err != nil {
 		return &Error{"call", m.Len(), err}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -15,6 +16,7 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
+	"forkshm.example/shm/internal/hook"
 )
 
 // hasEnded says whether a process that is nobody's child here has ended:
@@ -85,19 +87,49 @@ func TestWithoutProcessGroupAGrandchildGoesOn(t *testing.T) {
 // returns all the same.
 func TestCallOfAChildThatIsTraced(t *testing.T) {
 	leavesNothing(t)
+	defer func(d time.Duration) { hook.KillTimeout = d }(hook.KillTimeout)
+	hook.KillTimeout = 100 * time.Millisecond
 	tracer, err := called(t, ctest.Traced, nil)
 	if tracer < 0 {
 		t.Skip("this system lets no child trace its parent: ", unix.Errno(-tracer))
 	}
 	assert.ErrorIs(t, err, context.Canceled)
-	assert.ErrorContains(t, err, "was sent SIGKILL but did not end within 1s")
+	assert.ErrorContains(t, err, "was sent SIGKILL but did not end within 100ms")
 	assert.NoError(t, unix.Kill(tracer, unix.SIGKILL))
 	assert.True(t, eventually(func() bool { return shm.ReadCounters().Live == 0 }),
 		"it is reaped when it can be")
 
+	hook.KillTimeout = time.Minute
 	tracer, err = called(t, ctest.Traced, &shm.ForkConfig{ProcessGroup: true})
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.ErrorContains(t, err, "was killed")
 	assert.True(t, eventually(func() bool { return hasEnded(tracer) }))
 	assert.Zero(t, shm.ReadCounters().Live)
+}
+
+func TestPoolCallOfAChildThatIsTraced(t *testing.T) {
+	leavesNothing(t)
+	defer func(d time.Duration) { hook.KillTimeout = d }(hook.KillTimeout)
+	hook.KillTimeout = 100 * time.Millisecond
+	m := newMapping(t, shm.Shared, page, nil)
+	pool := newPool(t, m, 1, nil)
+	ctx, cancel := context.WithCancel(background)
+	defer cancel()
+	failed := make(chan error)
+	go func() {
+		_, err := pool.Call(ctx, ctest.Traced, 0, 0) // a tracer of another process group
+		failed <- err
+	}()
+	require.True(t, eventually(func() bool { return getInt(m) != 0 }))
+	tracer := getInt(m)
+	cancel()
+	err := <-failed
+	assert.ErrorIs(t, err, context.Canceled)
+	if tracer > 0 { // or this system lets no child trace its parent
+		assert.NoError(t, unix.Kill(tracer, unix.SIGKILL))
+	}
+	hook.KillTimeout = time.Minute
+	_, err = pool.Call(background, ctest.Increment, 8, 4)
+	assert.NoError(t, err)
+	assert.NoError(t, pool.Close())
 }

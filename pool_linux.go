@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hook"
 )
 
 // PoolConfig is the configuration of a [Pool].
@@ -369,7 +371,7 @@ func (w *worker) call(ctx context.Context, child ChildFunc, off, length int) (re
 	if c.control.page.call(c.seq, child, off, length, futexTimeout) || c.await(ctx) {
 		return c.control.result(), false, nil
 	}
-	limit, cancel := context.WithTimeout(context.Background(), killTimeout)
+	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
 	defer cancel()
 	err = c.stop(limit)
 	w.set(nil)
@@ -488,7 +490,7 @@ func (p *pool) close() error {
 		}
 		w.mu.Unlock()
 	}
-	limit, cancel := context.WithTimeout(context.Background(), killTimeout)
+	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
 	defer cancel()
 	var remains error
 	for range p.workers {

@@ -330,25 +330,20 @@ func (p *Process) Kill() error {
 	return p.Signal(unix.SIGKILL) // the child may have left its group
 }
 
-// killTimeout is how long to wait for the end of a child that was sent SIGKILL.
-// The kernel usually needs microseconds, and some milliseconds for each GiB of
-// the child's memory.
-const killTimeout = time.Second
-
-// end kills the child, and waits until the child is reaped, for killTimeout at
+// end kills the child, and waits until the child is reaped, for hook.KillTimeout at
 // most. If the child had ended by itself, ended is true, and err is the result
 // of Wait. Otherwise err wraps cause, the reason to kill the child.
 func (p *Process) end(cause error) (err error, ended bool) {
 	if err := p.Kill(); err != nil && err != os.ErrProcessDone {
 		return fmt.Errorf("%w; kill child %d: %w", cause, p.pid, err), false
 	}
-	limit, cancel := context.WithTimeout(context.Background(), killTimeout)
+	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
 	defer cancel()
 	err = p.Wait(limit)
 	switch {
 	case err != nil && err == limit.Err():
-		return fmt.Errorf("child %d was sent SIGKILL but did not end within %v: %w", p.pid, killTimeout,
-			cause), false
+		return fmt.Errorf("child %d was sent SIGKILL but did not end within %v: %w", p.pid,
+			hook.KillTimeout, cause), false
 	case !isKilled(err):
 		return err, true
 	}

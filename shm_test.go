@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/assert"
@@ -26,12 +27,15 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
+	"forkshm.example/shm/internal/hook"
 	"forkshm.example/shm/internal/procmaps"
 	"forkshm.example/shm/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
-	r, w, err := os.Pipe() // the runtime's poller opens its own descriptors, here and not in a test
+	hook.KillTimeout = 5 * time.Minute // for a hang, and not for a slow machine
+	// The runtime's poller opens its own descriptors here, and not in a test.
+	r, w, err := os.Pipe()
 	must(0, err)
 	r.Close()
 	w.Close()
@@ -52,14 +56,14 @@ func leftOver(descriptors int) (code int) {
 		fmt.Fprintf(os.Stderr, "FAIL: left over: "+format+"\n", a...)
 		code = 1
 	}
-	if pid, _, err := shm.Waitpid(-1, unix.WNOHANG); err != unix.ECHILD {
-		complain("a child (%d, %v)", pid, err)
-	}
 	eventually(func() bool { // files that a test left to the garbage collector are its own affair
 		runtime.GC()
 		return openDescriptors() <= descriptors && mappings() == 0 && shm.ControlPages() == 0 &&
 			shm.ReadCounters().Live == 0
 	})
+	if pid, _, err := shm.Waitpid(-1, unix.WNOHANG); err != unix.ECHILD {
+		complain("a child (%d, %v)", pid, err)
+	}
 	if n := openDescriptors(); n > descriptors {
 		complain("%d descriptors, %d at first", n, descriptors)
 	}

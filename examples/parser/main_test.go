@@ -9,11 +9,13 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"forkshm.example/shm"
+	"forkshm.example/shm/internal/hook"
 	"forkshm.example/shm/internal/testenv"
 )
 
@@ -42,6 +44,8 @@ func TestNoRequestIsLostButTheBad(t *testing.T) {
 	assert.Contains(t, string(out), `"SIGSEGV":`+strconv.Itoa(crashed))
 	assert.Contains(t, string(out), `"Live":0`)
 }
+
+func init() { hook.KillTimeout = 5 * time.Minute } // for a hang, and not for a slow machine
 
 func TestBadMessageIsRefusedWithThePlace(t *testing.T) {
 	s, err := newServer(1)

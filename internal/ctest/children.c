@@ -399,11 +399,12 @@ int child_traced(void *addr, size_t length)
 	int *state = addr; /* 1 once traced; then the tracer's process id */
 	pid_t parent = getpid();
 
-	(void)length;
 	switch (fork()) {
 	case -1:
 		return 96;
 	case 0:
+		if (length == 0) /* out of the group that is killed */
+			setsid();
 		if (ptrace(PTRACE_SEIZE, parent, NULL, NULL) == -1)
 			__atomic_store_n(state, -errno, __ATOMIC_SEQ_CST);
 		else

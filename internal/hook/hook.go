@@ -1,6 +1,6 @@
 // Package hook connects packages live and shm. Package live forks children, and
 // package shm waits for them. Package shm sets the variables of this package,
-// and package live uses them. The variables have no types of package shm, to
+// and package live uses them. Tests set KillTimeout. The variables have no types of package shm, to
 // avoid an import cycle.
 package hook
 
@@ -28,3 +28,9 @@ var Locks []*sync.Mutex
 // GoHeap returns the address ranges of the Go heap, each from the first address
 // up to the second. GoHeap is nil without cgo.
 var GoHeap func() [][2]uintptr
+
+// KillTimeout is how long Call and pools wait for the end of a child that was sent
+// SIGKILL. The kernel usually needs microseconds, and some milliseconds for each
+// GiB of the child's memory. Tests wait longer, because a child may get no
+// processor for a second on a busy machine.
+var KillTimeout = time.Second

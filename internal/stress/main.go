@@ -195,7 +195,7 @@ func (s *session) test(ctx context.Context, n int, suite *suite, setting setting
 	}
 	defer os.RemoveAll(tmp)
 	args := append([]string{suite.program, "-test.run=" + tests, "-test.count=1",
-		"-test.timeout=10m",
+		"-test.timeout=30m",
 		fmt.Sprint("-test.shuffle=", shuffle)}, setting.args...)
 	args = append(append(setting.by[:len(setting.by):len(setting.by)], args...), suite.args...)
 	mark := fmt.Sprintf("SHM_STRESS_RUN=%d.%d", os.Getpid(), n)

@@ -141,7 +141,7 @@ func settings() (all []setting, remove func()) {
 		{name: "GOMAXPROCS=1", env: []string{"GOMAXPROCS=1"}},
 		{name: "GOMAXPROCS=2", env: []string{"GOMAXPROCS=2"}},
 		{name: "GOMAXPROCS=8", env: []string{"GOMAXPROCS=8"}},
-		{name: "nice", by: []string{"nice", "-n", "19"}},
+		{name: "nice", by: []string{"nice", "-n", "10"}},
 		{name: "cpu=1,4", args: []string{"-test.cpu=1,4"}},
 	}
 	group, err := halfACore()
