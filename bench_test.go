@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -136,6 +137,46 @@ func BenchmarkCall(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkDo has a pool's child copy its input, by Do and DoView; held against a Call on memory that
+// caller and child share (impl=call), and against what callers did before Do: one memcpy into that
+// memory, a Call, and one memcpy out of it (impl=copies).
+func BenchmarkDo(b *testing.B) {
+	for _, size := range []int{4 << 10, 1 << 20} {
+		in := make([]byte, size)
+		m := newMapping(b, shm.Shared, 2*size, nil)
+		p := newPool(b, m, 1, nil)
+		run := func(impl string, call func() error) {
+			b.Run(fmt.Sprintf("impl=%s/size=%dKi", impl, size>>10), func(b *testing.B) {
+				b.SetBytes(int64(size))
+				for b.Loop() {
+					if err := call(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+		run("call", func() error {
+			_, err := p.Call(background, ctest.Echo, 0, 2*size)
+			return err
+		})
+		run("copies", func() error {
+			copy(m.Bytes(), in)
+			_, err := p.Call(background, ctest.Echo, 0, 2*size)
+			keptBytes = slices.Clone(m.Bytes()[size:])
+			return err
+		})
+		run("do", func() (err error) {
+			keptBytes, err = p.Do(background, ctest.DoEcho, in)
+			return err
+		})
+		run("view", func() error {
+			return p.DoView(background, ctest.DoEcho, in, func([]byte) error { return nil })
+		})
+	}
+}
+
+var keptBytes []byte
 
 var (
 	forkWaitInGo = goBuildOnce("./internal/ctest/forkwait", buildSetting("-tags"))

@@ -158,3 +158,11 @@ const (
 // ChildFunc is a C function that a child runs: int (*)(void *addr, size_t
 // length). A program converts its own C function by shm.ChildFunc(C.my_child).
 type ChildFunc unsafe.Pointer
+
+// DoFunc is a C function that a [Pool]'s child runs with bytes in and bytes out:
+//
+//	int (*)(const void *in, size_t in_length, struct shm_out *out)
+//
+// The function makes its answer by shm_out_reserve of shm_child.h. A program
+// converts its own C function by shm.DoFunc(C.parse).
+type DoFunc unsafe.Pointer

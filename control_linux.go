@@ -14,6 +14,7 @@ import (
 // word that the child wrote once, by an atomic load, and checks the copy.
 type control struct {
 	page  *controlPage
+	slot  uintptr      // the length of the child's slot, in bytes
 	owner uint64       // the token of the process that made the page; no other has it mapped
 	users atomic.Int32 // the number of users; the last one unmaps the page
 }
@@ -21,14 +22,14 @@ type control struct {
 // controlPages is the number of control pages that are mapped.
 var controlPages atomic.Int64
 
-// newControl returns the control of a page that a fork has made. If page is
-// nil, so is the control.
-func newControl(page *controlPage) *control {
-	if page == nil {
+// newControl returns the control of the page that a fork has made. If there is
+// none, it returns nil.
+func newControl(args *forkArgs) *control {
+	if args.control == nil {
 		return nil
 	}
 	controlPages.Add(1)
-	c := &control{page: page, owner: processToken()}
+	c := &control{page: args.control, slot: args.slot, owner: processToken()}
 	c.users.Store(1)
 	return c
 }
@@ -42,7 +43,7 @@ func (c *control) retain() { c.users.Add(1) }
 // release ends the use that newControl or retain began. c may be nil.
 func (c *control) release() {
 	if c.isMapped() && c.users.Add(-1) == 0 {
-		c.page.unmap()
+		c.page.unmap(c.slot)
 		controlPages.Add(-1)
 	}
 }
@@ -52,6 +53,13 @@ func (c *control) release() {
 func (c *control) hasReply(seq uint32) bool {
 	atomic.StoreUint32(&c.page.request.waits, waitsBySocket)
 	return atomic.LoadUint32(&c.page.reply.seq) == seq
+}
+
+// answer returns the length of the answer that the child has written to its
+// slot, in bytes, and the length that the child's function had room for. Both
+// are what the child says.
+func (c *control) answer() (length, used uint64) {
+	return atomic.LoadUint64(&c.page.reply.outLength), atomic.LoadUint64(&c.page.reply.outUsed)
 }
 
 // result returns the result that the child has written.

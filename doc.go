@@ -131,6 +131,22 @@
 //	...
 //	n, err := pool.Call(ctx, shm.ChildFunc(C.parse), off, length) // parse(addr + off, length)
 //
+// [Pool.Do] passes bytes in, and returns bytes. Each child has memory of its own
+// for them, so callers need no mapping and no bookkeeping:
+//
+//	pool, err := shm.NewPool(nil, 4, nil)
+//	...
+//	out, err := pool.Do(ctx, shm.DoFunc(C.parse), in)
+//
+// The C function includes shm_child.h, and makes its answer by shm_out_reserve:
+//
+//	int parse(const void *in, size_t in_length, struct shm_out *out)
+//	{
+//		char *answer = shm_out_reserve(out, in_length); // NULL beyond PoolConfig.MaxOut
+//		...
+//		return 0;
+//	}
+//
 // A crash or a missed deadline ends that call and its child. The pool replaces
 // the child, at a limited rate. The children of a pool end with their parent.
 // They inherit no descriptors, unless PoolConfig.InheritFDs is set.

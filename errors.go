@@ -58,6 +58,18 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
 }
 
+// ResultError reports that the C function of [Pool.Do] or [Pool.DoView] returned
+// another result than 0. The child lives on.
+type ResultError struct {
+	Pid    int    // the child
+	Result int    // what the function returned
+	Out    []byte // a copy of the answer that the function had made, such as a message
+}
+
+func (e *ResultError) Error() string {
+	return fmt.Sprintf("child %d: the function returned %d", e.Pid, e.Result)
+}
+
 // hasLength reports whether an operation is given a length.
 func hasLength(op string) bool {
 	switch op {

@@ -19,6 +19,7 @@ import (
 
 // As for increment, these come from a program's own cgo file.
 var crash, add = ctest.Crash, ctest.Add
+var echo, fail = ctest.DoEcho, ctest.DoFail
 
 // A C function runs in a child, so that a crash costs the child alone. The
 // mapping has the function's result.
@@ -80,6 +81,28 @@ func ExamplePool() {
 	// 198 <nil>
 	// true
 	// 131 <nil>
+}
+
+// Bytes in, bytes out: the C function is int echo(const void *in, size_t in_length, struct shm_out *out).
+func ExamplePool_Do() {
+	pool, err := shm.NewPool(nil, 2, nil) // nil: the calls need no mapping
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	ctx := context.Background()
+	out, err := pool.Do(ctx, echo, []byte("ABC"))
+	fmt.Printf("%s %v\n", out, err)
+
+	_, err = pool.Do(ctx, fail, nil) // it answers "bad input", and returns -3
+	var failed *shm.ResultError
+	if errors.As(err, &failed) {
+		fmt.Printf("%d: %s\n", failed.Result, failed.Out)
+	}
+	// Output:
+	// ABC <nil>
+	// -3: bad input
 }
 
 func ExampleReadCounters() {

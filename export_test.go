@@ -11,8 +11,8 @@ import (
 // ControlPages returns how many children's control pages are mapped.
 func ControlPages() int { return int(controlPages.Load()) }
 
-// VMAsOfControlPage is how many lines of /proc/PID/maps a control page has,
-// with its guards.
+// VMAsOfControlPage is how many lines of /proc/PID/maps a control page without a
+// slot has, with its guards.
 const VMAsOfControlPage = 3
 
 // The layout of a control page, for children that damage it.
@@ -65,3 +65,25 @@ func GoHeap(addr uintptr) bool {
 
 // MoveBack moves a plain mapping to where it was.
 func MoveBack(m *Mapping, was unsafe.Pointer) { m.mem.moveBack(was, m.mem.length) }
+
+// SlotMemory returns how many bytes of memory the slots of a pool's children have. No call may be
+// under way.
+func SlotMemory(p *Pool) (total int) {
+	for _, w := range p.workers {
+		for _, part := range [][]byte{w.child.slot.in, w.child.slot.out} {
+			inMemory := make([]byte, pages(len(part)))
+			_, _, err := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&part[0])), uintptr(len(part)),
+				uintptr(unsafe.Pointer(&inMemory[0])))
+			if err != 0 {
+				panic(err)
+			}
+			for _, b := range inMemory {
+				total += int(b&1) * unix.Getpagesize()
+			}
+		}
+	}
+	return total
+}
+
+// KeepOfSlot is how much of each part of a slot keeps its memory between calls.
+const KeepOfSlot = keepOfSlot

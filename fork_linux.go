@@ -205,7 +205,7 @@ func (args *forkArgs) newProcess(keep []int32, lean []memoryRange) (*Process, er
 		err = args.fork(keep, lean)
 		return int(args.pid), time.Duration(args.forkTime), err
 	})
-	control := newControl(args.control)
+	control := newControl(args)
 	if err != nil || p.handle.isReaped() {
 		control.release()
 		return p, err

@@ -4,6 +4,7 @@ package shm
 
 import (
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,8 +31,8 @@ func processToken() uint64 { return 1 }
 
 func (*controlPage) awaitSetUp(idType, id int) setUpReport { return setUpReport{} }
 
-func (*controlPage) call(seq uint32, child ChildFunc, off, length int, timeout time.Duration) bool {
-	return false
-}
+func (*controlPage) call(seq uint32, j *job, timeout time.Duration) bool { return false }
 
-func (*controlPage) unmap() {}
+func (*controlPage) slot(size uintptr) unsafe.Pointer { return nil }
+
+func (*controlPage) unmap(slot uintptr) {}

@@ -4,14 +4,18 @@ package shm
 
 /*
 #include "csrc/child.h"
+#include "csrc/pool.h"
 #include "csrc/shm_child.h"
 
 enum {
 	offset_reply = offsetof(struct shm_control, reply),
 	offset_crash = offsetof(struct shm_control, crash),
 	offset_request_waits = offsetof(struct shm_request, waits),
+	offset_request_function = offsetof(struct shm_request, function),
 	offset_request_length = offsetof(struct shm_request, length),
+	offset_job_length = offsetof(struct shm_job, length),
 	offset_reply_seq = offsetof(struct shm_reply, seq),
+	offset_reply_out_used = offsetof(struct shm_reply, out_used),
 	offset_reply_result = offsetof(struct shm_reply, result),
 	offset_crash_code = offsetof(struct shm_crash, code),
 	offset_crash_addr = offsetof(struct shm_crash, addr),
@@ -21,6 +25,7 @@ enum {
 	offset_set_up_call = offsetof(struct shm_set_up, call),
 	offset_set_up_err = offsetof(struct shm_set_up, err),
 	offset_fork_args_flags = offsetof(struct shm_fork_args, flags),
+	offset_fork_args_max_out = offsetof(struct shm_fork_args, max_out),
 	offset_fork_args_limits = offsetof(struct shm_fork_args, limits),
 	offset_fork_args_control = offsetof(struct shm_fork_args, control),
 	offset_fork_args_fork_time = offsetof(struct shm_fork_args, fork_time),
@@ -39,6 +44,7 @@ import "unsafe"
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(controlPage{})-C.sizeof_struct_shm_control]
 	_ = [1]struct{}{}[unsafe.Sizeof(request{})-C.sizeof_struct_shm_request]
+	_ = [1]struct{}{}[unsafe.Sizeof(job{})-C.sizeof_struct_shm_job]
 	_ = [1]struct{}{}[unsafe.Sizeof(reply{})-C.sizeof_struct_shm_reply]
 	_ = [1]struct{}{}[unsafe.Sizeof(crashRecord{})-C.sizeof_struct_shm_crash]
 	_ = [1]struct{}{}[unsafe.Sizeof(setUpReport{})-C.sizeof_struct_shm_set_up]
@@ -51,8 +57,11 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(controlPage{}.reply)-C.offset_reply]
 	_ = [1]struct{}{}[unsafe.Offsetof(controlPage{}.crash)-C.offset_crash]
 	_ = [1]struct{}{}[unsafe.Offsetof(request{}.waits)-C.offset_request_waits]
+	_ = [1]struct{}{}[unsafe.Offsetof(request{}.function)-C.offset_request_function]
 	_ = [1]struct{}{}[unsafe.Offsetof(request{}.length)-C.offset_request_length]
+	_ = [1]struct{}{}[unsafe.Offsetof(job{}.length)-C.offset_job_length]
 	_ = [1]struct{}{}[unsafe.Offsetof(reply{}.seq)-C.offset_reply_seq]
+	_ = [1]struct{}{}[unsafe.Offsetof(reply{}.outUsed)-C.offset_reply_out_used]
 	_ = [1]struct{}{}[unsafe.Offsetof(reply{}.result)-C.offset_reply_result]
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.code)-C.offset_crash_code]
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.addr)-C.offset_crash_addr]
@@ -62,6 +71,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.call)-C.offset_set_up_call]
 	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.err)-C.offset_set_up_err]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.flags)-C.offset_fork_args_flags]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.maxOut)-C.offset_fork_args_max_out]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.limits)-C.offset_fork_args_limits]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.control)-C.offset_fork_args_control]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.forkTime)-C.offset_fork_args_fork_time]
@@ -70,6 +80,7 @@ var (
 // The constants have the same values.
 var (
 	_ = [1]struct{}{}[waitsBySocket-C.SHM_WAITS_BY_SOCKET]
+	_ = [1]struct{}{}[requestDo-C.SHM_REQUEST_DO]
 	_ = [1]struct{}{}[crashClaimed-C.SHM_CRASH_CLAIMED]
 	_ = [1]struct{}{}[crashRecorded-C.SHM_CRASH_RECORDED]
 	_ = [1]struct{}{}[crashLocated-C.SHM_CRASH_LOCATED]

@@ -21,13 +21,28 @@ type controlPage struct {
 
 // request is struct shm_request. C writes it, and Go writes waits, too.
 type request struct {
-	seq    uint32
-	waits  uint32 // waitsByFutex or waitsBySocket
-	child  uintptr
-	offset uintptr
-	length uintptr
-	_      [cacheLine - 2*4 - 3*unsafe.Sizeof(uintptr(0))]byte
+	seq      uint32
+	waits    uint32 // waitsByFutex or waitsBySocket
+	kind     uint32
+	_        uint32
+	function uintptr
+	offset   uintptr
+	length   uintptr
+	_        [cacheLine - 4*4 - 3*unsafe.Sizeof(uintptr(0))]byte
 }
+
+// job is struct shm_job: what a pool's child is to do.
+type job struct {
+	kind           uint32 // requestCall or requestDo
+	function       unsafe.Pointer
+	offset, length uintptr
+}
+
+// These constants are enum shm_request_kind.
+const (
+	requestCall = iota
+	requestDo
+)
 
 // These constants are enum shm_wait: how the parent waits for a reply.
 const (
@@ -39,8 +54,10 @@ const (
 type reply struct {
 	startedSeq uint32
 	seq        uint32
+	outLength  uint64
+	outUsed    uint64
 	result     int32
-	_          [cacheLine - 3*4]byte
+	_          [cacheLine - 2*4 - 2*8 - 4]byte
 }
 
 // crashRecord is struct shm_crash. The child writes it.
@@ -90,6 +107,7 @@ type forkArgs struct {
 	length uintptr
 
 	flags, nice, limitsCount, wakeFD int32
+	slot, slotOut, maxOut            uintptr
 	limits                           [maxLimits]forkLimit
 
 	control  *controlPage

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -18,22 +19,29 @@ import (
 
 // PoolConfig is the configuration of a [Pool].
 type PoolConfig struct {
-	// Fork is the configuration of each child. KillWithParent and ProcessGroup are
-	// always set. CloseFDs is always set, unless InheritFDs is set.
+	// Fork is the configuration of each child. KillWithParent and ProcessGroup
+	// are always set. CloseFDs is always set, unless InheritFDs is set.
 	Fork ForkConfig
 
-	// InheritFDs makes each child inherit all descriptors of this process that are
-	// open when the child is forked. By default a child has descriptors 0, 1, 2 and
-	// Fork.KeepFDs only. The children of a pool live long: a socket that a child has
-	// inherited stays open until the child ends. An attacker who controls a child
-	// can use everything that the child has inherited.
+	// InheritFDs makes each child inherit all descriptors of this process that
+	// are open when the child is forked. By default a child has descriptors 0,
+	// 1, 2 and Fork.KeepFDs only. The children of a pool live long: a socket
+	// that a child has inherited stays open until the child ends. An attacker
+	// who controls a child can use everything that the child has inherited.
 	InheritFDs bool
 
-	// RestartRate is the number of children per second that may be forked to replace
-	// lost children, after a burst of the same number. 0 means 100. Calls wait when
-	// the rate is reached. So children that crash at once do not make the program
-	// fork all the time.
+	// RestartRate is the number of children per second that may be forked to
+	// replace lost children, after a burst of the same number. 0 means 100.
+	// Calls wait when the rate is reached. So children that crash at once do
+	// not make the program fork all the time.
 	RestartRate int
+
+	// MaxIn and MaxOut are the most bytes that a call of Do or DoView can give
+	// to a child, and get back. Each child has address space of that size,
+	// which takes memory only as far as calls use it. 0 means 16 MiB, or 1 MiB
+	// on a system with addresses of 32 bits. A kernel that never overcommits
+	// charges for all of it: see Config.Reserve.
+	MaxIn, MaxOut int
 }
 
 // Pool is a set of children of one Shared mapping that serve calls. Each child
@@ -42,18 +50,19 @@ type PoolConfig struct {
 // that call fails, and a new child replaces that child.
 //
 // Each child leads a process group of its own. So a signal to the program's own
-// group, such as Ctrl-C in a terminal, does not end calls that the program still
-// waits for. Such a child is in the background of the terminal: it is stopped if
-// it reads from the terminal. The child's own children are killed when the child
-// ends. See setpgid(2).
+// group, such as Ctrl-C in a terminal, does not end calls that the program
+// still waits for. Such a child is in the background of the terminal: it is
+// stopped if it reads from the terminal. The child's own children are killed
+// when the child ends. See setpgid(2).
 type Pool struct{ *pool }
 
-// pool is the state of a Pool. It is a struct of its own, because the cleanup of an unreachable
-// Pool must not keep the Pool reachable.
+// pool is the state of a Pool. It is a struct of its own, because the cleanup
+// of an unreachable Pool must not keep the Pool reachable.
 type pool struct {
 	process uint64 // the token of the process that made the pool: a live fork's child has a copy
 	pid     int    // of that process
 	m       *Mapping
+	ownsM   bool // NewPool made the mapping, because the caller has none
 	cfg     PoolConfig
 	idle    chan *worker // the workers that serve no call
 	closing chan struct{}
@@ -69,35 +78,41 @@ type pool struct {
 
 // worker is a place in a pool for one child at a time.
 type worker struct {
-	// The call that has acquired the worker sets child, with mu held, and reads child without mu.
-	// Others hold mu to read child.
+	// The call that has acquired the worker sets child, with mu held, and reads
+	// child without mu. Others hold mu to read child.
 	mu    sync.Mutex
 	child *poolChild // nil if there is none
 }
 
-// poolChild is one child of a pool. The child can change everything in its control page. So the
-// state that calls rely on is here, in this process's own memory.
+// poolChild is one child of a pool. The child can change everything in its
+// control page. So the state that calls rely on is here, in this process's own
+// memory.
 type poolChild struct {
 	*Process
 	control *control
+	slot    slot
 	wake    *os.File // this process's end of a socket; the child writes a byte after a reply
 	seq     uint32   // the number of the last call
+	answer  []byte   // of the last call, in the slot
+	used    uint64   // how much of the slot the last call has used for its answer, as the child says
 
 	closing <-chan struct{} // the pool's
 }
 
 const (
-	// futexTimeout is how long a call waits by futex(2), which holds a thread. After that the call
-	// waits in the poller, which holds none.
+	// futexTimeout is how long a call waits by futex(2), which holds a thread.
+	// After that the call waits in the poller, which holds none.
 	futexTimeout = 100 * time.Microsecond
 
-	// A waiting call checks for the reply from time to time, even if nothing wakes the call. A
-	// hostile child, or another process that has the socket, may have read the byte that wakes the
-	// call. The interval doubles from the first value to the second.
+	// A waiting call checks for the reply from time to time, even if nothing
+	// wakes the call. A hostile child, or another process that has the socket,
+	// may have read the byte that wakes the call. The interval doubles from the
+	// first value to the second.
 	minCheckInterval = 10 * time.Millisecond
 	maxCheckInterval = time.Second
 
-	// maxSpurious is the number of wake-ups without a reply after which a call ignores the socket.
+	// maxSpurious is the number of wake-ups without a reply after which a call
+	// ignores the socket.
 	maxSpurious = 8
 
 	// maxChildren is the largest number of processes on Linux: PID_MAX_LIMIT.
@@ -105,8 +120,9 @@ const (
 )
 
 // NewPool forks n children of the mapping. The mapping must be Shared, so that
-// the parent sees what the children write. A nil cfg means all defaults. The pool
-// does not close the mapping. A program that drops privileges (setuid(2)) must do
+// the parent sees what the children write. m may be nil if the pool's calls are
+// Do and DoView only. A nil cfg means all defaults. The pool does not close the
+// mapping. A program that drops privileges (setuid(2)) must do
 // so before it calls NewPool: later it may not kill the children. See fork(2),
 // futex(2).
 func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
@@ -114,19 +130,24 @@ func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 	if cfg == nil {
 		cfg = new(PoolConfig)
 	}
-	if err := cfg.check(m, n); err != nil {
+	ownsM := m == nil
+	if ownsM {
+		var err error
+		if m, err = Map(Shared, 1, nil); err != nil {
+			return nil, err
+		}
+	}
+	complete, err := cfg.complete(m, n)
+	if err != nil {
+		if ownsM {
+			_ = m.Close()
+		}
 		return nil, &Error{op, m.Len(), err}
 	}
 	p := &Pool{&pool{
-		process: processToken(), pid: os.Getpid(), m: m, cfg: *cfg,
+		process: processToken(), pid: os.Getpid(), m: m, ownsM: ownsM, cfg: complete,
 		idle: make(chan *worker, n), closing: make(chan struct{}),
 	}}
-	p.cfg.Fork.KillWithParent = true
-	p.cfg.Fork.ProcessGroup = true
-	p.cfg.Fork.CloseFDs = !cfg.InheritFDs
-	if p.cfg.RestartRate == 0 {
-		p.cfg.RestartRate = 100
-	}
 	for range n {
 		w := new(worker)
 		p.workers = append(p.workers, w)
@@ -140,25 +161,41 @@ func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 	return p, nil
 }
 
-// check returns an error for a pool that cannot be made.
-func (cfg *PoolConfig) check(m *Mapping, n int) error {
+// complete returns the configuration with its defaults, and an error for a pool
+// that cannot be made.
+func (cfg PoolConfig) complete(m *Mapping, n int) (_ PoolConfig, err error) {
 	switch {
 	case n < 1 || n > maxChildren:
-		return fmt.Errorf("%d children, must be from 1 to %d: %w", n, maxChildren, unix.EINVAL)
+		err = fmt.Errorf("%d children, must be from 1 to %d: %w", n, maxChildren, unix.EINVAL)
 	case m.Sharing() != Shared:
-		return fmt.Errorf("%v, must be Shared: %w", m.Sharing(), unix.EINVAL)
+		err = fmt.Errorf("%v, must be Shared: %w", m.Sharing(), unix.EINVAL)
 	case cfg.RestartRate < 0:
-		return fmt.Errorf("RestartRate is %d, must not be negative: %w", cfg.RestartRate, unix.EINVAL)
+		err = fmt.Errorf("RestartRate is %d, must not be negative: %w",
+			cfg.RestartRate, unix.EINVAL)
 	case cfg.InheritFDs && cfg.Fork.CloseFDs:
-		return fmt.Errorf("InheritFDs and Fork.CloseFDs are both set: %w", unix.EINVAL)
+		err = fmt.Errorf("InheritFDs and Fork.CloseFDs are both set: %w", unix.EINVAL)
 	}
-	return nil
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Fork.KillWithParent = true
+	cfg.Fork.ProcessGroup = true
+	cfg.Fork.CloseFDs = !cfg.InheritFDs
+	if cfg.RestartRate == 0 {
+		cfg.RestartRate = 100
+	}
+	if cfg.MaxIn, err = slotSize("MaxIn", cfg.MaxIn); err != nil {
+		return cfg, err
+	}
+	cfg.MaxOut, err = slotSize("MaxOut", cfg.MaxOut)
+	return cfg, err
 }
 
 // start forks a child for a worker that has none.
 func (p *pool) start(w *worker) error {
 	const op = "fork"
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	const kind = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+	ends, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
 	if err != nil {
 		return &Error{op, p.m.Len(), os.NewSyscallError("socketpair", err)}
 	}
@@ -170,6 +207,7 @@ func (p *pool) start(w *worker) error {
 		return err
 	}
 	c := &poolChild{Process: child, control: child.control, wake: wake, closing: p.closing}
+	c.slot = newSlot(c.control, p.cfg.MaxIn, p.cfg.MaxOut)
 	w.set(c)
 	go func() { // wakes the call that waits for the child, when the child has ended
 		<-c.reaped()
@@ -190,7 +228,10 @@ func (p *pool) fork(wakeFD int) (*Process, error) {
 	if p.m.mem == nil {
 		return nil, &Error{op, 0, ErrClosed}
 	}
-	args := forkArgs{addr: p.m.mem.addr, length: uintptr(p.m.mem.length), flags: serve, wakeFD: int32(wakeFD)}
+	args := forkArgs{
+		addr: p.m.mem.addr, length: uintptr(p.m.mem.length), flags: serve, wakeFD: int32(wakeFD),
+	}
+	args.addSlot(p.cfg.MaxIn, p.cfg.MaxOut)
 	child, err := startChild(p.m.mem, args, &cfg)
 	if err == nil && child.control == nil {
 		err = child.Wait(context.Background()) // other code has reaped the child already
@@ -209,11 +250,12 @@ func (w *worker) set(c *poolChild) {
 	w.child = c
 }
 
-// wakeUp makes await check for the reply, the end of the child, and the end of the context.
+// wakeUp makes await check for the reply, the end of the child, and the end of
+// the context.
 func (c *poolChild) wakeUp() { _ = c.wake.SetReadDeadline(time.Unix(1, 0)) }
 
-// release frees this process's resources of a child that has ended, or that the pool no longer
-// waits for.
+// release frees this process's resources of a child that has ended, or that the
+// pool no longer waits for.
 func (c *poolChild) release() {
 	c.control.release()
 	_ = c.wake.Close()
@@ -250,20 +292,20 @@ func (p *pool) restart(ctx context.Context, w *worker) error {
 	}
 }
 
-// Call waits for an idle child, has it run child(addr + off, length), and returns
-// the function's 32-bit result. addr is the address of the mapping. If off and
-// length are not within the mapping, the error is ErrRange. The C function must
-// not use descriptors that it did not open: the child reports its results by one
-// of them.
+// Call waits for an idle child, has it run child(addr + off, length), and
+// returns the function's 32-bit result. addr is the address of the mapping. If
+// off and length are not within the mapping, the error is ErrRange. The C
+// function must not use descriptors that it did not open: the child reports its
+// results by one of them.
 //
 // If the child ends during the call, the error is an [*ExitError]. If ctx ends
 // first, the child is killed, and the error wraps ctx.Err(). In both cases the
-// call may be done in part, no other call is affected, and the pool replaces the
-// child. If the pool cannot replace the child, later calls return the reason, and
-// try again. Whatever a child writes to the memory that it shares, a call ends
-// when its context ends, and calls that other children have are not affected.
-// Later calls of the same child are: a function that damages the child's memory
-// and returns can make them fail or return a wrong result.
+// call may be done in part, no other call is affected, and the pool replaces
+// the child. If the pool cannot replace the child, later calls return the
+// reason, and try again. Whatever a child writes to the memory that it shares,
+// a call ends when its context ends, and calls that other children have are not
+// affected. Later calls of the same child are: a function that damages the
+// child's memory and returns can make them fail or return a wrong result.
 //
 // A child has the mapping at the size and place of the time of the fork. If the
 // mapping has grown by Resize since, the child has the new part only if the
@@ -274,44 +316,24 @@ func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int,
 	if err := p.check(child, off, length); err != nil {
 		return 0, &Error{op, length, err}
 	}
-	w, err := p.acquire(ctx)
+	result := 0
+	err := p.run(ctx, &task{
+		job: job{requestCall, unsafe.Pointer(child), uintptr(off), uintptr(length)},
+		use: func(c *poolChild) error {
+			result = c.control.result()
+			return nil
+		},
+	})
 	if err != nil {
 		return 0, &Error{op, length, err}
 	}
-	p.calls.Add(1)
-	result, err := p.callBy(ctx, w, child, off, length)
-	if err == nil {
-		p.idle <- w
-		return result, nil
-	}
-	p.failed.Add(1)
-	go func() {
-		if w.child == nil {
-			// If this fails, the next call tries again, and returns the error.
-			_ = p.restart(context.Background(), w)
-		}
-		p.idle <- w
-	}()
-	select {
-	case <-p.closing:
-		err = ErrPoolClosed
-	default:
-	}
-	return 0, &Error{op, length, err}
+	return result, nil
 }
 
 // check returns an error for a call that cannot be made.
 func (p *pool) check(child ChildFunc, off, length int) error {
-	if err := p.checkOwner(); err != nil { // first: the locks in a live fork's copy may stay locked
+	if err := p.checkFunction(unsafe.Pointer(child)); err != nil {
 		return err
-	}
-	if child == nil {
-		return fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)
-	}
-	select {
-	case <-p.closing:
-		return ErrPoolClosed
-	default:
 	}
 	p.m.mu.RLock()
 	defer p.m.mu.RUnlock()
@@ -324,26 +346,87 @@ func (p *pool) check(child ChildFunc, off, length int) error {
 	return nil
 }
 
-// callBy makes a call by the worker's child. If that child has ended before it started the call, a
-// new child does the call.
-func (p *pool) callBy(ctx context.Context, w *worker, child ChildFunc, off, length int) (result int, err error) {
+// checkFunction returns an error for a call that cannot be made, whatever its
+// arguments are.
+func (p *pool) checkFunction(function unsafe.Pointer) error {
+	if err := p.checkOwner(); err != nil { // first: the locks in a live fork's copy may stay locked
+		return err
+	}
+	if function == nil {
+		return fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)
+	}
+	select {
+	case <-p.closing:
+		return ErrPoolClosed
+	default:
+	}
+	p.m.mu.RLock()
+	defer p.m.mu.RUnlock()
+	if p.m.mem == nil {
+		return ErrClosed
+	}
+	return nil
+}
+
+// task is a call of a pool.
+type task struct {
+	job
+	in  []byte                 // the bytes that go into the child's slot
+	use func(*poolChild) error // uses the reply, while no other call can have the child
+}
+
+// run has a child do a task.
+func (p *pool) run(ctx context.Context, t *task) (err error) {
+	w, err := p.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	p.calls.Add(1)
+	defer func() { // t.use may panic
+		if err == nil || w.child != nil {
+			p.idle <- w
+			return
+		}
+		p.failed.Add(1)
+		go p.replace(w)
+		select {
+		case <-p.closing:
+			err = ErrPoolClosed
+		default:
+		}
+	}()
+	return p.runBy(ctx, w, t)
+}
+
+// replace gives a worker a new child. If that fails, the worker's next call
+// tries again, and returns the error.
+func (p *pool) replace(w *worker) {
+	_ = p.restart(context.Background(), w)
+	p.idle <- w
+}
+
+// runBy has the worker's child do a task. If that child has ended before it
+// started, a new child does the task.
+func (p *pool) runBy(ctx context.Context, w *worker, t *task) (err error) {
 	for again := true; again; {
 		fresh := w.child == nil
 		if fresh {
 			if err := p.restart(ctx, w); err != nil {
-				return 0, err
+				return err
 			}
 		}
-		result, again, err = w.call(ctx, child, off, length)
+		again, err = w.run(ctx, t)
 		again = again && !fresh // a new child that does not reach its first call would fail again
 	}
-	return result, err
+	return err
 }
 
-// checkOwner returns an error in a live fork's child, which must not use its parent's children.
+// checkOwner returns an error in a live fork's child, which must not use its
+// parent's children.
 func (p *pool) checkOwner() error {
 	if p.process != processToken() {
-		return fmt.Errorf("the pool belongs to process %d, and this process is a fork of it: %w", p.pid, unix.ECHILD)
+		return fmt.Errorf("the pool belongs to process %d, and this process is a fork of it: %w",
+			p.pid, unix.ECHILD)
 	}
 	return nil
 }
@@ -363,28 +446,55 @@ func (p *pool) acquire(ctx context.Context) (*worker, error) {
 	}
 }
 
-// call makes a call by the worker's child. If the call fails, the child is killed, and the worker
-// has no child. again is true if the child did not start the call, so that another child can do it.
-func (w *worker) call(ctx context.Context, child ChildFunc, off, length int) (result int, again bool, err error) {
+// run has the worker's child do a task. If that fails, the child is killed, and
+// the worker has no child. again is true if the child did not start, so that
+// another child can do the task.
+func (w *worker) run(ctx context.Context, t *task) (again bool, err error) {
 	c := w.child
 	c.seq++
-	if c.control.page.call(c.seq, child, off, length, futexTimeout) || c.await(ctx) {
-		return c.control.result(), false, nil
+	copy(c.slot.in, t.in)
+	replied := c.control.page.call(c.seq, &t.job, futexTimeout) || c.await(ctx)
+	if replied {
+		if err = c.takeAnswer(t); err == nil {
+			defer c.slot.trim(len(t.in), c.used)
+			return false, t.use(c)
+		}
 	}
 	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
 	defer cancel()
-	err = c.stop(limit)
+	ended := c.stop(limit)
 	w.set(nil)
 	defer c.release()
 	switch {
+	case replied:
+		return false, err
 	case c.control.hasReply(c.seq): // the reply came just before the end
-		return c.control.result(), false, nil
-	case ctx.Err() != nil && isKilled(err):
-		return 0, false, fmt.Errorf("child %d was killed: %w", c.pid, ctx.Err())
-	case err == nil: // the child called exit(0)
-		err = &ExitError{Pid: c.pid}
+		if err := c.takeAnswer(t); err != nil {
+			return false, err
+		}
+		return false, t.use(c)
+	case ctx.Err() != nil && isKilled(ended):
+		return false, fmt.Errorf("child %d was killed: %w", c.pid, ctx.Err())
+	case ended == nil: // the child called exit(0)
+		ended = &ExitError{Pid: c.pid}
 	}
-	return 0, !c.control.hasStarted(c.seq), err
+	return !c.control.hasStarted(c.seq), ended
+}
+
+// takeAnswer sets the answer. The error is that of a child that claims more
+// bytes than it could get.
+func (c *poolChild) takeAnswer(t *task) error {
+	c.answer = nil
+	if t.kind != requestDo {
+		return nil
+	}
+	length, used := c.control.answer()
+	if length > uint64(len(c.slot.out)) {
+		return fmt.Errorf("child %d was killed: its answer has %d bytes, PoolConfig.MaxOut is %d: %w",
+			c.pid, length, len(c.slot.out), ErrRange)
+	}
+	c.answer, c.used = c.slot.out[:length:length], max(length, used)
+	return nil
 }
 
 // stop kills the child, and waits until the child has ended or limit ends.
@@ -397,14 +507,14 @@ func (c *poolChild) stop(limit context.Context) error {
 	return err
 }
 
-// await waits for the reply in the poller. await returns false if the context, the child or the
-// pool ends first.
+// await waits for the reply in the poller. await returns false if the context,
+// the child or the pool ends first.
 func (c *poolChild) await(ctx context.Context) bool {
 	defer context.AfterFunc(ctx, c.wakeUp)()
 	spurious, interval := 0, minCheckInterval
 	for {
-		// If wakeUp is called before this line, the checks below see the reason. If it is called
-		// after this line, it ends the read.
+		// If wakeUp is called before this line, the checks below see the
+		// reason. If it is called after this line, it ends the read.
 		_ = c.wake.SetReadDeadline(time.Now().Add(interval))
 		if c.control.hasReply(c.seq) {
 			return true
@@ -429,8 +539,9 @@ func (c *poolChild) await(ctx context.Context) bool {
 	}
 }
 
-// readWake waits for a byte from the child, for wakeUp, or for the deadline. readWake reports
-// whether the child has sent a byte or has closed its end of the socket.
+// readWake waits for a byte from the child, for wakeUp, or for the deadline.
+// readWake reports whether the child has sent a byte or has closed its end of
+// the socket.
 func (c *poolChild) readWake() bool {
 	conn, err := c.wake.SyscallConn()
 	if err != nil {
@@ -438,8 +549,8 @@ func (c *poolChild) readWake() bool {
 	}
 	var bytes [64]byte
 	err = conn.Read(func(fd uintptr) bool {
-		// The call must never block. A process that inherited this end could make the socket
-		// blocking.
+		// The call must never block. A process that inherited this end could
+		// make the socket blocking.
 		_, _, err := unix.Recvfrom(int(fd), bytes[:], unix.MSG_DONTWAIT)
 		return err != unix.EAGAIN && err != unix.EINTR
 	})
@@ -505,6 +616,9 @@ func (p *pool) close() error {
 			remains = err
 		}
 		c.release()
+	}
+	if p.ownsM {
+		_ = p.m.Close()
 	}
 	return remains
 }

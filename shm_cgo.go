@@ -20,6 +20,8 @@ package shm
 #cgo nocallback shm_fork_with
 #cgo noescape shm_start_forker
 #cgo nocallback shm_start_forker
+#cgo noescape shm_control_slot
+#cgo nocallback shm_control_slot
 #cgo noescape shm_control_free
 #cgo nocallback shm_control_free
 #cgo noescape shm_set_up_await
@@ -186,16 +188,24 @@ func (p *controlPage) awaitSetUp(idType, id int) (report setUpReport) {
 // firstObjects is the first table that a child's shm_object_length searches.
 var firstObjects = (*objectTable)(unsafe.Pointer(&C.shm_objects))
 
-// call posts a request for a call, and waits about as long as timeout for the
-// reply. call reports whether the child has replied.
-func (p *controlPage) call(seq uint32, child ChildFunc, off, length int,
-	timeout time.Duration) bool {
+// call posts a request, and waits about as long as timeout for the reply. call
+// reports whether the child has replied.
+func (p *controlPage) call(seq uint32, j *job, timeout time.Duration) bool {
 	return C.shm_pool_call((*C.struct_shm_control)(unsafe.Pointer(p)), C.uint32_t(seq),
-		C.shm_child(child), C.size_t(off), C.size_t(length), C.int64_t(timeout)) != 0
+		(*C.struct_shm_job)(unsafe.Pointer(j)), C.int64_t(timeout)) != 0
 }
 
-// unmap unmaps the control page and the pages around it.
-func (p *controlPage) unmap() { C.shm_control_free((*C.struct_shm_control)(unsafe.Pointer(p))) }
+// slot returns the first byte of the child's slot, which has so many bytes.
+func (p *controlPage) slot(size uintptr) unsafe.Pointer {
+	control := (*C.struct_shm_control)(unsafe.Pointer(p))
+	return unsafe.Pointer(C.shm_control_slot(control, C.size_t(size)))
+}
+
+// unmap unmaps the control page, the pages around it, and the slot of so many
+// bytes.
+func (p *controlPage) unmap(slot uintptr) {
+	C.shm_control_free((*C.struct_shm_control)(unsafe.Pointer(p)), C.size_t(slot))
+}
 
 // errno converts an errno value to an error. 0 is nil.
 func errno(e C.int) error {

@@ -156,6 +156,8 @@ type PoolConfig struct {
 	Fork        ForkConfig
 	InheritFDs  bool
 	RestartRate int
+	MaxIn       int
+	MaxOut      int
 }
 
 // NewPool returns an error that wraps [errors.ErrUnsupported].
@@ -166,6 +168,16 @@ func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 // Call returns an error that wraps [errors.ErrUnsupported].
 func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int, error) {
 	return 0, &Error{"call", length, errNoShim}
+}
+
+// Do returns an error that wraps [errors.ErrUnsupported].
+func (p *Pool) Do(ctx context.Context, work DoFunc, in []byte) ([]byte, error) {
+	return nil, &Error{"do", len(in), errNoShim}
+}
+
+// DoView returns an error that wraps [errors.ErrUnsupported].
+func (p *Pool) DoView(ctx context.Context, work DoFunc, in []byte, view func(out []byte) error) error {
+	return &Error{"do", len(in), errNoShim}
 }
 
 // Stats returns zero counts.

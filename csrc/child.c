@@ -23,6 +23,14 @@ static int exit_status(int result)
 	return result != 0 && (result & 0xff) == 0 ? 255 : result;
 }
 
+static void serve(const struct shm_fork_args *a)
+{
+	char *slot = shm_control_slot(a->control, a->slot);
+	struct shm_pool_memory memory = { .base = a->addr, .in = slot, .out = slot + a->slot_out, .max_out = a->max_out };
+
+	shm_pool_child(a->control, &memory, a->wake_fd);
+}
+
 /* The child begins here. */
 static void start_child(void *arg)
 {
@@ -41,7 +49,7 @@ static void start_child(void *arg)
 	if (failed != SHM_CALL_NONE)
 		_exit(127);
 	if (a->flags & SHM_SERVE)
-		shm_pool_child(a->control, a->addr, a->wake_fd);
+		serve(a);
 	_exit(exit_status(a->child(a->addr, a->length)));
 }
 
@@ -76,18 +84,18 @@ static int fork_with_control(struct shm_start *start, struct shm_fork_args *a, c
 	a->control = NULL;
 	if (a->flags & (SHM_REPORT_CRASH | SHM_AWAIT_SET_UP | SHM_SERVE)) {
 		a->call = "mmap";
-		err = shm_control_make(&a->control);
+		err = shm_control_make(a->slot, &a->control);
 		if (err != 0)
 			return err;
 	}
 	err = fork_lean(start, a, lean, lean_count);
 	if (err != 0) {
-		shm_control_free(a->control);
+		shm_control_free(a->control, a->slot);
 		a->control = NULL;
 		return err;
 	}
 	if (a->control != NULL)
-		shm_control_hide(a->control);
+		shm_control_hide(a->control, a->slot);
 	return 0;
 }
 

@@ -38,6 +38,8 @@ struct shm_fork_args {
 	int nice;
 	int limits_count;
 	int wake_fd; /* for SHM_SERVE: the child's end of a socket */
+	size_t slot, slot_out; /* for SHM_SERVE: the bytes of the slot, whole pages, and the offset of its second part */
+	size_t max_out;        /* PoolConfig.MaxOut */
 	struct shm_limit limits[SHM_MAX_LIMITS];
 
 	/* results */

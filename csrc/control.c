@@ -19,37 +19,54 @@ static struct shm_set_up *set_up_page(struct shm_control *control)
 	return (struct shm_set_up *)((char *)control - page_size());
 }
 
-static char *first_page(struct shm_control *control)
+char *shm_control_slot(struct shm_control *control, size_t slot)
 {
-	return (char *)control - 2 * page_size();
+	return (char *)control - 2 * page_size() - slot;
 }
 
-int shm_control_make(struct shm_control **control)
+/* The length of all of the memory. */
+static size_t size_with(size_t slot)
 {
-	size_t page = page_size();
-	char *all = mmap(NULL, 4 * page, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return slot == 0 ? 4 * page_size() : 5 * page_size() + slot;
+}
+
+static char *first_page(struct shm_control *control, size_t slot)
+{
+	return (char *)control + 2 * page_size() - size_with(slot);
+}
+
+static int open_up(void *addr, size_t length)
+{
+	return length != 0 && mprotect(addr, length, PROT_READ | PROT_WRITE) == -1 ? errno : 0;
+}
+
+/* MAP_NORESERVE: a slot is large, and most of it is never used. */
+int shm_control_make(size_t slot, struct shm_control **control)
+{
+	size_t page = page_size(), size = size_with(slot);
+	char *all = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int err;
 
 	if (all == MAP_FAILED)
 		return errno;
-	if (mprotect(all + page, 2 * page, PROT_READ | PROT_WRITE) == -1) {
-		int err = errno;
-
-		munmap(all, 4 * page);
-		return err;
-	}
-	*control = (struct shm_control *)(void *)(all + 2 * page);
-	return 0;
+	*control = (struct shm_control *)(void *)(all + size - 2 * page);
+	err = open_up(all + size - 3 * page, 2 * page);
+	if (err == 0)
+		err = open_up(shm_control_slot(*control, slot), slot);
+	if (err != 0)
+		munmap(all, size);
+	return err;
 }
 
-void shm_control_hide(struct shm_control *control)
+void shm_control_hide(struct shm_control *control, size_t slot)
 {
-	madvise(first_page(control), 4 * page_size(), MADV_DONTFORK);
+	madvise(first_page(control, slot), size_with(slot), MADV_DONTFORK);
 }
 
-void shm_control_free(struct shm_control *control)
+void shm_control_free(struct shm_control *control, size_t slot)
 {
 	if (control != NULL)
-		munmap(first_page(control), 4 * page_size());
+		munmap(first_page(control, slot), size_with(slot));
 }
 
 void shm_set_up_report(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err)

@@ -3,9 +3,11 @@
  * other process. In it the child reports the result of its set-up and the place
  * of a crash, and gets calls.
  *
- * The memory is four pages:
+ * The memory is four pages, and before them the slot, if there is one:
  *
- *	guard | set-up report | control page | guard
+ *	guard | slot | guard | set-up report | control page | guard
+ *
+ * The slot has the bytes that go in and out of a pool's child: see Pool.Do.
  *
  * Who writes what:
  *
@@ -59,18 +61,30 @@ enum shm_wait {
 	SHM_WAITS_BY_SOCKET, /* the child sends a byte */
 };
 
+/* What a request asks for. */
+enum shm_request_kind {
+	SHM_REQUEST_CALL, /* a shm_child, with memory of the mapping */
+	SHM_REQUEST_DO,   /* a shm_do, with the bytes in the slot */
+};
+
 /* A call to a pool's child. Calls are numbered from 1. */
 struct shm_request {
 	uint32_t seq;   /* futex: the number of the last request */
 	uint32_t waits; /* an enum shm_wait */
-	shm_child child;
-	size_t offset, length;
+	uint32_t kind;  /* an enum shm_request_kind */
+	uint32_t unused;
+	void (*function)(void); /* a shm_child or a shm_do */
+	size_t offset; /* for SHM_REQUEST_CALL */
+	size_t length; /* for SHM_REQUEST_DO: of the bytes in the slot */
 } __attribute__((aligned(SHM_CACHE_LINE)));
 
 struct shm_reply {
 	uint32_t started_seq; /* the number of the last call that has started */
 	uint32_t seq;         /* futex: the number of the last reply */
+	uint64_t out_length;  /* for SHM_REQUEST_DO: the bytes of the answer in the slot */
+	uint64_t out_used;    /* and the bytes that the function had room for */
 	int32_t result;
+	int32_t unused;
 } __attribute__((aligned(SHM_CACHE_LINE)));
 
 enum shm_crash_state {
@@ -96,14 +110,20 @@ struct shm_control {
 	struct shm_crash crash;
 };
 
-/* Maps a control page and the pages around it. The next child inherits them. */
-int shm_control_make(struct shm_control **control);
+/*
+ * Maps a control page, the pages around it, and a slot of so many bytes, which
+ * are whole pages. The next child inherits them. A slot of 0 bytes is none.
+ */
+int shm_control_make(size_t slot, struct shm_control **control);
 
-/* Keeps the pages out of children that are forked later. */
-void shm_control_hide(struct shm_control *control);
+/* Returns the first byte of the slot. */
+char *shm_control_slot(struct shm_control *control, size_t slot);
 
-/* Unmaps the pages. control may be NULL. */
-void shm_control_free(struct shm_control *control);
+/* Keeps the memory out of children that are forked later. */
+void shm_control_hide(struct shm_control *control, size_t slot);
+
+/* Unmaps the memory. control may be NULL. */
+void shm_control_free(struct shm_control *control, size_t slot);
 
 /* In the child: reports the result of the set-up, and unmaps the report. */
 void shm_set_up_report(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err);

@@ -3,6 +3,7 @@
 #endif
 #include "pool.h"
 #include "futex.h"
+#include "shm_child.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -24,7 +25,22 @@ static void post_reply(struct shm_control *control, uint32_t seq, int32_t result
 		_exit(SHM_POOL_LOST); /* the parent sees the child's end */
 }
 
-void shm_pool_child(struct shm_control *control, char *base, int wake_fd)
+/* Runs the function of a request, and returns its result. */
+static int32_t run(struct shm_control *control, const struct shm_pool_memory *memory)
+{
+	const struct shm_request *request = &control->request;
+	struct shm_out out = { .start = memory->out, .size = memory->max_out };
+	int32_t result;
+
+	if (request->kind == SHM_REQUEST_CALL)
+		return ((shm_child)request->function)(memory->base + request->offset, request->length);
+	result = ((shm_do)request->function)(memory->in, request->length, &out);
+	__atomic_store_n(&control->reply.out_length, out.length, __ATOMIC_RELAXED);
+	__atomic_store_n(&control->reply.out_used, out.used, __ATOMIC_RELAXED);
+	return result;
+}
+
+void shm_pool_child(struct shm_control *control, const struct shm_pool_memory *memory, int wake_fd)
 {
 	const struct shm_request *request = &control->request;
 	uint32_t last = 0, seq;
@@ -34,28 +50,29 @@ void shm_pool_child(struct shm_control *control, char *base, int wake_fd)
 			shm_futex_wait(&control->request.seq, last, -1);
 		last = seq;
 		__atomic_store_n(&control->reply.started_seq, seq, __ATOMIC_RELAXED);
-		post_reply(control, seq, request->child(base + request->offset, request->length), wake_fd);
+		post_reply(control, seq, run(control, memory), wake_fd);
 	}
 }
 
-static void post_request(struct shm_control *control, uint32_t seq, shm_child child, size_t offset, size_t length)
+static void post_request(struct shm_control *control, uint32_t seq, const struct shm_job *job)
 {
 	struct shm_request *request = &control->request;
 
-	request->child = child;
-	request->offset = offset;
-	request->length = length;
+	request->kind = job->kind;
+	request->function = job->function;
+	request->offset = job->offset;
+	request->length = job->length;
 	__atomic_store_n(&request->waits, SHM_WAITS_BY_FUTEX, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&request->seq, seq, __ATOMIC_SEQ_CST);
 	shm_futex_wake(&request->seq);
 }
 
-int shm_pool_call(struct shm_control *control, uint32_t seq, shm_child child, size_t offset, size_t length, int64_t timeout)
+int shm_pool_call(struct shm_control *control, uint32_t seq, const struct shm_job *job, int64_t timeout)
 {
 	uint32_t *reply_seq = &control->reply.seq;
 	int tries;
 
-	post_request(control, seq, child, offset, length);
+	post_request(control, seq, job);
 	/* FUTEX_WAIT returns at once if the word has changed. A hostile child may do that all the time. */
 	for (tries = 0; tries < 4; tries++) {
 		uint32_t seen = __atomic_load_n(reply_seq, __ATOMIC_SEQ_CST);

@@ -9,17 +9,31 @@
 
 enum { SHM_POOL_LOST = 125 }; /* the exit status of a child that could not wake its parent */
 
-/*
- * The child's side. Serves calls on the mapping at base until the child is
- * killed. Sends a byte to wake_fd after a reply if the parent waits by the socket.
- */
-void shm_pool_child(struct shm_control *control, char *base, int wake_fd) __attribute__((noreturn));
+/* The memory that calls use. */
+struct shm_pool_memory {
+	char *base;      /* the mapping */
+	char *in, *out;  /* the two parts of the slot */
+	size_t max_out;
+};
 
 /*
- * The parent's side. Posts request number seq, for child(base + offset, length),
- * and waits about timeout nanoseconds for the reply, or up to four times as long
+ * The child's side. Serves calls until the child is killed. Sends a byte to
+ * wake_fd after a reply if the parent waits by the socket.
+ */
+void shm_pool_child(struct shm_control *control, const struct shm_pool_memory *memory, int wake_fd) __attribute__((noreturn));
+
+/* What the parent has a child do. */
+struct shm_job {
+	uint32_t kind; /* an enum shm_request_kind */
+	void (*function)(void);
+	size_t offset, length;
+};
+
+/*
+ * The parent's side. Posts request number seq, for function(base + offset, length)
+ * or function(in, length, &out), and waits about timeout nanoseconds for the reply, or up to four times as long
  * if the child writes garbage. Returns whether the child has replied.
  */
-int shm_pool_call(struct shm_control *control, uint32_t seq, shm_child child, size_t offset, size_t length, int64_t timeout);
+int shm_pool_call(struct shm_control *control, uint32_t seq, const struct shm_job *job, int64_t timeout);
 
 #endif

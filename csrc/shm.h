@@ -15,6 +15,10 @@
 /* A function that runs in the child. The child ends in _exit(2) with the result. */
 typedef int (*shm_child)(void *addr, size_t length);
 
+/* A function that a pool's child runs: see shm_out_reserve in shm_child.h. */
+struct shm_out;
+typedef int (*shm_do)(const void *in, size_t in_length, struct shm_out *out);
+
 enum shm_technique {
 	SHM_ANONYMOUS = 1, /* MAP_ANONYMOUS */
 	SHM_DEV_ZERO = 2,  /* a mapping of /dev/zero */

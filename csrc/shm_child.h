@@ -72,6 +72,39 @@ static inline size_t shm_object_length(const void *addr)
 	return 0;
 }
 
+/*
+ * The answer of a function that Pool.Do or Pool.DoView runs:
+ *
+ *	int parse(const void *in, size_t in_length, struct shm_out *out);
+ *
+ * The function makes the answer by shm_out_reserve alone.
+ */
+struct shm_out {
+	char *start;
+	size_t size;   /* PoolConfig.MaxOut */
+	size_t length; /* of the answer; 0 at the beginning of a call */
+	size_t used;   /* the largest length that the answer had in this call */
+};
+
+/*
+ * Makes the answer n bytes long, and returns its first byte. Returns NULL if n is
+ * more than PoolConfig.MaxOut. Then the answer stays as it was.
+ *
+ * The function may be called more than once in a call: to make the answer longer
+ * or shorter. The answer stays where it is, with the bytes that it has. Bytes that
+ * the function has not written may be those of earlier answers of the same child.
+ * The memory is page-aligned. It is the answer's only until the call ends.
+ */
+static inline void *shm_out_reserve(struct shm_out *out, size_t n)
+{
+	if (n > out->size)
+		return NULL;
+	out->length = n;
+	if (n > out->used)
+		out->used = n;
+	return out->start;
+}
+
 #ifdef __cplusplus
 }
 #endif
