@@ -20,12 +20,12 @@ IN_BUILDS = for tags in $(BUILDS); do
 SLOW = ./parity/... ./tests/...
 LIST_PACKAGES = packages=$$($(GO) list ./... | grep -v -e /cmd/ -e '/parity$$' -e /tests/);
 TEST = $(GO) test -count=$(COUNT) -timeout $(TIMEOUT)
-C_FILES = $(wildcard csrc/*.c internal/ctest/*.c internal/ctest/*/*.c examples/*/*.c)
+C_FILES = $(wildcard csrc/*.c shared/csrc/*.c internal/ctest/*.c internal/ctest/*/*.c examples/*/*.c)
 C_WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 CROSS = linux/arm64 linux/386 darwin/arm64 windows/amd64 freebsd/amd64
 BENCHSTAT = $(GO) -C tools tool benchstat
 # Packages in which no two files use each other.
-LADDERS = . ./live ./parity ./cmd/... ./internal/... ./tests/...
+LADDERS = . ./live ./parity ./shared ./cmd/... ./internal/... ./tests/...
 # The revision whose exported names are kept.
 API ?= a477f76
 

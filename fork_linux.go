@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hook"
 )
 
 // ForkConfig is the configuration of a child that [Mapping.Fork] makes. The
@@ -169,7 +171,7 @@ func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (p *Process, err er
 		return nil, err
 	}
 	if args.flags&closeFDs != 0 {
-		keep = mem.keepForStat(keep)
+		keep = withBell(mem.keepForStat(keep))
 	}
 	if args.canFail() {
 		args.flags |= awaitSetUp
@@ -191,7 +193,19 @@ func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (p *Process, err er
 		mem.liveChildren.Add(1)
 		p.liveChildren = mem.liveChildren // a pointer that does not keep the Mapping reachable
 	}
+	p.reapIfOwner()
 	return p, nil
+}
+
+// withBell adds the descriptor by which a child wakes goroutines that wait for a lock of package
+// shared.
+func withBell(keep []int32) []int32 {
+	if hook.BellFD < 0 {
+		return keep
+	}
+	keep = append(keep, int32(hook.BellFD))
+	slices.Sort(keep)
+	return keep
 }
 
 // newProcess forks a child. The child's set-up may not be complete yet.
@@ -199,9 +213,10 @@ func (args *forkArgs) newProcess(keep []int32, lean []memoryRange) (*Process, er
 	// os/exec learns of its child's exec by a pipe. The lock keeps most of these pipes out of our
 	// child. It is no complete protection: os/exec releases the lock shortly before it closes its
 	// own writing end.
-	p, err := newProcess(func() (pid int, forkTime time.Duration, err error) {
+	p, err := newProcess(func(owner uint32) (pid int, forkTime time.Duration, err error) {
 		syscall.ForkLock.Lock()
 		defer syscall.ForkLock.Unlock()
+		args.owner = owner
 		err = args.fork(keep, lean)
 		return int(args.pid), time.Duration(args.forkTime), err
 	})

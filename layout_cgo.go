@@ -26,6 +26,7 @@ enum {
 	offset_set_up_err = offsetof(struct shm_set_up, err),
 	offset_fork_args_flags = offsetof(struct shm_fork_args, flags),
 	offset_fork_args_max_out = offsetof(struct shm_fork_args, max_out),
+	offset_fork_args_owner = offsetof(struct shm_fork_args, owner),
 	offset_fork_args_limits = offsetof(struct shm_fork_args, limits),
 	offset_fork_args_control = offsetof(struct shm_fork_args, control),
 	offset_fork_args_fork_time = offsetof(struct shm_fork_args, fork_time),
@@ -72,6 +73,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.err)-C.offset_set_up_err]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.flags)-C.offset_fork_args_flags]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.maxOut)-C.offset_fork_args_max_out]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.owner)-C.offset_fork_args_owner]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.limits)-C.offset_fork_args_limits]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.control)-C.offset_fork_args_control]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.forkTime)-C.offset_fork_args_fork_time]

@@ -108,6 +108,7 @@ type forkArgs struct {
 
 	flags, nice, limitsCount, wakeFD int32
 	slot, slotOut, maxOut            uintptr
+	owner                            uint32
 	limits                           [maxLimits]forkLimit
 
 	control  *controlPage

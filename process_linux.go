@@ -39,7 +39,8 @@ type process struct {
 	forkTime time.Duration
 	control  *control // nil if the child has no control page
 
-	leadsGroup bool // whether the child leads a process group
+	leadsGroup bool   // whether the child leads a process group
+	owner      uint32 // by which the child holds locks of package shared, or 0
 
 	liveChildren *atomic.Int64 // the mapping's number of children that are not reaped, or nil
 
@@ -52,9 +53,12 @@ type process struct {
 }
 
 func init() {
-	hook.NewProcess = func(fork func() (int, time.Duration, error)) (any, error) {
+	hook.NewProcess = func(fork func(uint32) (int, time.Duration, error)) (any, error) {
 		p, err := newProcess(fork)
 		count(p, err)
+		if err == nil {
+			p.reapIfOwner()
+		}
 		return p, err
 	}
 }
@@ -68,18 +72,21 @@ func count(p *Process, err error) {
 	counters.forked(p.forkTime)
 }
 
-// newProcess calls fork, and returns the child. fork may be a live fork, too.
-func newProcess(fork func() (pid int, forkTime time.Duration, err error)) (*Process, error) {
+// newProcess calls fork, and returns the child. fork may be a live fork, too. The child owns locks
+// of package shared as owner.
+func newProcess(fork func(owner uint32) (pid int, forkTime time.Duration, err error)) (*Process, error) {
 	// Once there is a child, opening its handle must not fail. So newProcess checks that
 	// beforehand.
 	if err := canOpenHandle(); err != nil {
 		return nil, err
 	}
-	pid, forkTime, err := fork()
+	owner := hook.NewOwner()
+	pid, forkTime, err := fork(owner)
 	if err != nil {
+		hook.OwnerEnded(owner)
 		return nil, err
 	}
-	p := &Process{&process{pid: pid, forkTime: forkTime}}
+	p := &Process{&process{pid: pid, forkTime: forkTime, owner: owner}}
 	p.handle, err = openHandle(pid)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // other code has reaped the child
@@ -89,6 +96,7 @@ func newProcess(fork func() (pid int, forkTime time.Duration, err error)) (*Proc
 	case err != nil:
 		// Another thread has taken the last descriptor. The child cannot be waited for: kill it.
 		killUnwatched(pid)
+		hook.OwnerEnded(owner)
 		return nil, err
 	}
 	runtime.AddCleanup(p, func(p *process) { p.reaped() }, p.process)
@@ -108,6 +116,7 @@ func (p *process) awaitSetUp(args *forkArgs) (err error) {
 		p.reap.Do(func() {
 			p.err = err
 			p.handle.killAndReap() // the child is ending, but it may be stopped by a signal
+			hook.OwnerEnded(p.owner)
 			p.control.release()
 		})
 	}
@@ -225,6 +234,14 @@ func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 	}
 }
 
+// reapIfOwner has the child reaped as soon as it ends, even if nobody waits for it, if the child can
+// hold locks. Others may wait for the locks.
+func (p *process) reapIfOwner() {
+	if p.owner != 0 {
+		p.reaped()
+	}
+}
+
 // reaped returns a channel that is closed once the child is reaped. reaped does
 // not wait.
 func (p *process) reaped() <-chan struct{} {
@@ -275,6 +292,7 @@ func (p *process) wait() {
 // setResult sets the result of Wait, once the child is reaped or its status is
 // lost.
 func (p *process) setResult(err error) {
+	hook.OwnerEnded(p.owner)
 	p.err = err
 	p.control.release()
 	counters.ended(err)

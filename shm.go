@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"sync"
 	"unsafe"
+
+	"forkshm.example/shm/internal/hook"
 )
 
 // DefaultTechnique returns the default technique of this build: DevZero with
@@ -58,6 +60,21 @@ func newMappingOf(sharing Sharing, technique Technique, mem *memory) *Mapping {
 	m := &Mapping{sharing: sharing, technique: technique, mem: mem}
 	m.cleanup = runtime.AddCleanup(m, func(mem *memory) { _ = mem.unmap() }, mem)
 	return m
+}
+
+func init() {
+	hook.View = func(m any, f func(unsafe.Pointer, int)) bool { return m.(*Mapping).view(f) }
+}
+
+// view calls f with the memory, and reports whether there is any.
+func (m *Mapping) view(f func(addr unsafe.Pointer, length int)) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.mem == nil {
+		return false
+	}
+	f(m.mem.addr, m.mem.length)
+	return true
 }
 
 // Bytes returns the mapping's memory, or nil if the mapping is closed. The

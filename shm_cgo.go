@@ -32,9 +32,12 @@ package shm
 #cgo nocallback shm_waitpid
 #cgo noescape shm_waitid
 #cgo nocallback shm_waitid
+#cgo noescape shm_set_owner
+#cgo nocallback shm_set_owner
 
 #include "csrc/stack.c"
 #include "csrc/identity.c"
+#include "csrc/owner.c"
 #include "csrc/go_guard.c"
 #include "csrc/shm.c"
 #include "csrc/forker.c"
@@ -152,6 +155,7 @@ func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer
 // tries again, and returns the error.
 func init() {
 	hook.Forked = func() { C.shm_start_forker() }
+	hook.SetOwner = func(owner uint32) { C.shm_set_owner(C.uint32_t(owner)) }
 	C.shm_start_forker()
 }
 

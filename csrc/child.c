@@ -4,6 +4,7 @@
 #include "child.h"
 #include "forker.h"
 #include "go_guard.h"
+#include "owner.h"
 #include "pool.h"
 #include "report.h"
 #include "set_up.h"
@@ -39,6 +40,7 @@ static void start_child(void *arg)
 	enum shm_set_up_call failed;
 	int32_t which = 0;
 
+	shm_set_owner(a->owner);
 	if (a->flags & SHM_REPORT_CRASH)
 		shm_report_crashes(&a->control->crash);
 	if (a->control != NULL)

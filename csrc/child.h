@@ -40,6 +40,7 @@ struct shm_fork_args {
 	int wake_fd; /* for SHM_SERVE: the child's end of a socket */
 	size_t slot, slot_out; /* for SHM_SERVE: the bytes of the slot, whole pages, and the offset of its second part */
 	size_t max_out;        /* PoolConfig.MaxOut */
+	uint32_t owner; /* of locks of package shared, or 0 */
 	struct shm_limit limits[SHM_MAX_LIMITS];
 
 	/* results */

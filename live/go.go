@@ -130,8 +130,8 @@ func goChild(fn func() int, d *dropping) (*shm.Process, error) {
 	results := make(chan result, 1)
 	// In a goroutine of its own nothing of the caller's is below fn.
 	go func() {
-		p, err := hook.NewProcess(func() (int, time.Duration, error) {
-			pid, held, err := fork(d)
+		p, err := hook.NewProcess(func(owner uint32) (int, time.Duration, error) {
+			pid, held, err := fork(d, owner)
 			if pid == 0 && err == nil {
 				defer func() { // a panic goes on; runtime.Goexit comes here alone
 					if e := recover(); e != nil {

@@ -106,13 +106,13 @@ import (
 // It fails with [ErrNotPatched], [ErrTracing], [ErrSynctest], or an
 // [os.SyscallError]. See fork(2).
 func Fork() (pid int, err error) {
-	pid, _, err = fork(nil)
+	pid, _, err = fork(nil, 0)
 	return pid, err
 }
 
 // fork is Fork, and says how long fork(2) took. The child lets go of what d
 // says, nil for nothing, before functions of AtFork open anything.
-func fork(d *dropping) (pid int, held time.Duration, err error) {
+func fork(d *dropping, owner uint32) (pid int, held time.Duration, err error) {
 	if err := canFork(); err != nil {
 		return 0, 0, err
 	}
@@ -131,6 +131,7 @@ func fork(d *dropping) (pid int, held time.Duration, err error) {
 		for _, mu := range hook.Locks {
 			ResetLock(mu)
 		}
+		hook.SetOwner(owner)
 		hook.Forked()
 		renewStandardFiles()
 		if d != nil {

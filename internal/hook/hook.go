@@ -1,7 +1,10 @@
-// Package hook connects packages live and shm. Package live forks children, and
-// package shm waits for them. Package shm sets the variables of this package,
-// and package live uses them. Tests set KillTimeout. The variables have no types of package shm, to
-// avoid an import cycle.
+// Package hook connects packages live, shm and shared. Package live forks
+// children, package shm waits for them, and package shared has locks that
+// children hold. The variables have no types of package shm, to avoid an import
+// cycle.
+//
+// Package shm sets the variables of this file, and package live uses them. Tests
+// set KillTimeout.
 package hook
 
 import (
@@ -9,9 +12,10 @@ import (
 	"time"
 )
 
-// NewProcess calls fork, and returns a *shm.Process for the child.
-var NewProcess func(fork func() (pid int, forkTime time.Duration, err error)) (process any,
-	err error)
+// NewProcess calls fork, and returns a *shm.Process for the child. fork passes
+// owner to SetOwner in the child.
+var NewProcess func(fork func(owner uint32) (pid int, forkTime time.Duration, err error)) (
+	process any, err error)
 
 // ProcessToken returns a number, never 0, that differs from the numbers of all
 // processes that this process was forked from. Process ids can be the same: see

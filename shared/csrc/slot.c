@@ -1,0 +1,137 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "slot.h"
+#include "../../csrc/identity.h"
+#include "../../csrc/owner.h"
+
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct shm_family shm_family = { .bell_fd = -1 };
+
+/* The owner that this process is, below the token of the process that found it out. */
+static uint64_t self;
+
+enum { OWNER_BITS = 16, OWNER_MASK = (1 << OWNER_BITS) - 1 };
+
+int shm_family_start(uint32_t number)
+{
+	struct shm_table *table = mmap(NULL, sizeof(*table), PROT_READ | PROT_WRITE,
+				       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (table == MAP_FAILED)
+		return errno;
+	table->family = number;
+	shm_family.table = table;
+	shm_family.bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return shm_family.bell_fd == -1 ? errno : 0;
+}
+
+static int take(struct shm_slot *slot, enum shm_slot_state state)
+{
+	uint32_t unused = SHM_SLOT_FREE;
+
+	if (__atomic_load_n(&slot->state, __ATOMIC_RELAXED) != SHM_SLOT_FREE ||
+	    !__atomic_compare_exchange_n(&slot->state, &unused, state, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+		return 0;
+	slot->pid = state == SHM_SLOT_TAKEN ? (uint32_t)getpid() : 0;
+	return 1;
+}
+
+uint32_t shm_owner_take(struct shm_table *table, enum shm_slot_state state)
+{
+	uint32_t i;
+
+	for (i = 0; i < SHM_SLOTS; i++)
+		if (take(&table->slot[i], state))
+			return i + 1;
+	return 0;
+}
+
+void shm_owner_free(struct shm_table *table, uint32_t owner)
+{
+	struct shm_slot *slot = &table->slot[owner - 1];
+	int i;
+
+	for (i = 0; i < SHM_HELD; i++)
+		__atomic_store_n(&slot->held[i], 0, __ATOMIC_RELAXED);
+	for (i = 0; i < SHM_NOTES; i++)
+		__atomic_store_n(&slot->notes[i], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->state, SHM_SLOT_FREE, __ATOMIC_SEQ_CST);
+}
+
+static uint64_t token(void)
+{
+	static const uint64_t *word;
+	uint64_t found;
+
+	if (word == NULL)
+		word = shm_process_token_word();
+	found = __atomic_load_n(word, __ATOMIC_RELAXED);
+	return found != 0 ? found : shm_process_token();
+}
+
+/* Finds out which owner this process is. Its threads agree on one. */
+static uint32_t become(uint64_t mine, uint64_t seen)
+{
+	uint32_t given = shm_given_owner();
+	uint32_t owner = given != 0 ? given : shm_owner_take(shm_family.table, SHM_SLOT_TAKEN);
+
+	if (owner == 0 || __atomic_compare_exchange_n(&self, &seen, mine << OWNER_BITS | owner, 0,
+						      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+		return owner;
+	if (given == 0)
+		shm_owner_free(shm_family.table, owner); /* another thread was first */
+	return (uint32_t)(seen & OWNER_MASK);
+}
+
+uint32_t shm_owner_self(void)
+{
+	uint64_t mine = token(), seen = __atomic_load_n(&self, __ATOMIC_ACQUIRE);
+
+	if (seen >> OWNER_BITS == (mine & UINT64_MAX >> OWNER_BITS) && seen != 0)
+		return (uint32_t)(seen & OWNER_MASK);
+	return become(mine, seen);
+}
+
+int shm_hold(const struct shm_head *head, struct shm_hold *hold)
+{
+	uint64_t *held;
+	int i;
+
+	hold->owner = shm_owner_self();
+	if (hold->owner == 0)
+		return ENOLCK;
+	held = shm_family.table->slot[hold->owner - 1].held;
+	for (i = 0; i < SHM_HELD; i++) {
+		uint64_t none = 0;
+
+		if (__atomic_load_n(&held[i], __ATOMIC_RELAXED) == 0 &&
+		    __atomic_compare_exchange_n(&held[i], &none, head->where, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+			hold->place = &held[i];
+			return 0;
+		}
+	}
+	return ENOLCK;
+}
+
+int shm_held(const struct shm_head *head, struct shm_hold *hold)
+{
+	uint64_t *held;
+	int i;
+
+	hold->owner = shm_owner_self();
+	if (hold->owner == 0)
+		return EPERM;
+	held = shm_family.table->slot[hold->owner - 1].held;
+	for (i = 0; i < SHM_HELD; i++) {
+		if (__atomic_load_n(&held[i], __ATOMIC_RELAXED) == head->where) {
+			hold->place = &held[i];
+			return 0;
+		}
+	}
+	return EPERM;
+}

@@ -1,0 +1,78 @@
+/*
+ * Owner slots. A process that holds or waits for something has a slot in a table
+ * that all processes of the program share. An owner is the index of a slot, plus 1.
+ *
+ * A process writes the name of a structure (shm_head.where) into its slot before it
+ * changes the structure, and clears the name after its last change. When the process
+ * has ended, another process reads the slot and mends these structures. So a process
+ * may be killed between any two instructions. slot_linux.go is the same for Go.
+ */
+#ifndef SHM_SLOT_H
+#define SHM_SLOT_H
+
+#define SHM_SHARED_API
+#include "../../csrc/shm_shared.h"
+
+enum { SHM_SLOTS = 4096, SHM_HELD = 16, SHM_NOTES = 8 };
+
+enum shm_slot_state {
+	SHM_SLOT_FREE,
+	SHM_SLOT_GIVEN, /* to a child, by the process that reaps it */
+	SHM_SLOT_TAKEN, /* by the process itself */
+};
+
+struct shm_slot {
+	uint32_t state;     /* an enum shm_slot_state */
+	uint32_t pid;       /* of a process that took the slot itself */
+	uint64_t start;     /* when that process started, in the clock ticks of /proc/PID/stat */
+	uint64_t pid_space; /* the inode of that process's pid namespace */
+	uint64_t unused[5];
+	uint64_t held[SHM_HELD];   /* names of structures that the process may have changed; 0 is none */
+	uint64_t notes[SHM_NOTES]; /* what else the mending of a structure needs */
+};
+
+struct shm_table {
+	uint32_t kind, family;
+	uint32_t mappings; /* how many mappings have a number */
+	uint32_t bell;     /* futex: changes when a goroutine of a program without our eventfd is woken */
+	uint64_t unused[6];
+	struct shm_slot slot[SHM_SLOTS];
+};
+
+/* The program's own table and eventfd, which children inherit. Set before any child is forked. */
+struct shm_family {
+	struct shm_table *table;
+	int64_t bell_fd; /* -1 if there is none */
+};
+extern struct shm_family shm_family;
+
+/* Makes the table and the eventfd. Returns 0 or an errno value. */
+int shm_family_start(uint32_t number);
+
+/* Returns the owner that a free slot of the table stands for, or 0 if all are taken. */
+uint32_t shm_owner_take(struct shm_table *table, enum shm_slot_state state);
+void shm_owner_free(struct shm_table *table, uint32_t owner);
+
+/* Returns the owner that this process is in the program's own table, or 0 if all slots are taken. */
+uint32_t shm_owner_self(void);
+
+/*
+ * Names a structure in this process's slot. Returns the place in the slot, or -1:
+ * then errno is ENOLCK, as all slots are taken or the process holds SHM_HELD
+ * structures already.
+ */
+struct shm_hold {
+	uint64_t *place;
+	uint32_t owner;
+};
+int shm_hold(const struct shm_head *head, struct shm_hold *hold);
+
+/* Finds the place where this process has named a structure. Returns 0, or EPERM if it has not. */
+int shm_held(const struct shm_head *head, struct shm_hold *hold);
+
+static inline void shm_unhold(const struct shm_hold *hold)
+{
+	__atomic_store_n(hold->place, 0, __ATOMIC_RELEASE);
+}
+
+#endif

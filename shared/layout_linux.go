@@ -1,0 +1,71 @@
+//go:build cgo
+
+package shared
+
+// This file declares the structs that Go and C share. csrc/shm_shared.h of package shm and
+// csrc/slot.h say who writes which part of them. layout_cgo.go checks at compile time that sizes and
+// offsets are the same.
+
+// head is struct shm_head.
+type head struct {
+	kind   uint32
+	family uint32
+	where  uint64
+	table  int64
+}
+
+// These constants are enum shm_kind.
+const (
+	kindMutex = 0x6d687301 + iota
+	kindRWMutex
+	kindSemaphore
+	kindEvent
+	kindBarrier
+	kindRing
+	kindArena
+)
+
+// gate is struct shm_gate. See gate_linux.go.
+type gate struct {
+	seq      uint32
+	sleepers uint32
+}
+
+// These constants are enum shm_sleeper.
+const (
+	sleepsByFutex = 1 << iota
+	sleepsByBell
+)
+
+const (
+	slots = 4096 // SHM_SLOTS
+	held  = 16   // SHM_HELD
+	notes = 8    // SHM_NOTES
+)
+
+// These constants are enum shm_slot_state.
+const (
+	slotFree = iota
+	slotGiven
+	slotTaken
+)
+
+// slot is struct shm_slot.
+type slot struct {
+	state    uint32
+	pid      uint32
+	start    uint64
+	pidSpace uint64
+	_        [5]uint64
+	held     [held]uint64
+	notes    [notes]uint64
+}
+
+// table is struct shm_table.
+type table struct {
+	kind, family uint32
+	mappings     uint32
+	bell         uint32
+	_            [6]uint64
+	slot         [slots]slot
+}
