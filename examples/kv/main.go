@@ -1,12 +1,16 @@
-// Command kv is a key-value server in memory that speaks Redis's protocol,
-// enough of it for redis-cli and redis-benchmark. What it is about is how it
-// saves millions of small objects while it is written to: in a live-forked
-// child (package live), which takes a program that livego built. For comparison
-// it can also hold its locks while it encodes, and stream to a process of its
-// own.
+// Kv is a key-value server in memory that speaks Redis's protocol, enough of it
+// for redis-cli and redis-benchmark. Kv shows how a server saves millions of
+// small objects while clients write to them: in a live-forked child, by package
+// live. That needs a program that livego built. For comparison kv can also hold
+// its locks while it encodes, and stream to another process.
 //
-//	kv [-addr host:port] [-file dump.kv]    serves, from the file if there is one; BGSAVE and SAVE write it
-//	kv -demo [-keys n] [-rate n]            loads such a server, and measures what its clients see meanwhile
+//	kv [-addr host:port] [-file dump.kv]
+//
+// serves, from the file if there is one. BGSAVE and SAVE write the file.
+//
+//	kv -demo [-keys n] [-rate n] [-clients n]
+//
+// starts such a server, and measures what its clients see while it saves.
 package main
 
 import (
@@ -22,16 +26,15 @@ import (
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:6379", "to serve at")
-	file := flag.String("file", "dump.kv", "to load, and to save to")
-	preload := flag.Int("preload", 0, "begin with this many keys, and not with the file")
-	store := flag.String("store", "",
-		"save what comes on standard input to this file, and do nothing else")
+	addr := flag.String("addr", "127.0.0.1:6379", "address to serve at")
+	file := flag.String("file", "dump.kv", "file to load and to save to")
+	preload := flag.Int("preload", 0, "begin with this many keys instead of the file")
+	store := flag.String("store", "", "save standard input to this file, and do nothing else")
 	demonstrate := flag.Bool("demo", false, "measure, and print a table")
 	d := demo{out: os.Stdout}
-	flag.IntVar(&d.keys, "keys", 10_000_000, "of the demo, two objects each")
-	flag.IntVar(&d.rate, "rate", 4000, "of the demo: requests in a second, one half of which write")
-	flag.IntVar(&d.clients, "clients", 8, "of the demo")
+	flag.IntVar(&d.keys, "keys", 10_000_000, "keys of the demo, two objects each")
+	flag.IntVar(&d.rate, "rate", 4000, "requests a second of the demo, half of them writes")
+	flag.IntVar(&d.clients, "clients", 8, "clients of the demo")
 	flag.Parse()
 	log.SetFlags(0)
 

@@ -17,7 +17,7 @@ import (
 	"forkshm.example/shm/live"
 )
 
-// The demo starts its own program, which is this test's.
+// The demo starts its own program, which here is the test.
 func TestMain(m *testing.M) {
 	if os.Getenv("KV_MAIN") != "" {
 		main()
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// start serves, and returns how to ask.
+// start serves, and returns a function that asks the server.
 func start(t *testing.T, s *server) func(command string) (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -95,7 +95,7 @@ func TestEachMethodSavesWhatIsRead(t *testing.T) {
 			}
 			require.NoError(t, err)
 			read := newStore()
-			require.NoError(t, read.load(s.file))
+			require.NoError(t, read.load(s.saver.file))
 			assert.Equal(t, 10_001, read.len())
 			value, _ := read.get(keyName(4711))
 			assert.Equal(t, valueOf(4711), value)
@@ -111,7 +111,7 @@ func TestEachMethodSavesWhatIsRead(t *testing.T) {
 func TestBGSAVE(t *testing.T) {
 	s := newServer(filepath.Join(t.TempDir(), "dump.kv"))
 	ask := start(t, s)
-	s.lastSave.Store(0)
+	s.saver.last.Store(0)
 	_, err := ask("BGSAVE\r\n")
 	if !live.Patched() {
 		require.EqualError(t, err, "ERR "+live.ErrNotPatched.Error())
@@ -122,7 +122,7 @@ func TestBGSAVE(t *testing.T) {
 		at, err := ask("LASTSAVE\r\n")
 		return err == nil && at != "0"
 	}, 3*time.Minute, time.Millisecond)
-	assert.NoError(t, newStore().load(s.file))
+	assert.NoError(t, newStore().load(s.saver.file))
 	info, err := ask("INFO\r\n")
 	require.NoError(t, err)
 	assert.Contains(t, info, "last_fork_usec:")
@@ -147,30 +147,30 @@ func TestAFileThatIsDamagedIsNotLoaded(t *testing.T) {
 	}
 }
 
-// What the demo holds files against finds what is not a point in time.
-func TestTheDemosCheckFindsWhatIsMissing(t *testing.T) {
-	d := demo{keys: 1003, clients: 4}
+// The demo's check finds a file that is not of one instant.
+func TestCheckFindsWhatIsNotOfOneInstant(t *testing.T) {
+	w := writes{keys: 1003, clients: 4}
 	written := []int64{0, 1, 400, 900}
 	s := newStore()
-	for i := range d.keys {
+	for i := range w.keys {
 		s.set(keyName(i), valueOf(0))
 	}
 	for c, n := range written {
 		for i := 1; i <= int(n); i++ {
-			s.set(keyName(c+d.clients*(i*stride%d.keysOf(c))), valueOf(i))
+			s.set(w.key(c, i), valueOf(i))
 		}
 	}
 	path := filepath.Join(t.TempDir(), "dump.kv")
 	check := func(before, after []int64) error {
 		require.NoError(t, replaceFile(path, s.encode))
-		return d.check(path, before, after)
+		return w.check(path, before, after)
 	}
 	require.NoError(t, check(written, written))
 	assert.Error(t, check([]int64{0, 1, 401, 900}, []int64{9, 9, 999, 999}),
 		"an answered write is missing")
 	assert.Error(t, check([]int64{0, 0, 0, 0}, []int64{0, 1, 399, 900}),
 		"a write that was not sent is there")
-	key := keyName(2 + d.clients*(399*stride%d.keysOf(2)))
+	key := w.key(2, 399)
 	s.set(key, valueOf(0))
 	assert.Error(t, check([]int64{0, 0, 0, 0}, written), "a write before the last is missing")
 	s.set(key, valueOf(399))
@@ -182,8 +182,8 @@ func TestTheDemosCheckFindsWhatIsMissing(t *testing.T) {
 func TestDemo(t *testing.T) {
 	t.Setenv("KV_MAIN", "1")
 	var out bytes.Buffer
-	d := demo{keys: 20_000, rate: 200, clients: 4, out: &out, idle: 200 * time.Millisecond,
-		quick: time.Minute}
+	d := demo{schedule{writes{keys: 20_000, clients: 4}, 200}, &out, 200 * time.Millisecond,
+		time.Minute}
 	m := methods
 	if !live.Patched() {
 		assert.ErrorContains(t, d.run(methods), live.ErrNotPatched.Error())
@@ -196,8 +196,8 @@ func TestDemo(t *testing.T) {
 
 func TestADemoThatCannotSaveFails(t *testing.T) {
 	t.Setenv("KV_MAIN", "1")
-	d := demo{keys: 100, rate: 100, clients: 2, out: io.Discard, idle: 100 * time.Millisecond,
-		quick: time.Minute}
+	d := demo{schedule{writes{keys: 100, clients: 2}, 100}, io.Discard, 100 * time.Millisecond,
+		time.Minute}
 	err := d.run([]method{{name: "none", text: "no method"}})
 	assert.ErrorContains(t, err, `no method "none"`)
 }
