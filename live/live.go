@@ -127,16 +127,7 @@ func fork(d *dropping, owner uint32) (pid int, held time.Duration, err error) {
 	c := new(call)
 	runtimeFork(forkInC, c)
 	if c.errno == 0 && c.pid == 0 {
-		child.Store(true)
-		for _, mu := range hook.Locks {
-			ResetLock(mu)
-		}
-		hook.SetOwner(owner)
-		hook.Forked()
-		renewStandardFiles()
-		if d != nil {
-			d.inChild()
-		}
+		startChild(d, owner)
 		fns.child()
 		return 0, 0, nil
 	}
@@ -145,15 +136,34 @@ func fork(d *dropping, owner uint32) (pid int, held time.Duration, err error) {
 		mu.Unlock()
 	}
 	fns.parent()
-	switch {
-	case c.errno == tracing:
-		return 0, 0, ErrTracing
-	case c.errno == synctest:
-		return 0, 0, ErrSynctest
-	case c.errno != 0:
-		return 0, 0, os.NewSyscallError("fork", syscall.Errno(c.errno))
+	if c.errno != 0 {
+		return 0, 0, forkError(c.errno)
 	}
 	return int(c.pid), time.Duration(c.held), nil
+}
+
+// startChild renews in the child what no child may share with its parent.
+func startChild(d *dropping, owner uint32) {
+	child.Store(true)
+	for _, mu := range hook.Locks {
+		ResetLock(mu)
+	}
+	hook.SetOwner(owner)
+	hook.Forked()
+	renewStandardFiles()
+	if d != nil {
+		d.inChild()
+	}
+}
+
+func forkError(errno int32) error {
+	switch errno {
+	case tracing:
+		return ErrTracing
+	case synctest:
+		return ErrSynctest
+	}
+	return os.NewSyscallError("fork", syscall.Errno(errno))
 }
 
 // warm has package os and time find out now what they find out once, on first

@@ -150,62 +150,92 @@ func (t *target) close() {
 	t.leave()
 }
 
-// replace is the child's part.
+// replace is the child's part: it replaces the file by what encode writes.
 func (t *target) replace(parent int, b *board, encode func(io.Writer) error) error {
 	ignoreSignals()
-	var mu sync.Mutex // held where an exit would leave a name
-	named := false
-	err := whileParentLives(parent, func() {
-		mu.Lock()
-		if named {
-			_ = unix.Unlinkat(t.dir, t.temporary, 0)
-		}
-		os.Exit(1)
-	})
-	if err != nil {
+	n := &newFile{target: t}
+	if err := whileParentLives(parent, n.abandon); err != nil {
 		return err
 	}
+	if err := n.open(); err != nil {
+		return err
+	}
+	defer n.f.Close()
+	if err := n.fill(b, encode); err != nil {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.removeName()
+		return err
+	}
+	return n.install(parent)
+}
 
-	mu.Lock()
-	t.clean()
-	f, isNamed, err := t.create()
-	named = isNamed
-	mu.Unlock()
-	if err != nil {
+// newFile is the file that a child writes, before it stands in the place of the
+// former one.
+type newFile struct {
+	*target
+	f *os.File
+
+	mu    sync.Mutex // held where an exit would leave the temporary name
+	named bool       // the file has the temporary name
+}
+
+// abandon ends the child, and leaves no name.
+func (n *newFile) abandon() {
+	n.mu.Lock()
+	n.removeName()
+	os.Exit(1)
+}
+
+func (n *newFile) removeName() {
+	if n.named {
+		_ = unix.Unlinkat(n.dir, n.temporary, 0)
+		n.named = false
+	}
+}
+
+func (n *newFile) open() (err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.clean()
+	n.f, n.named, err = n.create()
+	return err
+}
+
+// fill writes the file, and waits until the file system has it.
+func (n *newFile) fill(b *board, encode func(io.Writer) error) error {
+	if err := b.encode(n.f, encode); err != nil {
 		return err
 	}
-	defer f.Close()
-	err = b.encode(f, encode)
-	if err == nil {
-		err = t.dress(f)
+	if err := n.dress(n.f); err != nil {
+		return err
 	}
-	if err == nil {
-		err = os.NewSyscallError("fsync", unix.Fsync(int(f.Fd())))
+	if err := unix.Fsync(int(n.f.Fd())); err != nil {
+		return os.NewSyscallError("fsync", err)
 	}
-	if err == nil {
-		b.copied.Store(privateDirty())
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if err == nil && !named {
-		err = t.link(int(f.Fd()))
-		named = err == nil
-	}
-	if err == nil && os.Getppid() != parent {
-		err = errors.New("the parent has ended")
-	}
-	if err == nil {
-		err = os.NewSyscallError("renameat", unix.Renameat(t.dir, t.temporary, t.dir, t.name))
-	}
-	if err != nil {
-		if named {
-			_ = unix.Unlinkat(t.dir, t.temporary, 0)
-			named = false
+	b.copied.Store(privateDirty())
+	return nil
+}
+
+// install gives the file the former one's name.
+func (n *newFile) install(parent int) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	defer n.removeName() // unless the file was renamed
+	if !n.named {
+		if err := n.link(int(n.f.Fd())); err != nil {
+			return err
 		}
-		return err
+		n.named = true
 	}
-	named = false
-	return os.NewSyscallError("fsync", unix.Fsync(t.dir))
+	if os.Getppid() != parent {
+		return errors.New("the parent has ended")
+	}
+	if err := unix.Renameat(n.dir, n.temporary, n.dir, n.name); err != nil {
+		return os.NewSyscallError("renameat", err)
+	}
+	n.named = false
+	return os.NewSyscallError("fsync", unix.Fsync(n.dir))
 }
 
 // create makes the new file, without a name if the file system can. The file is
