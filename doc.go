@@ -138,7 +138,10 @@
 //	...
 //	out, err := pool.Do(ctx, shm.DoFunc(C.parse), in)
 //
-// The C function includes shm_child.h, and makes its answer by shm_out_reserve:
+// The C function makes its answer by shm_out_reserve. Its header shm_child.h
+// comes into a package's folder by
+//
+//	go run forkshm.example/shm/cmd/childheader
 //
 //	int parse(const void *in, size_t in_length, struct shm_out *out)
 //	{

@@ -9,6 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* Programs have copies of shm_child.h: the header says what may change in its structs. */
+_Static_assert(offsetof(struct shm_out, used) == 3 * sizeof(size_t), "a member of struct shm_out has moved");
+
 /*
  * The order matters. The child writes the reply before it reads how the parent
  * waits. The parent writes how it waits before it checks for the reply.

@@ -1,8 +1,12 @@
 /*
  * For the C code of a child. Include this header from a cgo file of your own;
- * nothing needs to be linked. The compiler finds it with
+ * nothing needs to be linked. This command copies the header to the package's
+ * folder, where cgo finds it:
  *
- *	export CGO_CFLAGS="$(go env CGO_CFLAGS) -I$(go list -f '{{.Dir}}' forkshm.example/shm)/csrc"
+ *	go run forkshm.example/shm/cmd/childheader
+ *
+ * Copies are in use. So the structs here never change, except for new members at
+ * their ends.
  */
 #ifndef SHM_CHILD_H
 #define SHM_CHILD_H

@@ -1,10 +1,9 @@
 //go:build linux && cgo
 
 // Command parser is an HTTP server that parses messages with a C parser. The
-// parser crashes on some messages. It runs in the children of a [shm.Pool],
-// which share the messages and the results with the server. So the server
-// answers such a message with the place of the crash, and loses no other
-// message.
+// parser crashes on some messages. It runs in the children of a [shm.Pool]. So
+// the server answers such a message with the place of the crash, and loses no
+// other message.
 //
 // The command sends requests to itself, some of them bad, and checks each
 // response. It prints the pool's and the children's counters. It exits with
@@ -17,6 +16,7 @@ import "C"
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"expvar"
@@ -32,7 +32,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"forkshm.example/shm"
 )
@@ -71,39 +70,31 @@ func main() {
 	}
 }
 
-// server parses messages. Its mapping has one slot for each child.
-type server struct {
-	m     *shm.Mapping
-	pool  *shm.Pool
-	slots chan int
-}
+// maxMessage is the most bytes that a message can have.
+const maxMessage = 4096
+
+// server parses messages.
+type server struct{ pool *shm.Pool }
 
 func newServer(children int) (*server, error) {
-	m, err := shm.Map(shm.Shared, children*C.sizeof_struct_slot, nil)
-	if err != nil {
-		return nil, err
-	}
-	pool, err := shm.NewPool(m, children, &shm.PoolConfig{
-		Fork:        shm.ForkConfig{Lean: true, CloseFDs: true},
+	pool, err := shm.NewPool(nil, children, &shm.PoolConfig{
+		Fork:        shm.ForkConfig{Lean: true},
 		RestartRate: 10000, // this example crashes often; a real server sets a lower rate
+		MaxIn:       maxMessage,
+		MaxOut:      C.sizeof_struct_answer,
 	})
 	if err != nil {
-		_ = m.Close()
 		return nil, err
 	}
-	s := &server{m, pool, make(chan int, children)}
-	for i := range children {
-		s.slots <- i
-	}
-	return s, nil
+	return &server{pool}, nil
 }
 
-func (s *server) close() error { return errors.Join(s.pool.Close(), s.m.Close()) }
+func (s *server) close() error { return s.pool.Close() }
 
 type answer struct{ Fields, Sum uint32 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	message, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(len(C.struct_slot{}.message))))
+	message, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMessage))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return
@@ -124,26 +115,19 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // parse parses a message in a child.
 func (s *server) parse(ctx context.Context, message []byte) (answer, error) {
-	i := <-s.slots
-	defer func() { s.slots <- i }()
-	off := i * C.sizeof_struct_slot
-	slot, err := shm.At[C.struct_slot](s.m, off)
-	if err != nil {
-		return answer{}, err
-	}
-	slot.length = C.uint32_t(len(message))
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&slot.message[0])), len(slot.message)), message)
-
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	result, err := s.pool.Call(ctx, shm.ChildFunc(C.parse), off, C.sizeof_struct_slot)
-	if err != nil {
+	out, err := s.pool.Do(ctx, shm.DoFunc(C.parse), message)
+	var failed *shm.ResultError
+	switch {
+	case errors.As(err, &failed):
+		return answer{}, errors.New("the message ends within a field")
+	case err != nil:
 		return answer{}, err
 	}
-	if result != 0 {
-		return answer{}, errors.New("the message ends within a field")
-	}
-	return answer{uint32(slot.fields), uint32(slot.sum)}, nil
+	var a answer
+	_, err = binary.Decode(out, binary.NativeEndian, &a)
+	return a, err
 }
 
 // load sends requests, and counts the results.

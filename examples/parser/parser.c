@@ -8,18 +8,16 @@ struct kind {
 static const struct kind number = { 1 }, dozen = { 12 };
 static const struct kind *const kinds[256] = { [1] = &number, [2] = &dozen };
 
-int parse(void *addr, size_t length)
+int parse(const void *message, size_t length, struct shm_out *out)
 {
-	struct slot *s = addr;
-	const unsigned char *p = s->message;
-	uint32_t i;
+	struct answer *a = shm_out_reserve(out, sizeof(*a));
+	const unsigned char *p = message;
+	size_t i;
 
-	(void)length;
-	s->fields = 0;
-	s->sum = 0;
-	for (i = 0; i + 1 < s->length; i += 2) {
-		s->sum += kinds[p[i]]->factor * p[i + 1]; /* p[i]: the type */
-		s->fields++;
+	*a = (struct answer){ 0 };
+	for (i = 0; i + 1 < length; i += 2) {
+		a->sum += kinds[p[i]]->factor * p[i + 1]; /* p[i]: the type */
+		a->fields++;
 	}
-	return s->length % 2 == 0 ? 0 : 1;
+	return length % 2 == 0 ? 0 : 1;
 }

@@ -2,17 +2,14 @@
 #ifndef PARSER_H
 #define PARSER_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "../../csrc/shm_child.h" /* in a module of its own: "shm_child.h", see cmd/childheader */
 
-/* A message and the results of parsing it. */
-struct slot {
-	uint32_t length; /* of the message, in bytes */
+/* The answer. */
+struct answer {
 	uint32_t fields, sum;
-	unsigned char message[4096 - 12];
 };
 
-/* Parses the message in the slot at addr. Returns 0, or 1 if the message ends within a field. */
-int parse(void *addr, size_t length);
+/* Parses a message, and answers with a struct answer. Returns 0, or 1 if the message ends within a field. */
+int parse(const void *message, size_t length, struct shm_out *out);
 
 #endif

@@ -38,3 +38,6 @@ var GoHeap func() [][2]uintptr
 // GiB of the child's memory. Tests wait longer, because a child may get no
 // processor for a second on a busy machine.
 var KillTimeout = time.Second
+
+// ChildHeader is the text of csrc/shm_child.h.
+var ChildHeader []byte

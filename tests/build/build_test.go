@@ -36,7 +36,8 @@ func copyOfModule(t *testing.T) string {
 	dir := t.TempDir()
 	folders := []string{"csrc"}
 	list := exec.Command("go", "list", "-deps", "-f",
-		"{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}", ".")
+		"{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}", ".",
+		"./cmd/childheader")
 	for pkg := range strings.FieldsSeq(string(must(list.Output()))) {
 		folders = append(folders, "."+strings.TrimPrefix(pkg, "forkshm.example/shm"))
 	}
@@ -103,39 +104,85 @@ func TestVendoringCarriesTheC(t *testing.T) {
 	assertReadmeProgramRuns(t, filepath.Join(dir, "program"))
 }
 
-// A program includes the header for children by the README's command, wherever
-// the module is.
+// A program, or a library, includes the header for children by the README's
+// command, wherever the module is. CGO_CFLAGS stays as Go has it.
 func TestTheHeaderIsFoundInEveryLayout(t *testing.T) {
 	testenv.NeedTime(t)
 	command := regexp.MustCompile("(?s)<!-- header -->\n```sh\n(.*?)```").FindStringSubmatch(readme(t))
 	require.NotNil(t, command, "the README shows the command")
-	build := func(dir string, env ...string) {
-		cmd := exec.Command("sh", "-ec",
-			command[1]+"env | grep ^CGO_CFLAGS=.*-O2\ngo build -o program .\n./program")
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
-		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		assert.Contains(t, string(out), "the object has 8192 bytes\n")
-	}
 	module := copyOfModule(t)
 	dir := outsideModule(t, module)
 	program := must(os.ReadFile("tests/build/testdata/header.go.txt"))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), program, 0o644))
-	build(dir)
 
-	require.NoError(t,
-		testenv.Go(dir, "mod", "edit", "-dropreplace", "forkshm.example/shm", "-require",
-			"forkshm.example/shm@v0.9.0"))
+	// run runs a script in a folder. Then the program there is to be one that uses the header.
+	run := func(dir, script string, env ...string) {
+		t.Helper()
+		const build = "\ngo env CGO_CFLAGS | grep -e ^-O2\ngo build -o program .\n./program"
+		cmd := exec.Command("sh", "-ec", script+build)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), append(env, "CGO_CFLAGS=", "GOWORK=off")...)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		assert.Contains(t, string(out), "the object has 8192 bytes\nthe answer is olleh\n")
+	}
+	header := filepath.Join(dir, "shm_child.h")
+	remove := func() { require.NoError(t, os.Remove(header)) }
+
+	run(dir, command[1]) // replaced
+	remove()
+
+	cached := fromModuleCache(t, module)
+	run(dir, "go mod edit -dropreplace forkshm.example/shm -require forkshm.example/shm@v0.9.0\n"+
+		command[1], cached...)
+
+	run(userOf(t, dir), "", cached...) // in a package of a module that another module requires
+	remove()
+
+	run(dir, "go mod edit -tool forkshm.example/shm/cmd/childheader\ngo mod vendor\nexport GOFLAGS=-mod=vendor\n"+
+		command[1]+"rm shm_child.h\ngo tool childheader\ngo tool childheader -check",
+		append(cached, "GOFLAGS=-mod=mod -modcacherw")...)
+	run(dir, command[1], "GOFLAGS=-mod=vendor", "GOPROXY=off")
+
+	check := exec.Command("go", "tool", "childheader", "-check")
+	check.Dir, check.Env = dir, append(os.Environ(), "GOFLAGS=-mod=vendor")
+	require.NoError(t, os.WriteFile(header, []byte("/* of another version */\n"), 0o644))
+	out, err := check.CombinedOutput()
+	assert.Error(t, err)
+	assert.Contains(t, string(out), "shm_child.h is not of this version of package shm")
+
+	remove() // the compiler also finds the header where the module is
+	run(dir, `export CGO_CFLAGS="-O2 -I$(go list -f '{{.Dir}}' forkshm.example/shm)/csrc"`, "GOFLAGS=-mod=vendor")
+}
+
+// fromModuleCache returns an environment in which the module is in a module cache, as version v0.9.0.
+func fromModuleCache(t *testing.T, module string) []string {
 	cache := strings.TrimSpace(string(must(exec.Command("go", "env", "GOMODCACHE").Output())))
-	cached := []string{"GOFLAGS=-mod=mod -modcacherw", "GOSUMDB=off", "GOMODCACHE=" + t.TempDir(),
-		"GOPROXY=file://" + moduleProxy(t, module) + ",file://" + cache + "/cache/download"}
-	build(dir, cached...)
+	return []string{
+		"GOFLAGS=-mod=mod -modcacherw", "GOSUMDB=off", "GOMODCACHE=" + t.TempDir(),
+		"GOPROXY=file://" + moduleProxy(t, module) + ",file://" + cache + "/cache/download",
+	}
+}
 
-	vendor := exec.Command("go", "mod", "vendor")
-	vendor.Dir, vendor.Env = dir, append(os.Environ(), cached...)
-	out, err := vendor.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	build(dir, "GOFLAGS=-mod=vendor", "GOPROXY=off")
+// userOf makes a module whose program is a package of the module in a folder, which has the header.
+func userOf(t *testing.T, module string) string {
+	library := filepath.Join(module, "library")
+	require.NoError(t, os.MkdirAll(library, 0o755))
+	source := string(must(os.ReadFile(filepath.Join(module, "main.go"))))
+	source = strings.NewReplacer("package main", "package library", "func main()", "func Main()").Replace(source)
+	require.NoError(t, os.WriteFile(filepath.Join(library, "library.go"), []byte(source), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(library, "shm_child.h"),
+		must(os.ReadFile(filepath.Join(module, "shm_child.h"))), 0o644))
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod": "module user.example/program\n\ngo 1.24.0\n\nrequire (\n\toutside.example/program v0.0.0\n" +
+			"\tforkshm.example/shm v0.9.0\n)\n\nreplace outside.example/program => " + module + "\n",
+		"go.sum":  string(must(os.ReadFile("go.sum"))),
+		"main.go": "package main\n\nimport \"outside.example/program/library\"\n\nfunc main() { library.Main() }\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644))
+	}
+	return dir
 }
 
 // moduleProxy makes a folder that the go command takes for a module proxy, with
