@@ -38,8 +38,8 @@ var (
 func main() {
 	log.SetFlags(0)
 	duration := flag.Duration("time", 2*time.Minute, "how long")
-	workers := flag.Int("workers", 8, "at once")
-	seed := flag.Uint64("seed", rand.Uint64(), "of what is done")
+	workers := flag.Int("workers", 8, "goroutines at once")
+	seed := flag.Uint64("seed", rand.Uint64(), "seed of the random choices")
 	orphans := flag.Bool("orphans", false, "make a hundred children, and wait to be killed")
 	flag.Parse()
 	short = newMapping(4096)
@@ -53,7 +53,7 @@ func main() {
 	// The descriptors of the poller and the goroutine of os/signal stay open from here on.
 	things["programs run by os/exec"](r)
 	things["children stopped and continued"](r)
-	descriptors, goroutines := openDescriptors(), runtime.NumGoroutine()
+	before := leftNow()
 	fmt.Println("seed", *seed)
 
 	var err error
@@ -62,25 +62,36 @@ func main() {
 	check(err, nil)
 	counts := run(*duration, *workers, *seed)
 	check(pool.Close(), nil)
+	before.expectNoMore()
+	for _, what := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Printf("%8d %s\n", counts[what], what)
+	}
+	fmt.Printf("%+v\n", shm.ReadCounters())
+}
 
-	for range 1000 { // what has ended, but not gone yet
+// left is what children leave in their parent, if the library fails.
+type left struct{ goroutines, descriptors int }
+
+func leftNow() left { return left{runtime.NumGoroutine(), openDescriptors()} }
+
+// expectNoMore ends the program if the children have left something, or if a
+// child is left.
+func (l left) expectNoMore() {
+	now := leftNow()
+	for range 1000 { // a goroutine that has returned may still be counted
 		runtime.GC()
-		if runtime.NumGoroutine() <= goroutines && openDescriptors() <= descriptors {
+		now = leftNow()
+		if now.goroutines <= l.goroutines && now.descriptors <= l.descriptors {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	expect("goroutines", runtime.NumGoroutine(), goroutines)
-	expect("descriptors", openDescriptors(), descriptors)
+	expect("goroutines", now.goroutines, l.goroutines)
+	expect("descriptors", now.descriptors, l.descriptors)
 	expect("live children", int(shm.ReadCounters().Live), 0)
 	if pid, _, err := shm.Waitpid(-1, unix.WNOHANG); err != unix.ECHILD {
 		log.Fatalf("child %d is left, %v", pid, err)
 	}
-	for _, what := range slices.Sorted(maps.Keys(counts)) {
-		fmt.Printf("%8d %s\n", counts[what], what)
-	}
-	c := shm.ReadCounters()
-	fmt.Printf("%+v\n", c)
 }
 
 // run does things at random, and returns how often each.

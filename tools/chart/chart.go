@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 	"strings"
 
 	"forkshm.example/shm/tools/measure"
@@ -91,21 +92,7 @@ func (a axis) at(v float64) float64 {
 func (c *Curves) Draw() template.HTML {
 	const width, height, left, right, top, bottom = 460.0, 300.0, 66.0, 430.0, 32.0, 268.0
 	x, y := axis{math.Inf(1), 0, left, right}, axis{math.Inf(1), 0, bottom, top}
-	places := map[float64]bool{}
-	for _, s := range c.Series {
-		for _, p := range s.Points {
-			places[p.X] = true
-			x.low, x.high = min(x.low, p.X), max(x.high, p.X)
-			y.low, y.high = min(y.low, p.Figure.Low), max(y.high, p.Figure.High)
-		}
-	}
-	y.low, y.high = decade(y.low, -1), decade(y.high, +1)
-	type line struct {
-		Series
-		Path     string
-		Whiskers []string
-		Markers  []string
-	}
+	places := c.fit(&x, &y)
 	data := struct {
 		Title                                   string
 		Width, Height, Left, Right, Top, Bottom float64
@@ -121,18 +108,45 @@ func (c *Curves) Draw() template.HTML {
 			tick{x.at(v), "g", label{x.at(v), bottom + 18, c.XText(v)}})
 	}
 	for _, s := range c.Series {
-		l := line{Series: s}
-		for i, p := range s.Points {
-			px, py := x.at(p.X), y.at(p.Figure.Median)
-			l.Path += fmt.Sprintf("%s%g %g", map[bool]string{true: "M", false: "L"}[i == 0], px, py)
-			l.Whiskers = append(l.Whiskers,
-				fmt.Sprintf("M%g %gV%g", px, y.at(p.Figure.Low), y.at(p.Figure.High)))
-			l.Markers = append(l.Markers, marker(s.Colour, px, py))
-		}
-		data.Lines = append(data.Lines, l)
+		data.Lines = append(data.Lines, s.line(x, y))
 	}
 	sortTicks(data.XTicks)
 	return render("curves", data)
+}
+
+// fit widens the axes to all points, and returns the places of the points on
+// the x axis.
+func (c *Curves) fit(x, y *axis) map[float64]bool {
+	places := map[float64]bool{}
+	for _, s := range c.Series {
+		for _, p := range s.Points {
+			places[p.X] = true
+			x.low, x.high = min(x.low, p.X), max(x.high, p.X)
+			y.low, y.high = min(y.low, p.Figure.Low), max(y.high, p.Figure.High)
+		}
+	}
+	y.low, y.high = decade(y.low, -1), decade(y.high, +1)
+	return places
+}
+
+// line is a series as the template draws it.
+type line struct {
+	Series
+	Path     string
+	Whiskers []string
+	Markers  []string
+}
+
+func (s Series) line(x, y axis) line {
+	l := line{Series: s}
+	for i, p := range s.Points {
+		px, py := x.at(p.X), y.at(p.Figure.Median)
+		l.Path += fmt.Sprintf("%s%g %g", map[bool]string{true: "M", false: "L"}[i == 0], px, py)
+		l.Whiskers = append(l.Whiskers,
+			fmt.Sprintf("M%g %gV%g", px, y.at(p.Figure.Low), y.at(p.Figure.High)))
+		l.Markers = append(l.Markers, marker(s.Colour, px, py))
+	}
+	return l
 }
 
 func sortTicks(ticks []tick) {
@@ -186,6 +200,22 @@ type Ratios struct {
 	Bars  []Bar
 }
 
+// bar is a bar as the template draws it.
+type bar struct {
+	Colour       int
+	Label, Value label
+	Bar, Whisker string
+}
+
+// ratios returns the ratios at which the axis has a line.
+func (a axis) ratios() []float64 {
+	all := []float64{0.5, 1, 2, 5, 10, 20}
+	if a.high/a.low > 50 {
+		all = []float64{0.001, 0.01, 0.1, 1, 10, 100, 1000, 10000}
+	}
+	return slices.DeleteFunc(all, func(v float64) bool { return v < a.low || v > a.high })
+}
+
 // Draw returns the chart as SVG.
 func (r *Ratios) Draw() template.HTML {
 	const width, left, right, top, step = 460.0, 176.0, 400.0, 32.0, 22.0
@@ -194,25 +224,13 @@ func (r *Ratios) Draw() template.HTML {
 	for _, b := range r.Bars {
 		x.low, x.high = min(x.low, b.Figure.Low), max(x.high, b.Figure.High)
 	}
-	type bar struct {
-		Colour       int
-		Label, Value label
-		Bar, Whisker string
-	}
 	data := struct {
 		Title                      string
 		Width, Height, Top, Bottom float64
 		XTicks                     []tick
 		Bars                       []bar
 	}{r.Title, width, bottom + 26, top, bottom, nil, nil}
-	ticks := []float64{0.5, 1, 2, 5, 10, 20}
-	if x.high/x.low > 50 {
-		ticks = []float64{0.001, 0.01, 0.1, 1, 10, 100, 1000, 10000}
-	}
-	for _, v := range ticks {
-		if v < x.low || v > x.high {
-			continue
-		}
+	for _, v := range x.ratios() {
 		class := "g"
 		if v == 1 {
 			class = "one"

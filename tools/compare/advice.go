@@ -92,30 +92,26 @@ func (r *report) adviseMap() string {
 	}
 	var said []string
 	for _, bytes := range []int{sizes[0], sizes[len(sizes)-1]} {
-		cheapest, dearest := "", ""
+		var cheapest, dearest *costs.Cost
 		for _, t := range costs.Techniques {
 			c := r.Costs.Find("map", t, "shared", bytes)
 			if c == nil {
 				continue
 			}
-			if best := r.Costs.Find("map", cheapest, "shared", bytes); best == nil ||
-				c.Ours.Median < best.Ours.Median {
-				cheapest = t
+			if cheapest == nil || c.Ours.Median < cheapest.Ours.Median {
+				cheapest = c
 			}
-			if worst := r.Costs.Find("map", dearest, "shared", bytes); worst == nil ||
-				c.Ours.Median > worst.Ours.Median {
-				dearest = t
+			if dearest == nil || c.Ours.Median > dearest.Ours.Median {
+				dearest = c
 			}
 		}
-		best, worst := r.Costs.Find("map", cheapest, "shared", bytes),
-			r.Costs.Find("map", dearest, "shared", bytes)
-		if best == nil || worst == nil {
+		if cheapest == nil {
 			continue
 		}
 		said = append(said, fmt.Sprintf("%s is the cheapest to map at %s shared (%s; %s takes %s "+
-			"times that)", costs.Titles[cheapest],
-			measure.Bytes(bytes), measure.Nanoseconds(best.Ours.Median), costs.Titles[dearest],
-			measure.Times(worst.Ours.Median/best.Ours.Median)))
+			"times that)", costs.Titles[cheapest.Technique], measure.Bytes(bytes),
+			measure.Nanoseconds(cheapest.Ours.Median), costs.Titles[dearest.Technique],
+			measure.Times(dearest.Ours.Median/cheapest.Ours.Median)))
 	}
 	return listed(said) + "."
 }

@@ -12,14 +12,6 @@ import (
 
 const libraryRow = "library: " // begins a row that C cannot have
 
-// behaviour is a row: what the memory of each technique does, by the library,
-// and in C where that is not the same.
-type behaviour struct {
-	Name  string            `json:"name"`
-	Cells map[string]string `json:"cells"`         // by technique and sharing: "devzero shared"
-	InC   map[string]string `json:"inC,omitempty"` // where C's differ, or are missing
-}
-
 // behaviour runs both programs on each kind of memory.
 func (b *builder) behaviour() ([]behaviour, error) {
 	empty, err := os.MkdirTemp("", "empty")
@@ -83,43 +75,4 @@ func cells(program, technique, sharing,
 		order = append(order, name)
 	}
 	return cells, order, nil
-}
-
-// differences names the cells in which C and the library differ.
-func (r *report) differences() []string {
-	var wrong []string
-	for _, row := range r.Behaviour {
-		for _, sharing := range costs.Sharings {
-			for _, technique := range costs.Techniques {
-				kind := technique + " " + sharing
-				if inC, differs := row.InC[kind]; differs {
-					wrong = append(wrong,
-						fmt.Sprintf("%q of %s %s memory is %q in C, %q by the library",
-							row.Name, sharing, costs.Titles[technique], inC, row.Cells[kind]))
-				}
-			}
-		}
-	}
-	return wrong
-}
-
-// cell returns a row's cell, "" if there is no such row.
-func (r *report) cell(name, technique, sharing string) string {
-	for _, row := range r.Behaviour {
-		if row.Name == name {
-			return row.Cells[technique+" "+sharing]
-		}
-	}
-	return ""
-}
-
-// differs says whether the techniques differ in a row of this sharing.
-func (b behaviour) differs(sharing string) bool {
-	first := b.Cells[costs.Techniques[0]+" "+sharing]
-	for _, t := range costs.Techniques {
-		if b.Cells[t+" "+sharing] != first {
-			return true
-		}
-	}
-	return false
 }

@@ -106,14 +106,6 @@ func (b *builder) life(f *os.File, name string, command []string, technique, sha
 	return err
 }
 
-// peer is what another language, or another library, takes for the same work.
-type peer struct {
-	Name  string                    `json:"name"`
-	Steps map[string]measure.Figure `json:"steps"`
-	Grow  string                    `json:"grow"`
-	Crash string                    `json:"crash"`
-}
-
 // A benchmark's name has no room for blanks and slashes.
 var (
 	toLabel   = strings.NewReplacer(" ", "_", "/", "|")

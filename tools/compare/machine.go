@@ -9,17 +9,6 @@ import (
 	"strings"
 )
 
-// machine is where the report was made, and what else the machine did.
-type machine struct {
-	CPU        string `json:"cpu"`
-	Cores      int    `json:"cores"`
-	Kernel     string `json:"kernel"`
-	Go         string `json:"go"`
-	CC         string `json:"cc"`
-	LoadBefore string `json:"loadBefore"` // of the last minute
-	LoadAfter  string `json:"loadAfter"`
-}
-
 func machineNow() machine {
 	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version(), LoadBefore: load(),
 		CPU: runtime.GOARCH}

@@ -17,11 +17,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"forkshm.example/shm/tools/costs"
-	"forkshm.example/shm/tools/measure"
 )
 
 func main() {
@@ -45,49 +43,6 @@ func main() {
 		}
 		os.Exit(1)
 	}
-}
-
-// plan says how much is measured.
-type plan struct {
-	name   string
-	sizes  []size
-	rounds int
-	peers  bool
-}
-
-// size is a length of memory, and how often it is measured.
-type size struct {
-	bytes  int
-	lives  int // in one process
-	rounds int // processes; 0 means the plan's
-}
-
-func planOf(quick, full bool) plan {
-	sizes := []size{{4 << 10, 100, 0}, {64 << 10, 100, 0}, {1 << 20, 20, 0}, {16 << 20, 5, 0},
-		{1 << 30, 1, 3}}
-	switch {
-	case quick:
-		return plan{"quick", []size{{4 << 10, 50, 0}, {1 << 20, 10, 0}, {64 << 20, 1, 0}}, 6, false}
-	case full:
-		sizes[4].rounds = 0
-		return plan{"full", sizes, 12, true}
-	}
-	return plan{"default", sizes, 6, true}
-}
-
-// report is all that was found.
-type report struct {
-	Plan      string         `json:"plan"`
-	Date      string         `json:"date"`
-	Machine   machine        `json:"machine"`
-	Behaviour []behaviour    `json:"behaviour"`
-	Syscalls  []syscalls     `json:"syscalls"`
-	Costs     costs.All      `json:"costs"`
-	Peers     []peer         `json:"peers"`
-	Skipped   []string       `json:"skipped"`
-	Advice    []string       `json:"advice"`
-	Took      string         `json:"took"`
-	rows      []*measure.Row // of the costs
 }
 
 func run(out string, p plan) (*report, error) {
@@ -144,35 +99,4 @@ func (r *report) write(dir string) error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "index.html"), page, 0o644)
-}
-
-// progress is a line on standard error that says what is under way. Where
-// standard error is no terminal, each stage is a line of its own.
-type progress struct {
-	start    time.Time
-	terminal bool
-	stage    string
-}
-
-func newProgress(start time.Time) *progress {
-	info, err := os.Stderr.Stat()
-	return &progress{start: start, terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
-}
-
-func (p *progress) show(format string, args ...any) {
-	what := fmt.Sprintf(format, args...)
-	stage, _, _ := strings.Cut(what, ",")
-	switch {
-	case p.terminal:
-		fmt.Fprintf(os.Stderr, "\r\033[K%4.0f s  %s", time.Since(p.start).Seconds(), what)
-	case stage != p.stage:
-		fmt.Fprintf(os.Stderr, "%4.0f s  %s\n", time.Since(p.start).Seconds(), stage)
-	}
-	p.stage = stage
-}
-
-func (p *progress) end() {
-	if p.terminal {
-		fmt.Fprint(os.Stderr, "\r\033[K")
-	}
 }

@@ -11,13 +11,6 @@ import (
 	"forkshm.example/shm/tools/costs"
 )
 
-// syscalls are those of map, touch, fork, wait and unmap, once.
-type syscalls struct {
-	Technique string   `json:"technique"`
-	InC       []string `json:"inC"`
-	InGo      []string `json:"inGo"`
-}
-
 func (b *builder) syscalls() ([]syscalls, error) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		b.skipped = append(b.skipped, "the system calls: it needs strace")

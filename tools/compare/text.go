@@ -13,7 +13,7 @@ import (
 func (r *report) text() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(&b, "The costs.Techniques compared, %s, %s, %d cores, %s, %s. Load %s before, %s "+
+	fmt.Fprintf(&b, "The techniques compared, %s, %s, %d cores, %s, %s. Load %s before, %s "+
 		"after. Took %s.\n",
 		r.Machine.Kernel, r.Machine.CPU, r.Machine.Cores, r.Machine.Go, r.Machine.CC,
 		r.Machine.LoadBefore, r.Machine.LoadAfter, r.Took)
@@ -21,8 +21,19 @@ func (r *report) text() string {
 	for i, a := range r.Advice {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, a)
 	}
+	r.behaviourTables(&b, w)
+	r.syscallLists(&b)
+	r.costTables(&b, w)
+	r.peerTable(&b, w)
+	for _, s := range r.Skipped {
+		fmt.Fprintf(&b, "Not compared: %s\n", s)
+	}
+	return b.String()
+}
+
+func (r *report) behaviourTables(b *strings.Builder, w *tabwriter.Writer) {
 	for _, sharing := range costs.Sharings {
-		fmt.Fprintf(&b, "\nWhat %s memory does (* the costs.Techniques differ)\n", sharing)
+		fmt.Fprintf(b, "\nWhat %s memory does (* the techniques differ)\n", sharing)
 		fmt.Fprintf(w, "\t\t%s\t%s\t%s\n", costs.Titles["anonymous"], costs.Titles["devzero"],
 			costs.Titles["memfd"])
 		for _, row := range r.Behaviour {
@@ -38,23 +49,20 @@ func (r *report) text() string {
 		}
 		_ = w.Flush()
 	}
+}
+
+func (r *report) syscallLists(b *strings.Builder) {
 	for _, s := range r.Syscalls {
-		fmt.Fprintf(&b, "\nSystem calls to map %s shared, touch, fork, wait and unmap, in C\n",
+		fmt.Fprintf(b, "\nSystem calls to map %s shared, touch, fork, wait and unmap, in C\n",
 			costs.Titles[s.Technique])
 		for _, line := range s.InC {
-			fmt.Fprintf(&b, "  %s\n", line)
+			fmt.Fprintf(b, "  %s\n", line)
 		}
-		fmt.Fprintln(&b, "by the library")
+		fmt.Fprintln(b, "by the library")
 		for _, line := range s.InGo {
-			fmt.Fprintf(&b, "  %s\n", line)
+			fmt.Fprintf(b, "  %s\n", line)
 		}
 	}
-	r.costTables(&b, w)
-	r.peerTable(&b, w)
-	for _, s := range r.Skipped {
-		fmt.Fprintf(&b, "Not compared: %s\n", s)
-	}
-	return b.String()
 }
 
 func (r *report) costTables(b *strings.Builder, w *tabwriter.Writer) {
@@ -113,5 +121,3 @@ func (r *report) peerTable(b *strings.Builder, w *tabwriter.Writer) {
 	}
 	_ = w.Flush()
 }
-
-var peerSteps = []string{"map", "touch", "fork", "child", "access", "grow", "unmap"}

@@ -118,51 +118,54 @@ func base(pkg *packages.Package, f *ast.File) string {
 	return name
 }
 
-// rings returns the strongly connected sets of more than one file, by Tarjan's
-// algorithm.
+// rings returns the strongly connected sets of more than one file.
 func (u uses) rings() [][]string {
-	var (
-		rings [][]string
-		stack []string
-		next  int
-		index = map[string]int{}
-		low   = map[string]int{}
-		on    = map[string]bool{}
-		visit func(string)
-	)
-	visit = func(f string) {
-		next++
-		index[f], low[f] = next, next
-		stack = append(stack, f)
-		on[f] = true
-		for _, to := range u.below(f) {
-			if index[to] == 0 {
-				visit(to)
-				low[f] = min(low[f], low[to])
-			} else if on[to] {
-				low[f] = min(low[f], index[to])
-			}
-		}
-		if low[f] != index[f] {
-			return
-		}
-		at := slices.Index(stack, f)
-		ring := slices.Clone(stack[at:])
-		stack = stack[:at]
-		for _, g := range ring {
-			on[g] = false
-		}
-		if len(ring) > 1 {
-			slices.Sort(ring)
-			rings = append(rings, ring)
-		}
-	}
+	s := search{uses: u, index: map[string]int{}, low: map[string]int{}, on: map[string]bool{}}
 	for _, f := range u.files() {
-		if index[f] == 0 {
-			visit(f)
+		if s.index[f] == 0 {
+			s.visit(f)
 		}
 	}
-	return rings
+	return s.rings
+}
+
+// search is the state of Tarjan's algorithm.
+type search struct {
+	uses
+	next  int            // the last index that was given
+	index map[string]int // the order in which files were visited, from 1
+	low   map[string]int // the least index that a file reaches
+	stack []string
+	on    map[string]bool // on the stack
+	rings [][]string
+}
+
+func (s *search) visit(f string) {
+	s.next++
+	s.index[f], s.low[f] = s.next, s.next
+	s.stack = append(s.stack, f)
+	s.on[f] = true
+	for _, to := range s.below(f) {
+		if s.index[to] == 0 {
+			s.visit(to)
+			s.low[f] = min(s.low[f], s.low[to])
+		} else if s.on[to] {
+			s.low[f] = min(s.low[f], s.index[to])
+		}
+	}
+	if s.low[f] != s.index[f] {
+		return
+	}
+	at := slices.Index(s.stack, f)
+	ring := slices.Clone(s.stack[at:])
+	s.stack = s.stack[:at]
+	for _, g := range ring {
+		s.on[g] = false
+	}
+	if len(ring) > 1 {
+		slices.Sort(ring)
+		s.rings = append(s.rings, ring)
+	}
 }
 
 func (u uses) files() []string {

@@ -179,46 +179,41 @@ const folder = "docs/measurements"
 
 // generate returns the files that the measurements make.
 func generate(root string) (map[string][]byte, error) {
-	read := func(name string) ([]*measure.Row, error) {
-		b, err := os.ReadFile(filepath.Join(root, folder, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		} else if err != nil {
+	rows := map[string][]*measure.Row{}
+	for _, name := range []string{"bench.txt", "live.txt", "costs.txt"} {
+		var err error
+		if rows[name], err = readRows(filepath.Join(root, folder, name)); err != nil {
 			return nil, err
 		}
-		return measure.Read(bytes.NewReader(b), name)
 	}
-	bench, err := read("bench.txt")
-	if err != nil {
-		return nil, err
-	}
-	live, err := read("live.txt")
-	if err != nil {
-		return nil, err
-	}
-	costRows, err := read("costs.txt")
-	if err != nil {
-		return nil, err
-	}
-	all := costs.Of(costRows)
 	data, err := readData(filepath.Join(root, folder, "data.json"))
 	if err != nil {
 		return nil, err
 	}
-	lines := map[string][]line{}
+	lines := map[string][]line{"readme": figures(rows["costs.txt"], readmeTable)}
 	for name, table := range tables {
-		rows := bench
+		file := "bench.txt"
 		if name == "live" {
-			rows = live
+			file = "live.txt"
 		}
-		lines[name] = figures(rows, table)
+		lines[name] = figures(rows[file], table)
 	}
-	lines["readme"] = figures(costRows, readmeTable)
 	files := map[string][]byte{}
-	if err := document(files, lines, all, data); err != nil {
+	if err := document(files, lines, costs.Of(rows["costs.txt"]), data); err != nil {
 		return nil, err
 	}
 	return files, readme(files, root, lines)
+}
+
+// readRows reads a file of measurements. A file that is missing has none.
+func readRows(path string) ([]*measure.Row, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return measure.Read(bytes.NewReader(b), filepath.Base(path))
 }
 
 // data is what data.json tells of a comparison, beside its costs.

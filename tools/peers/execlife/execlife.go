@@ -79,52 +79,70 @@ func faults() int64 {
 	return u.Minflt + u.Majflt
 }
 
+// measure adds what a step takes.
+func (c *costs) measure(step string, do func()) {
+	before, start := faults(), time.Now()
+	do()
+	c.done(step, start, before)
+}
+
 func (c *costs) done(step string, start time.Time, before int64) {
 	c.took[step] = append(c.took[step], float64(time.Since(start).Nanoseconds()))
 	c.faults[step] += float64(faults() - before)
 }
 
-func (l *Library) live(c *costs, size int) (sum int) {
+// forkAndWait measures the start of a child, and the time until the child has
+// ended.
+func (c *costs) forkAndWait(f *os.File, size int) {
 	before, start := faults(), time.Now()
-	fd, err := unix.MemfdCreate("life", unix.MFD_CLOEXEC)
-	check(err)
-	f := os.NewFile(uintptr(fd), "memfd")
-	check(f.Truncate(int64(size)))
-	m, err := l.Map(f, size)
-	check(err)
-	c.done("map", start, before)
-	page := os.Getpagesize()
-	before, start = faults(), time.Now()
-	for i := 0; i < size; i += page {
-		m[i] = 1
-	}
-	c.done("touch", start, before)
-	before, start = faults(), time.Now()
 	cmd := exec.Command("/proc/self/exe", child, strconv.Itoa(size))
 	cmd.ExtraFiles = []*os.File{f}
 	check(cmd.Start())
 	c.done("fork", start, before)
 	check(cmd.Wait())
 	c.done("child", start, before)
-	sum += int(m[1])
-	before, start = faults(), time.Now()
-	total := uint64(0)
-	for _, w := range unsafe.Slice((*uint64)(unsafe.Pointer(&m[0])), min(size, 64<<10)/8) {
-		total += w
+}
+
+func total(p []byte) (sum uint64) {
+	for _, w := range unsafe.Slice((*uint64)(unsafe.Pointer(&p[0])), len(p)/8) {
+		sum += w
 	}
-	sum += int(total & 0xff)
-	c.done("access", start, before)
-	before, start = faults(), time.Now()
-	check(f.Truncate(int64(2 * size)))
-	m, err = l.Grow(f, m, 2*size)
-	check(err)
-	c.done("grow", start, before)
+	return sum
+}
+
+// live goes through all steps once, and returns a sum of what memory held.
+func (l *Library) live(c *costs, size int) (sum int) {
+	var f *os.File
+	var m []byte
+	c.measure("map", func() {
+		fd, err := unix.MemfdCreate("life", unix.MFD_CLOEXEC)
+		check(err)
+		f = os.NewFile(uintptr(fd), "memfd")
+		check(f.Truncate(int64(size)))
+		m, err = l.Map(f, size)
+		check(err)
+	})
+	page := os.Getpagesize()
+	c.measure("touch", func() {
+		for i := 0; i < size; i += page {
+			m[i] = 1
+		}
+	})
+	c.forkAndWait(f, size)
+	sum += int(m[1])
+	c.measure("access", func() { sum += int(total(m[:min(size, 64<<10)]) & 0xff) })
+	c.measure("grow", func() {
+		check(f.Truncate(int64(2 * size)))
+		var err error
+		m, err = l.Grow(f, m, 2*size)
+		check(err)
+	})
 	m[2*size-1] = 2
 	sum += 2*int(m[2*size-1]) + int(m[size-page])
-	before, start = faults(), time.Now()
-	check(l.Unmap(m))
-	check(f.Close())
-	c.done("unmap", start, before)
+	c.measure("unmap", func() {
+		check(l.Unmap(m))
+		check(f.Close())
+	})
 	return sum
 }
 
