@@ -309,7 +309,7 @@ func smallFileSystem(t *testing.T) string {
 		return ""
 	}
 	dir := t.TempDir()
-	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+	if err := unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", 16*page)); err != nil {
 		t.Skipf("this machine allows no mounts in a namespace of one's own: %v", err)
 	}
 	t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, 0)) })
@@ -339,7 +339,7 @@ func TestFullFileSystemIsAnErrorOfResize(t *testing.T) {
 		return
 	}
 	want, addr := pattern(m), m.Addr()
-	assert.ErrorIs(t, m.Resize(1<<20, shm.MayMove), unix.ENOSPC)
+	assert.ErrorIs(t, m.Resize(256*page, shm.MayMove), unix.ENOSPC)
 	assert.Equal(t, addr, m.Addr())
 	assert.Equal(t, want, m.Bytes())
 	assert.Equal(t, page, objectLen(t, m))
@@ -907,11 +907,11 @@ func TestFollowingASparseObjectOnAFullFileSystem(t *testing.T) {
 		return
 	}
 	want, addr := pattern(m), m.Addr()
-	require.NoError(t, f.Truncate(1<<20))
-	assert.ErrorIs(t, m.Resize(1<<20, shm.MayMove), unix.ENOSPC)
+	require.NoError(t, f.Truncate(int64(256*page)))
+	assert.ErrorIs(t, m.Resize(256*page, shm.MayMove), unix.ENOSPC)
 	assert.Equal(t, addr, m.Addr())
 	assert.Equal(t, want, m.Bytes())
-	assert.Equal(t, 1<<20, objectLen(t, m), "the other's affair")
+	assert.Equal(t, 256*page, objectLen(t, m), "the other's affair")
 	require.NoError(t, m.Resize(8*page, shm.MayMove))
 	m.Bytes()[8*page-1] = 1
 }

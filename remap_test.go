@@ -97,7 +97,8 @@ func TestResizeInPlaceIsBlocked(t *testing.T) {
 		addr := m.Addr()
 
 		err = m.Resize(3*page, shm.InPlace)
-		assert.EqualError(t, err, "shm: resize to 12288 bytes: mremap: cannot allocate memory")
+		assert.EqualError(t, err, fmt.Sprintf("shm: resize to %d bytes: mremap: cannot allocate memory",
+			3*page))
 		assert.ErrorIs(t, err, unix.ENOMEM)
 		assert.Equal(t, addr, m.Addr())
 		assert.Equal(t, want, m.Bytes())

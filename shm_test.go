@@ -364,8 +364,8 @@ func TestReadAtIsAReaderAt(t *testing.T) {
 			err  error
 		}{
 			{0, odd, odd, nil},
-			{4999, 1, 1, nil},
-			{4999, 2, 1, io.EOF},
+			{int64(odd - 1), 1, 1, nil},
+			{int64(odd - 1), 2, 1, io.EOF},
 			{0, odd + 1, odd, io.EOF},
 			{int64(odd), 1, 0, io.EOF},
 			{1 << 40, 1, 0, io.EOF},
@@ -390,9 +390,9 @@ func TestWriteAtWritesAllOrNothing(t *testing.T) {
 			err error
 		}{
 			{0, odd, nil},
-			{4999, 1, nil},
+			{int64(odd - 1), 1, nil},
 			{int64(odd), 0, nil},
-			{4999, 2, shm.ErrRange},
+			{int64(odd - 1), 2, shm.ErrRange},
 			{0, odd + 1, shm.ErrRange},
 			{int64(odd), 1, shm.ErrRange},
 			{int64(odd + 1), 0, shm.ErrRange},

@@ -259,11 +259,12 @@ func TestFilesStayReadable(t *testing.T) {
 // A program that the parent wrote can be executed, although it was open for
 // writing at the fork.
 func TestTheParentExecutesWhatItWrote(t *testing.T) {
-	program, err := os.OpenFile(filepath.Join(t.TempDir(), "program"), os.O_CREATE|os.O_RDWR, 0o700)
+	name := filepath.Join(t.TempDir(), "true") // by which busybox knows what it is to do
+	program, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o700)
 	require.NoError(t, err)
-	echo, err := os.ReadFile("/bin/true")
+	copied, err := os.ReadFile("/bin/true")
 	require.NoError(t, err)
-	_, err = program.Write(echo)
+	_, err = program.Write(copied)
 	require.NoError(t, err)
 	p := dropping(t, untilKilled)
 	require.NoError(t, program.Close())

@@ -47,34 +47,69 @@ show_failures() {
 # What takes minutes where a processor is imitated, and has nothing to do with the kernel.
 SLOW='OverlappingCopyThatFaultsLeaves|NoHandlerOfTheParent|LeanDoesNotDisturb|ForkWhileResized|AttacksCostNoMemory'
 
-# build_suites FLAGS...: builds the tests for a guest. $only is one suite that is wanted, $args are for its tests.
+# Seconds that a suite may take. The limit is for a hang: a machine that imitates another processor, and has other
+# work, is slow.
+LIMIT=${LIMIT:-7200}
+
+programs=true # whether parity is built the programs that it runs
+
+# build_suites FLAGS...: builds the suites, and has each taken by what $take names. $only is one suite that is wanted.
 build_suites() {
-	local build=$OUT/build/$platform
+	build=$OUT/build/$platform
 	mkdir -p "$build"
-	build_suite core 1200 . "$@"
-	build_suite devzero 1200 . -tags devzero "$@"
-	env -u CC -u CGO_ENABLED -u GOARCH "$GO" build -o "$build/livego" ./cmd/livego
-	GO=$build/livego build_suite live 1200 ./live -tags livego "$@"
+	build_suite core . "$@"
+	build_suite devzero . -tags devzero "$@"
+	if [ "$programs" = true ] && wanted parity; then build_programs "$@"; fi
+	build_suite parity ./tests/parity "$@"
+	if wanted live; then env -u CC -u CGO_ENABLED -u GOARCH "$GO" build -o "$build/livego" ./cmd/livego; fi
+	GO=$build/livego build_suite live ./live -tags livego "$@"
 }
 
-# build_suite NAME SECONDS PACKAGE FLAGS...
+# wanted SUITE: whether a suite is to run.
+wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
+
+# build_suite NAME PACKAGE FLAGS...
 build_suite() {
-	local name=$1 limit=$2 package=$3
-	shift 3
-	[ -z "$only" ] || [ "$only" = "$name" ] || return 0
-	"$GO" test -c -o "$build/$name.test" "$@" "$package" 2>"$build/$name.err" || { cat "$build/$name.err" && return 1; }
-	guest_suite "$name" "$limit" "$package" "$build/$name.test" "-test.skip=$SLOW" $args
+	local name=$1 package=$2
+	shift 2
+	wanted "$name" || return 0
+	if "$GO" test -c -o "$build/$name.test" "$@" "$package" 2>"$build/$name.err"; then
+		"$take" "$name" "$package"
+	else
+		cat "$build/$name.err"
+		record "$platform" "$name" fail "does not compile"
+	fi
 }
 
-# run_suite PLATFORM SUITE SECONDS FOLDER COMMAND...: runs a test binary in a package's folder, and records it.
+# build_programs FLAGS...: what the comparison with C builds as it runs, for where no compiler is. The names are those
+# that tests/parity gives them.
+build_programs() {
+	local c=(-std=gnu11 -O2 -static)
+	mkdir -p "$build/programs"
+	"$CC" "${c[@]}" -o "$build/programs/twin" internal/ctest/testdata/twin.c internal/ctest/children.c 2>/dev/null
+	"$CC" "${c[@]}" -o "$build/programs/anon_mmap-c" -DUSE_MAP_ANON csrc/anon_mmap.c
+	"$CC" "${c[@]}" -o "$build/programs/dev_zero-c" csrc/anon_mmap.c
+	"$GO" build -o "$build/programs/anon_mmap-go-" "$@" ./cmd/anon_mmap
+	"$GO" build -o "$build/programs/anon_mmap-go-devzero" -tags devzero "$@" ./cmd/anon_mmap
+	"$GO" build -o "$build/programs/forkwait-go-" "$@" ./internal/ctest/forkwait
+}
+
+# flags SUITE: of a test binary. The whole of parity builds other programs.
+flags() {
+	local short=-test.short
+	[ "$1" != parity ] || short=-test.short=false
+	echo "-test.v $short -test.timeout ${LIMIT}s -test.skip=$SLOW"
+}
+
+# run_suite SUITE FOLDER COMMAND...: runs a test binary in a package's folder, and records it.
 run_suite() {
-	local platform=$1 suite=$2 limit=$3 folder=$4 log=$OUT/logs/$1/$2.log rc=0
-	shift 4
+	local suite=$1 folder=$2 log=$OUT/logs/$platform/$1.log rc=0
+	shift 2
 	mkdir -p "${log%/*}"
-	(cd "$folder" && timeout --kill-after=10 "$limit" "$@" </dev/null) >"$log" 2>&1 || rc=$?
+	(cd "$folder" && timeout --kill-after=10 $((LIMIT + 60)) "$@" </dev/null) >"$log" 2>&1 || rc=$?
 	case $rc in
 	0) record "$platform" "$suite" "$(passed "$log")" "$(tally "$log")" ;;
-	124 | 137) record "$platform" "$suite" fail "not done after $limit seconds" ;;
+	124 | 137) record "$platform" "$suite" fail "not done after $LIMIT seconds" ;;
 	*)
 		record "$platform" "$suite" fail "$(tally "$log")"
 		show_failures "$log"

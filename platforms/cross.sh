@@ -10,57 +10,38 @@ args=${3:-}
 static=(-ldflags '-linkmode external -extldflags -static')
 export CGO_ENABLED=1
 
-# in_user [TRIPLET ARCH QEMU]: runs the core's tests under this machine's kernel, by qemu's imitation of the processor if
-# one is given. That passes not all on that a kernel has, as namespaces and what a signal says.
-in_user() {
-	local build=$OUT/build/$platform emulator=()
-	if [ $# -gt 0 ]; then
-		need "qemu-$3-static" qemu-user-static
-		CC=$(cross_cc "$1" "$2")
-		emulator=("qemu-$3-static")
-	fi
-	export CC
-	mkdir -p "$build"
-	is "$platform" "$description"
-	if ! "$GO" test -c -o "$build/core.test" "${static[@]}" . 2>"$build/core.err"; then
-		cat "$build/core.err"
-		record "$platform" core fail "does not compile"
-		return
-	fi
-	run_suite "$platform" core 900 . "${emulator[@]}" "$build/core.test" -test.v -test.short -test.timeout 14m "-test.skip=$SLOW" $args
-}
+# here_suite NAME PACKAGE: runs a suite under this machine's kernel.
+here_suite() { SHM_TEST_PROGRAMS=$build/programs run_suite "$1" "$2" "$build/$1.test" $(flags "$1") $args; }
 
-# in_guest RELEASE KERNEL: runs all suites on a kernel of Debian's for arm64.
+# in_guest TRIPLET ARCH KERNEL CONSOLE QEMU...: runs all suites on a kernel of Debian trixie's.
 in_guest() {
-	need qemu-system-aarch64 qemu-system-arm
+	local triplet=$1 arch=$2 image console=$4
+	image=$(kernel trixie "$arch" "$3")
+	shift 4
 	need cpio cpio
-	CC=$(cross_cc aarch64-linux-gnu arm64)
-	export CC GOARCH=arm64
-	guest_begin "$platform"
-	unpack bookworm arm64 busybox-static
-	guest_busybox "$OUT/debian/bookworm-arm64/root/bin/busybox"
+	CC=$(cross_cc "$triplet" "$arch")
+	export CC
+	guest_begin
+	unpack trixie "$arch" busybox-static
+	guest_busybox "$OUT/debian/trixie-$arch/root/usr/bin/busybox"
 	build_suites "${static[@]}"
-	guest_run "$platform" "${GUEST_TIME:-2400}" qemu-system-aarch64 -M virt -cpu max,pauth-impdef=on -accel tcg,thread=multi \
-		-m 3G -smp 2 -kernel "$(kernel "$1" arm64 "$2")" -append "console=ttyAMA0 quiet panic=-1"
-}
-
-# cc_386: this machine's compiler, if it has what 386 needs, or else one for 386 alone.
-cc_386() {
-	if echo 'int main(void) { return 0; }' | gcc -m32 -xc - -o /dev/null 2>/dev/null; then
-		CC="gcc -m32"
-	else
-		CC=$(cross_cc i686-linux-gnu i386)
-	fi
+	guest_run "$@" -accel tcg,thread=multi -smp 2 -kernel "$image" -append "console=$console quiet panic=-1"
 }
 
 case $platform in
 arm64-4k)
 	description="arm64, 4 KiB pages, Debian trixie's cloud kernel in qemu, statically linked with glibc"
-	in_guest trixie linux-image-cloud-arm64
+	need qemu-system-aarch64 qemu-system-arm
+	export GOARCH=arm64
+	in_guest aarch64-linux-gnu arm64 linux-image-cloud-arm64 ttyAMA0 \
+		qemu-system-aarch64 -M virt -cpu max,pauth-impdef=on -m 3G
 	;;
 arm64-16k)
 	description="arm64, 16 KiB pages, Debian trixie's kernel in qemu, statically linked with glibc"
-	in_guest trixie linux-image-arm64-16k
+	need qemu-system-aarch64 qemu-system-arm
+	export GOARCH=arm64
+	in_guest aarch64-linux-gnu arm64 linux-image-arm64-16k ttyAMA0 \
+		qemu-system-aarch64 -M virt -cpu max,pauth-impdef=on -m 4G
 	;;
 arm64-64k)
 	is "$platform" "arm64, 64 KiB pages"
@@ -69,20 +50,24 @@ arm64-64k)
 	done
 	;;
 riscv64)
-	description="riscv64, by qemu's imitation of the processor under this machine's kernel, statically linked with glibc"
+	description="riscv64, Debian trixie's kernel in qemu, statically linked with glibc"
+	need qemu-system-riscv64 qemu-system-misc opensbi
 	export GOARCH=riscv64
-	in_user riscv64-linux-gnu riscv64 riscv64
+	in_guest riscv64-linux-gnu riscv64 linux-image-riscv64 ttyS0 qemu-system-riscv64 -M virt -m 3G
 	;;
 arm)
-	description="32-bit ARM, by qemu's imitation of the processor under this machine's kernel, statically linked with glibc"
-	export GOARCH=arm
-	in_user arm-linux-gnueabihf armhf arm
+	description="32-bit ARM, Debian trixie's kernel in qemu, statically linked with glibc"
+	need qemu-system-arm qemu-system-arm
+	export GOARCH=arm GOARM=7
+	in_guest arm-linux-gnueabihf armhf linux-image-armmp-lpae ttyAMA0 qemu-system-arm -M virt -cpu cortex-a15 -m 3G
 	;;
 386)
 	description="386, under this machine's kernel of 64 bits, statically linked with glibc"
-	cc_386
-	export GOARCH=386
-	in_user
+	CC=$(cross_cc i686-linux-gnu i386)
+	export CC GOARCH=386
+	take=here_suite
+	is "$platform" "$description"
+	build_suites "${static[@]}"
 	;;
 *)
 	echo "cross.sh: no platform is called $platform" >&2

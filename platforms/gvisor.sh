@@ -5,20 +5,20 @@
 . "$(dirname "$0")/debian.sh"
 
 platform=gvisor
-build=$OUT/build/$platform
+only=core
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 unpack "$release" amd64 runsc
 runsc=$OUT/debian/$release-amd64/root/usr/bin/runsc
 run='Pool|CloseFDs|TestCrash|TestLean|TestResize|TestMoveTo'
-mkdir -p "$build"
+
+# gvisor_suite NAME PACKAGE: runs a suite. The platform ptrace needs no virtualization. The first process is a shell, as
+# orphans become its children.
+gvisor_suite() {
+	run_suite "$1" "$2" "$runsc" --platform=ptrace --network=none --rootless do \
+		/bin/sh -c '"$@"; exit $?' sh "$build/$1.test" $(flags "$1") "-test.run=$run"
+}
 
 is "$platform" "x86_64, $("$runsc" --version | head -1), statically linked with glibc, the tests ${run//|/, } alone"
-if "$GO" test -c -o "$build/core.test" -ldflags '-linkmode external -extldflags -static' . 2>"$build/core.err"; then
-	# The platform ptrace needs no virtualization. The first process is a shell, as orphans become its children.
-	run_suite "$platform" core 900 . "$runsc" --platform=ptrace --network=none --rootless do \
-		/bin/sh -c '"$@"; exit $?' sh "$build/core.test" -test.v -test.short "-test.run=$run" "-test.skip=$SLOW"
-else
-	cat "$build/core.err"
-	record "$platform" core fail "does not compile"
-fi
+take=gvisor_suite
+build_suites -ldflags '-linkmode external -extldflags -static'
 done_with "$platform"
