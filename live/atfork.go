@@ -6,21 +6,23 @@ import (
 	"unsafe"
 )
 
-// handlers are what AtFork was given. A list is never changed, so that a fork
-// needs no lock for it.
+// handlers are the functions that AtFork registered. A list is never changed,
+// so that a fork needs no lock to read it.
 type handlers []handler
 
 type handler struct{ beforeFn, parentFn, childFn func() }
 
 var atFork atomic.Pointer[handlers]
 
-// AtFork has functions called around every later fork, as pthread_atfork(3)
-// does: before in the parent ahead of it, the latest registered first; parent
-// and child in the two processes after it, the first registered first. Each may
-// be nil. So a package that has locks takes them before, and releases them in
-// both: in the child by [ResetLock], or a goroutine that was waiting for the
-// lock as it was frozen gets it, and goes on. They are called also for a fork
-// that fails: then before and parent.
+// AtFork registers functions that each later fork calls, as pthread_atfork(3)
+// does. before runs ahead of the fork, the function that was registered last
+// runs first. parent and child run in the two processes after the fork, the
+// function that was registered first runs first. Each may be nil. If the fork
+// fails, before and parent are called.
+//
+// A package that has locks takes them in before and releases them in parent. In
+// child it calls [ResetLock]. If child released a lock instead, a frozen
+// goroutine that waits for the lock would get it, and go on.
 func AtFork(before, parent, child func()) {
 	for {
 		old := atFork.Load()
@@ -35,10 +37,10 @@ func AtFork(before, parent, child func()) {
 	}
 }
 
-// ResetLock makes a lock free in a child, whoever held it at the fork: another
-// goroutine then may have left what it guards half done. Those that waited for
-// it are forgotten, and stay frozen. It is for locks that no goroutine of the
-// child's uses yet. In a process that is no child it panics.
+// ResetLock makes a lock free in a child, whoever held the lock at the fork. If
+// another goroutine held it, the data that the lock guards may be half changed.
+// Goroutines that waited for the lock stay frozen. No goroutine of the child
+// may use the lock yet. ResetLock panics in a process that is no child.
 func ResetLock[L sync.Mutex | sync.RWMutex](l *L) {
 	if !child.Load() {
 		panic("live: ResetLock outside of a child")

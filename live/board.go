@@ -10,12 +10,12 @@ import (
 	"syscall"
 )
 
-// board is what a child tells its parent in memory that they share.
+// board is shared memory in which a child tells its parent how a snapshot goes.
 type board struct {
 	written, copied atomic.Int64
-	done            atomic.Uint32 // the snapshot is complete
-	errno           atomic.Uint32 // that the error wraps, if any
-	said            atomic.Uint32 // bytes of message; set last
+	done            atomic.Uint32 // 1 once the snapshot is complete
+	errno           atomic.Uint32 // the errno that the error wraps, or 0
+	said            atomic.Uint32 // length of message in bytes; set last
 	message         [3 << 10]byte
 }
 
@@ -44,7 +44,7 @@ func (b *board) run(work func() error) int {
 	return 0
 }
 
-// exit0 exits. In tests os.Exit(0) panics.
+// exit0 exits with status 0. In a test os.Exit(0) panics.
 func exit0() {
 	defer func() {
 		if recover() != nil {
@@ -62,7 +62,7 @@ func (b *board) fail(err error) {
 	b.said.Store(uint32(copy(b.message[:], err.Error())))
 }
 
-// encode writes what encode does to f.
+// encode calls encode with a writer to f.
 func (b *board) encode(f *os.File, encode func(io.Writer) error) error {
 	w := bufio.NewWriterSize(&counter{f, &b.written}, 256<<10)
 	if err := encode(w); err != nil {

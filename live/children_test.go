@@ -126,7 +126,8 @@ func TestACopyWithTheSamePidIsACopy(t *testing.T) {
 		status := good
 		if os.Getpid() != 1 {
 			status = 1
-		} else if _, err := pool.Call(background, ctest.Increment, 0, 4); !errors.Is(err, unix.ECHILD) {
+		} else if _, err := pool.Call(background, ctest.Increment, 0, 4); !errors.Is(err,
+			unix.ECHILD) {
 			status = 2
 		} else if err := pool.Close(); !errors.Is(err, unix.ECHILD) {
 			status = 3

@@ -12,20 +12,20 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
-// dropping is how a child lets go of the descriptors that it inherited: those
-// of dropFDs' rule, except keep.
+// dropping is how a child lets go of the descriptors that it inherited, except
+// those in keep: see [Config.DropFDs].
 type dropping struct {
-	inert int // of a file that can be neither read nor written
+	inert int // a descriptor that can be neither read nor written
 	done  *sign
 	keep  []int
 }
 
-// dropLimit bounds what a parent waits for its child to let go: a child that
-// hangs must not keep its parent from killing it.
+// dropLimit limits how long a parent waits for its child to let go. A child
+// that hangs must not keep its parent from killing it.
 const dropLimit = 10 * time.Second
 
-// newDropping is called before the fork, so that the child needs no free
-// descriptor. Its caller closes it.
+// newDropping makes a dropping before the fork, so that the child needs no free
+// descriptor. The caller closes it.
 func newDropping(keep ...int) (*dropping, error) {
 	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -49,8 +49,8 @@ func (d *dropping) wait(child *shm.Process) {
 	_, _ = d.done.orEndOf(child.Pid(), time.Now().Add(dropLimit))
 }
 
-// inChild lets go. A descriptor's number stays taken, so that no other file
-// gets a number that an object of the parent's still uses and may close.
+// inChild lets go. The number of a descriptor stays taken: no other file gets a
+// number that an inherited object still has, and may close.
 func (d *dropping) inChild() {
 	keep := append(runtimePoller(), d.keep...)
 	for i, f := range standard {
@@ -71,19 +71,19 @@ func (d *dropping) inChild() {
 			d.drop(fd)
 		}
 	}
-	for _, fd := range files { // these are slower, and peers wait for the end of those above
+	for _, fd := range files { // last, as they are slower, and peers wait for the others
 		d.reopen(fd)
 	}
 	_ = unix.Close(d.inert)
 	d.done.give()
 }
 
-// drop has operations on fd fail with EBADF from here on.
+// drop makes operations on fd fail with EBADF.
 func (d *dropping) drop(fd int) { _ = unix.Dup3(d.inert, fd, unix.O_CLOEXEC) }
 
-// isFile reports whether fd is of what reads and writes disturb nobody but by
-// its offset and its locks: a regular file, a folder, a disk, or a device of
-// memory, as /dev/null is.
+// isFile reports whether fd is a regular file, a folder, a disk, or a device of
+// memory such as /dev/null. Reading and writing those disturbs no other
+// process, except by their offset and their locks.
 func isFile(fd int) bool {
 	const memory = 1 // the major number of such devices
 	var st unix.Stat_t
@@ -99,9 +99,9 @@ func isFile(fd int) bool {
 	return false
 }
 
-// reopen gives the child an open file of its own at fd, for reading. A lock by
-// flock(2), an offset, and a denial to execute the file (ETXTBSY) belong to the
-// open file, which the child would share with its parent.
+// reopen gives the child an open file of its own at fd, for reading. Parent and
+// child would share the old open file's offset, its lock by flock(2), and the
+// effect that a file open for writing cannot be executed (ETXTBSY).
 func (d *dropping) reopen(fd int) {
 	const same = unix.O_DIRECT | unix.O_NOATIME | unix.O_NONBLOCK | unix.O_DIRECTORY
 	var st unix.Stat_t

@@ -310,7 +310,8 @@ func TestConfigsThatCannotBe(t *testing.T) {
 		{live.Config{DropFDs: true, Keep: []syscall.Conn{closed}},
 			"live: Config.Keep[0]: file already closed"},
 		{live.Config{KeepFDs: []int{3}},
-			"live: Config.Keep and KeepFDs are exceptions from DropFDs, which is false"},
+			"live: Config.Keep and Config.KeepFDs are exceptions from DropFDs, " +
+				"but DropFDs is not set"},
 		{live.Config{DropFDs: true, KeepFDs: []int{0, 1 << 20}},
 			"live: Config.KeepFDs[1] is 1048576: bad file descriptor"},
 		{live.Config{DropFDs: true, KeepFDs: []int{-1}},

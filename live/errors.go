@@ -6,46 +6,48 @@ import (
 	"syscall"
 )
 
-// ErrNotPatched is what a fork fails with in a program that plain go built.
+// ErrNotPatched is the error of a fork in a program that plain go built.
 var ErrNotPatched = errors.New("live: this program's runtime cannot fork: build it by livego (go " +
 	"run forkshm.example/shm/cmd/livego build) instead of go build, with Go 1.24 to 1.27")
 
-// ErrTracing is what a fork fails with while runtime/trace takes an execution
+// ErrTracing is the error of a fork while runtime/trace takes an execution
 // trace.
 var ErrTracing = errors.New("live: no fork while an execution trace is taken")
 
 var errNilFunc = errors.New("live: a nil function or writer")
 
-// ErrSynctest is what a fork fails with in a bubble of testing/synctest, whose
-// time is its own.
+// ErrSynctest is the error of a fork in a bubble of testing/synctest. Such a
+// bubble has a clock of its own, which a child cannot have.
 var ErrSynctest = errors.New("live: no fork inside a bubble of testing/synctest")
 
-// ErrStuck is what [GoWithin] fails with where a child does not get as far as
-// its function.
+// ErrStuck is wrapped by the error of [GoWithin] if the child does not begin
+// its function in time.
 var ErrStuck = errors.New("it did not begin its function")
 
-// ErrSaving is what a snapshot fails with while an earlier one to the same file
-// is under way: it would replace newer data by older, were it to end last.
+// ErrSaving is the error of a snapshot while an earlier snapshot to the same
+// file is under way. If the earlier one ended last, it would replace newer data
+// by older data.
 var ErrSaving = errors.New("a snapshot to this file is under way")
 
 var errExited = errors.New("the child exited before the snapshot was complete")
 
-// SnapshotError is how a snapshot failed after its fork.
+// SnapshotError tells how a snapshot failed after its fork.
 type SnapshotError struct {
-	Path string // "" of [SnapshotTo]
-	// What failed in the child: encode's error, a system call's, or "panic: ...";
-	// "" if it died without a word
+	Path string // "" for [SnapshotTo]
+	// Message is what failed in the child: the text of encode's error, of a
+	// system call's error, or "panic: ...". Message is "" if the child ended
+	// without telling.
 	Message string
 
-	// Err is how the child ended, an [*shm.ExitError], or what a writer of
-	// SnapshotTo failed with.
+	// Err is how the child ended, an [*shm.ExitError], or the error of the
+	// writer of SnapshotTo.
 	Err error
 
 	errno syscall.Errno
 }
 
-// Error returns, say, "live: snapshot to dump.db: no space left on device" or
-// "live: snapshot to dump.db: child 4711: signal: killed".
+// Error returns a text such as "live: snapshot to dump.db: no space left on
+// device", or "live: snapshot to dump.db: child 4711: signal: killed".
 func (e *SnapshotError) Error() string {
 	what := e.Message
 	if what == "" {
@@ -57,8 +59,8 @@ func (e *SnapshotError) Error() string {
 	return fmt.Sprintf("live: snapshot to %s: %s", e.Path, what)
 }
 
-// Unwrap returns Err, and the errno that the child's error wrapped, if any: so
-// errors.Is(err, syscall.ENOSPC) holds.
+// Unwrap returns Err, and the errno that the child's error wrapped, if there is
+// one. So errors.Is(err, syscall.ENOSPC) holds after a full disk.
 func (e *SnapshotError) Unwrap() []error {
 	if e.errno == 0 {
 		return []error{e.Err}

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptor returns an open file's descriptor; none of a closed one's. Fd
-// would make the open file blocking, and the parent has the same.
+// descriptor returns the descriptor of an open file. The Fd method would make
+// the open file blocking, in the parent as well.
 func descriptor(f syscall.Conn) (fd int, ok bool) {
 	conn, err := f.SyscallConn()
 	if err != nil {
@@ -19,7 +19,7 @@ func descriptor(f syscall.Conn) (fd int, ok bool) {
 	return fd, err == nil
 }
 
-// duplicate returns a file of its own for what f has open.
+// duplicate returns a new file for the open file of f.
 func duplicate(f *os.File) (*os.File, error) {
 	old, open := descriptor(f)
 	if !open {
@@ -37,8 +37,9 @@ func openFDs() []int {
 	if fds := listFDs(); fds != nil {
 		return fds
 	}
-	// Without /proc there is no list. The limit may have been lowered since, or be infinite.
-	const most = 1 << 20 // as fs.nr_open has it by default
+	// Without /proc each number is tried. The limit may be lower than an open descriptor, or
+	// infinite.
+	const most = 1 << 20 // the default of fs.nr_open
 	limit := unix.Rlimit{Max: most}
 	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
 	var fds []int
@@ -55,7 +56,7 @@ func isOpen(fd int) bool {
 	return err == nil
 }
 
-// listFDs returns what /proc lists, nil where that is not to be had.
+// listFDs returns the descriptors that /proc lists, or nil if /proc does not.
 func listFDs() (fds []int) {
 	dir, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -28,8 +28,10 @@ static int64_t live_now(void)
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-// The child's one thread is its leader, on which goroutines may run that lock it and end, which ends the thread. The
-// process would lose its /proc/self/fd and the like. Go's first thread stays for ever then; so does this one.
+// The child has one thread, the leader of its process. Goroutines may run on it
+// that lock the thread and end, which ends the thread. Without its leader the
+// process would lose /proc/self/fd and the like. Go's first thread stays for
+// ever in that case, and this thread does so by live_stay.
 static pthread_key_t live_leader;
 static pthread_once_t live_once = PTHREAD_ONCE_INIT;
 
@@ -48,9 +50,11 @@ static void live_stay(void *arg)
 
 static void live_make_key(void) { (void)pthread_key_create(&live_leader, live_stay); }
 
-// Called on the thread's own stack, with Go's world stopped. glibc's fork, not a bare clone: malloc and
-// pthread_create work in the child. A signal would make the kernel start the copy again; and in the child
-// Go cannot handle one before it is made whole, so there they stay blocked.
+// The runtime calls live_fork on the thread's own stack, with Go's world
+// stopped. The fork is glibc's and not a bare clone, so that malloc and
+// pthread_create work in the child. Signals are blocked, because a signal would
+// make the kernel begin the copy again. They stay blocked in the child until the
+// runtime there can handle them.
 static void live_fork(void *arg)
 {
 	struct live_call *c = arg;

@@ -13,50 +13,52 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
-// Config is what a child of [GoWith] may be told. A nil Config means all
-// defaults, as [Go] has them.
+// Config has the settings of a child of [GoWith]. A nil Config means all
+// defaults, as for [Go].
 type Config struct {
-	// BeginWithin is a watchdog. A child that has not begun its function this
-	// long after the call of GoWith is killed and reaped, and the error wraps
-	// [ErrStuck]. The time includes a wait for a garbage collection that is
-	// under way, and the fork. GoWith then returns as the function begins, or
-	// as the child ends before that. Zero means no limit, and GoWith does not
-	// wait.
+	// BeginWithin limits how long the child may take to begin its function. The
+	// time counts from the call of GoWith, and includes a wait for a garbage
+	// collection, and the fork. A child that takes longer is killed and reaped,
+	// and the error wraps [ErrStuck]. With a limit, GoWith returns when the
+	// function begins, or when the child ends before that. Zero means no limit,
+	// and GoWith does not wait.
 	BeginWithin time.Duration
 
-	// DropFDs has the child let go of the descriptors that it inherits and
-	// does not need. It does so first of all, and GoWith returns when it has
-	// (or after 10 seconds). What the parent then closes is closed: a peer
-	// sees the end of its connection, a port can be taken again, and a command
-	// sees the end of its standard input.
+	// DropFDs has the child let go of the descriptors that it inherits and does
+	// not need, before anything else. GoWith returns when that is done, or after
+	// 10 seconds. What the parent then closes is closed: a peer sees the end of
+	// its connection, a port can be taken again, and a command sees the end of
+	// its standard input.
 	//
 	// The child lets go of sockets, pipes, terminals, descriptors of epoll(7),
-	// eventfd(2) and the like, and files that are open for writing alone.
-	// Their numbers stay taken, and what is done with them fails with EBADF.
-	// So objects of the parent's can be closed in the child.
+	// eventfd(2) and the like, and of files that are open for writing only.
+	// Their numbers stay taken, and operations on them fail with EBADF. So the
+	// child may close objects of the parent.
 	//
-	// Regular files, folders and disks that are open for reading stay
-	// readable. The child has each opened anew, for reading alone: so offset
-	// and locks (flock(2)) are its own. A file stays as it is where the child
-	// may not open it or there is no /proc, where it has no name (as of
-	// memfd_create(2)), and where it is open for appending, as a log.
+	// Regular files, folders and disks that are open for reading stay readable.
+	// The child opens each of them anew, for reading only, so that the offset
+	// and the locks (flock(2)) are its own. Some files stay as they are: those
+	// that the child may not open, all files if there is no /proc, files without
+	// a name (as of memfd_create(2)), and files that are open for appending, such
+	// as a log.
 	//
-	// The standard files stay, 0, 1 and 2, unless the program had closed them.
-	// So does the file that the standard logger writes to.
+	// The standard files 0, 1 and 2 stay, unless the program had closed them.
+	// The file that the standard logger writes to stays, too.
 	DropFDs bool
 
-	// Keep and KeepFDs are what DropFDs leaves as it is: files, connections
-	// and listeners, and descriptors by their number.
+	// Keep and KeepFDs are exceptions from DropFDs: files, connections and
+	// listeners, and descriptors by their number.
 	Keep    []syscall.Conn
 	KeepFDs []int
 }
 
-// dropping returns how the child lets go, nil if it keeps all.
+// dropping returns how the child lets go of descriptors, or nil if the child
+// keeps all.
 func (c *Config) dropping() (*dropping, error) {
 	if c == nil || !c.DropFDs {
 		if c != nil && len(c.Keep)+len(c.KeepFDs) > 0 {
-			return nil, errors.New("live: Config.Keep and KeepFDs are exceptions from DropFDs, " +
-				"which is false")
+			return nil, errors.New("live: Config.Keep and Config.KeepFDs are exceptions from " +
+				"DropFDs, but DropFDs is not set")
 		}
 		return nil, nil
 	}
@@ -76,15 +78,15 @@ func (c *Config) dropping() (*dropping, error) {
 	return newDropping(keep...)
 }
 
-// Go forks a child that runs fn and exits with the status that it returns, by
-// os.Exit. Deferred calls of the caller's do not run in the child. If fn
-// panics, the child prints the panic and exits with status 2; so it does if fn
-// calls [runtime.Goexit]. The parent's end of the child is a [shm.Process]:
-// wait for it. It fails with what [Fork] fails with.
+// Go forks a child that runs fn, and that exits by os.Exit with the status that
+// fn returns. The caller's deferred calls do not run in the child. If fn
+// panics, the child prints the panic and exits with status 2. The status is 2,
+// too, if fn calls [runtime.Goexit]. Wait for the [shm.Process] that Go
+// returns. Go fails with what [Fork] fails with.
 func Go(fn func() int) (*shm.Process, error) { return GoWith(fn, nil) }
 
-// GoWithin is [GoWith] with a BeginWithin of limit. A limit that is not
-// positive has passed: the child is killed, unless it has begun already.
+// GoWithin is [GoWith] with limit as BeginWithin. If limit is zero or negative,
+// the child is killed unless it has begun its function already.
 func GoWithin(limit time.Duration, fn func() int) (*shm.Process, error) {
 	if fn == nil {
 		return nil, errNilFunc
@@ -92,7 +94,7 @@ func GoWithin(limit time.Duration, fn func() int) (*shm.Process, error) {
 	return goWithin(limit, fn, nil)
 }
 
-// GoWith is [Go] for a child that is told more. See [Config].
+// GoWith is [Go] with settings for the child.
 func GoWith(fn func() int, config *Config) (*shm.Process, error) {
 	if fn == nil {
 		return nil, errNilFunc
@@ -121,19 +123,20 @@ func GoWith(fn func() int, config *Config) (*shm.Process, error) {
 	return p, err
 }
 
-// goChild forks a child that runs fn, and lets go first of what d says.
+// goChild forks a child that runs fn after it has let go of the descriptors
+// that d names.
 func goChild(fn func() int, d *dropping) (*shm.Process, error) {
 	type result struct {
 		process any
 		err     error
 	}
 	results := make(chan result, 1)
-	// In a goroutine of its own nothing of the caller's is below fn.
+	// A new goroutine has no frames of the caller below fn.
 	go func() {
 		p, err := hook.NewProcess(func(owner uint32) (int, time.Duration, error) {
 			pid, held, err := fork(d, owner)
 			if pid == 0 && err == nil {
-				defer func() { // a panic goes on; runtime.Goexit comes here alone
+				defer func() { // by a panic, which goes on, or by runtime.Goexit
 					if e := recover(); e != nil {
 						panic(e)
 					}
@@ -153,7 +156,7 @@ func goChild(fn func() int, d *dropping) (*shm.Process, error) {
 	return r.process.(*shm.Process), nil
 }
 
-// goWithin is goChild with a watchdog.
+// goWithin is goChild with a limit on how long the child may take to begin.
 func goWithin(limit time.Duration, fn func() int, d *dropping) (*shm.Process, error) {
 	deadline := time.Now().Add(limit)
 	begin, err := newSign()
@@ -177,7 +180,7 @@ func goWithin(limit time.Duration, fn func() int, d *dropping) (*shm.Process, er
 	}
 	_ = p.Kill()
 	if err := p.Wait(context.Background()); !isKilled(err) {
-		return p, nil // it has ended on its own, just so: for Wait to tell
+		return p, nil // the child ended on its own, and Wait returns how
 	}
 	if err != nil {
 		return nil, err

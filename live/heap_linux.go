@@ -10,17 +10,17 @@ import (
 	"forkshm.example/shm/internal/hugepage"
 )
 
-// CollapseHeap has the kernel put the Go heap on huge pages, where it can, and
-// returns how many bytes of it are on huge pages then. A fork copies page
-// tables, and those of huge pages are 512 times smaller: so call it ahead of a
-// fork whose pause matters. It takes as long as copying the heap would, while
-// the program goes on; memory that the heap has free may come to be resident by
-// it. What the heap grows by later is on pages of the usual size again. Plain
-// go's programs may call it too.
+// CollapseHeap asks the kernel to put the Go heap on huge pages, and returns
+// how many bytes of the heap are on huge pages then. A fork copies page tables,
+// and the tables of huge pages are 512 times smaller. So call CollapseHeap
+// before a fork whose pause matters. The call takes as long as copying the heap
+// would, and the program goes on meanwhile. Free memory of the heap may become
+// resident. Memory that the heap gets later is on pages of the usual size.
+// Programs that plain go built may call CollapseHeap, too.
 //
-// It fails with [errors.ErrUnsupported] before Linux 6.1, and where transparent
-// huge pages are switched off for the process or are no part of the kernel. See
-// madvise(2), MADV_COLLAPSE.
+// CollapseHeap fails with [errors.ErrUnsupported] before Linux 6.1, and if
+// transparent huge pages are switched off for the process or are not in the
+// kernel. See madvise(2), MADV_COLLAPSE.
 func CollapseHeap() (huge int, err error) {
 	if hook.GoHeap == nil {
 		return 0, errNoCgo

@@ -5,8 +5,8 @@ import (
 	"unsafe"
 )
 
-// call is what fork(2) made of a call; the patched runtime and live_fork in C
-// know its layout.
+// call has the results of fork(2). The patched runtime and live_fork in C know
+// its layout.
 type call struct {
 	pid   int32
 	errno int32

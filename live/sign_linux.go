@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sign is what a child gives its parent once. The end of a pipe would not do:
-// children that are forked meanwhile have the writing end too.
+// sign is a signal that a child gives its parent once. The end of a pipe would
+// not do, because children that are forked meanwhile have the writing end, too.
 type sign struct{ fd int }
 
 func newSign() (*sign, error) {
@@ -18,17 +18,17 @@ func newSign() (*sign, error) {
 
 func (s *sign) close() { _ = unix.Close(s.fd) }
 
-// give is the child's part. It does not wait.
+// give gives the sign, in the child, and does not wait.
 func (s *sign) give() {
 	_, _ = unix.Write(s.fd, []byte{1, 1, 1, 1, 1, 1, 1, 1})
 	s.close()
 }
 
-// orEndOf waits for the sign or for the end of the child that is to give it,
-// which it does not reap. It reports false once the deadline has passed.
+// orEndOf waits for the sign, or for the end of the child that is to give the
+// sign. It does not reap the child. After the deadline it returns false.
 func (s *sign) orEndOf(pid int, deadline time.Time) (bool, error) {
 	child, err := unix.PidfdOpen(pid, 0)
-	if err == unix.ESRCH { // it has ended, and is reaped by another
+	if err == unix.ESRCH { // the child has ended, and was reaped elsewhere
 		return true, nil
 	}
 	if err != nil {

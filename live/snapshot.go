@@ -17,44 +17,53 @@ import (
 )
 
 // Snapshot forks a child that replaces the file at path by what encode writes,
-// while this process goes on: the file holds the memory as it was at the fork.
-// It returns as soon as the child runs and has let go of what it inherits; the
-// [Saving] tells of its end. For Redis users: BGSAVE.
+// while this process goes on. The file then holds the memory as it was at the
+// fork. Snapshot returns as soon as the child runs and has let go of what it
+// inherits. The [Saving] tells when and how the snapshot ends. Redis calls this
+// BGSAVE.
 //
-// The locks are taken, in order, before the fork, and released in this process
-// right after it: what they guard is whole in the child. Readers' locks do, as
-// of sync.RWMutex's RLocker. Snapshot takes them once a garbage collection that
-// is under way has ended, which takes seconds with a large heap; a caller that
-// holds locks of its own instead has others wait for that. Until then no new
-// one starts.
+// Snapshot takes the locks, in order, before the fork, and releases them in
+// this process right after it. So what the locks guard is whole in the child.
+// Locks for reading suffice, such as the RLocker of a sync.RWMutex. If a
+// garbage collection is under way, Snapshot waits for its end before it takes
+// the locks: with a large heap that takes seconds. No new collection starts
+// until the fork is done. A caller that holds locks of its own across the call
+// makes others wait for all of that.
 //
 // encode runs in the child, where the rules of this package hold:
-//   - the locks stay held there. It needs none, as nothing else runs, and must not take them, which would hang,
-//     nor release them, which would let a goroutine that waits for one go on, in the child.
-//   - it writes to w, a [bufio.Writer]: not to what else this process has open. The child lets go of sockets, pipes and
-//     the like, and can read files, as with [Config].DropFDs. So what this process closes after Snapshot is closed.
-//   - the garbage collector, which would copy and cost, does not run until encode has allocated a quarter of what
-//     the heap holds, at least 64 MiB. It may change that by [debug.SetGCPercent] and [debug.SetMemoryLimit].
-//   - SIGINT, SIGHUP and SIGXFSZ are ignored. The child ends when this process does, however that ends.
+//   - The locks stay held in the child. encode needs none, as nothing else
+//     runs. encode must not take them, because it would wait for ever. It must
+//     not release them, because a goroutine that waits for one would go on, in
+//     the child.
+//   - encode writes to w, a [bufio.Writer], and must not write to anything else
+//     that this process has open. The child lets go of sockets, pipes and the
+//     like, as with [Config].DropFDs, and can read files. So what this process
+//     closes after Snapshot is closed.
+//   - The garbage collector would copy memory. It does not run until encode has
+//     allocated a quarter of what the heap holds, and at least 64 MiB. encode
+//     may change that by [debug.SetGCPercent] and [debug.SetMemoryLimit].
+//   - SIGINT, SIGHUP and SIGXFSZ are ignored.
+//   - The child ends when this process ends, however this process ends.
 //
-// The new file is written without a name (O_TMPFILE), fsynced, and renamed into
-// place, so that at any moment path is the former file or the new one, whole.
-// An encode that fails, panics or exits, a full disk, the child's death or this
-// process's: the former file stays, and no other is left. Only where both
-// processes are killed between two certain system calls, or at any time on a
-// file system without O_TMPFILE, does .NAME.live-snapshot stay beside it, which
-// the next snapshot to path removes.
+// The child writes a new file that has no name (O_TMPFILE), flushes the file to
+// the disk, and renames it to path. At any moment path is the former file or
+// the new one, whole. The former file stays, and no other file is left, if
+// encode fails, panics or exits, if the disk is full, and if the child or this
+// process dies. There are two exceptions: both processes are killed between two
+// certain system calls, or at any time on a file system without O_TMPFILE. Then
+// .NAME.live-snapshot is left beside the former file, and the next snapshot to
+// path removes it.
 //
-// The folder must exist and allow to be read and written; an error of that kind
-// is told at once, as an [*os.PathError]. A path that is a symbolic link has
-// the file replaced that it points to. The new file has the former one's mode
-// (of permissions), and its owner and group if this process may give them;
-// other links to the former file keep the former content. Two processes may
-// write to one path: the last to end wins. A second snapshot of this process is
-// refused with [ErrSaving] meanwhile.
+// The folder must exist, and this process must be allowed to read and write it.
+// Otherwise Snapshot returns an [*os.PathError]. If path is a symbolic link,
+// the file is replaced to which the link points. The new file has the former
+// one's permissions, and its owner and group if this process may set them.
+// Other links to the former file keep the former content. Two processes may
+// write to one path: the last to end wins. In one process, a second snapshot to
+// a path is refused with [ErrSaving] while the first is under way.
 //
-// It fails with what [Fork] fails with. See fork(2), open(2), linkat(2),
-// rename(2).
+// Snapshot also fails with what [Fork] fails with. See fork(2), open(2),
+// linkat(2), rename(2).
 func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker) (*Saving, error) {
 	if encode == nil {
 		return nil, errNilFunc
@@ -82,10 +91,11 @@ func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker)
 	return s, nil
 }
 
-// SnapshotTo is [Snapshot] to a writer of this process: what encode writes
-// comes to w through a pipe, as the child writes it, and waits where w does. If
-// w fails the child is killed, and the error is w's. A snapshot that fails may
-// have written a part to w. The [Saving] ends when w's last Write has returned.
+// SnapshotTo is [Snapshot] to a writer of this process. What encode writes
+// comes to w through a pipe while the child writes it. If w waits, encode
+// waits. If w fails, the child is killed, and the error is w's. A snapshot that
+// fails may have written a part to w. The [Saving] ends when w's last Write has
+// returned.
 func SnapshotTo(w io.Writer, encode func(w io.Writer) error,
 	locks ...sync.Locker) (*Saving, error) {
 	if encode == nil || w == nil {
@@ -122,8 +132,8 @@ func SnapshotTo(w io.Writer, encode func(w io.Writer) error,
 	return s, nil
 }
 
-// Saving is a snapshot that is under way, or has ended. It needs no Wait: the
-// child is reaped, and everything given back, when it ends.
+// Saving is a snapshot that is under way, or has ended. No call of Wait is
+// needed: the child is reaped, and all its resources are freed, when it ends.
 type Saving struct {
 	path    string
 	process *shm.Process
@@ -138,7 +148,7 @@ type Saving struct {
 	err  error
 }
 
-// newSaving forks a child that runs work, and needs the descriptor fd for it.
+// newSaving forks a child that runs work. The child keeps the descriptor fd.
 func newSaving(path string, locks []sync.Locker, fd int,
 	work func(b *board, parent int) error) (*Saving, error) {
 	d, err := newDropping(fd)
@@ -178,8 +188,9 @@ func newSaving(path string, locks []sync.Locker, fd int,
 	return s, nil
 }
 
-// watch sees the child to its end. Then ended ends what the parent has of it,
-// and says what failed there.
+// watch waits for the child's end and sets the snapshot's error. ended frees
+// what the parent has of the snapshot, and returns how the parent's part
+// failed.
 func (s *Saving) watch(ended func() error) {
 	exit := s.process.Wait(context.Background())
 	err := ended()
@@ -203,11 +214,11 @@ func (s *Saving) watch(ended func() error) {
 }
 
 // Wait waits until the snapshot has ended, and nothing of it is left but its
-// file. It returns nil if the file is in place and on the disk, or w has it
-// all; a [*SnapshotError] if not; and the context's error if the context ends
-// first: the snapshot goes on then. Any number of goroutines may wait, any
-// number of times. A child killed at its very end may have put the new file
-// into place, whole, and yet be an error.
+// file. Wait returns nil if the file is in place and on the disk, or if w has
+// all bytes, and a [*SnapshotError] otherwise. If the context ends first, Wait
+// returns the context's error, and the snapshot goes on. Any number of
+// goroutines may wait, any number of times. If the child is killed at its very
+// end, the new file may be in place, whole, although Wait returns an error.
 func (s *Saving) Wait(ctx context.Context) error {
 	select {
 	case <-s.done:
@@ -223,7 +234,7 @@ func (s *Saving) Wait(ctx context.Context) error {
 }
 
 // Progress returns how many bytes the child has written so far, to the file or
-// the pipe; those that w buffers are not among them.
+// to the pipe. Bytes that w buffers do not count.
 func (s *Saving) Progress() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,12 +244,12 @@ func (s *Saving) Progress() int64 {
 	return s.written
 }
 
-// Copied returns how many bytes of memory this snapshot costs, because one of
-// the processes wrote to what they shared, and with what the child allocated:
-// the greatest known. While the child runs it asks the kernel (see
-// [shm.Process.Memory]), which takes it milliseconds for each GiB; the child
-// does so itself when all is written. One that was killed leaves what was asked
-// last, or 0.
+// Copied returns how many bytes of memory this snapshot costs: the pages that
+// were copied because one of the processes wrote to them, and the memory that
+// the child allocated. The result is the greatest number known so far. While
+// the child runs, Copied asks the kernel (see [shm.Process.Memory]), which
+// takes milliseconds for each GiB. The child asks, too, when all is written. If
+// the child was killed, the result is what was last known, or 0.
 func (s *Saving) Copied() int64 {
 	m, _ := s.process.Memory() // none once it has ended
 	s.mu.Lock()
@@ -250,19 +261,20 @@ func (s *Saving) Copied() int64 {
 	return s.copied
 }
 
-// Pause returns how long the program stood still for fork(2): Process.ForkTime.
-// The locks are held some tenths of a millisecond longer.
+// Pause returns how long the program stood still for fork(2), as
+// Process.ForkTime does. The locks are held some tenths of a millisecond
+// longer.
 func (s *Saving) Pause() time.Duration { return s.process.ForkTime() }
 
-// Kill ends the snapshot by SIGKILL. Wait tells when it is gone. Once the child
-// is reaped it returns [os.ErrProcessDone].
+// Kill ends the snapshot by SIGKILL, and does not wait for the end. Once the
+// child is reaped, Kill returns [os.ErrProcessDone].
 func (s *Saving) Kill() error { return s.process.Kill() }
 
-// Process returns the child, for its pid, Usage and the like.
+// Process returns the child, for example for its process id and its Usage.
 func (s *Saving) Process() *shm.Process { return s.process }
 
-// collecting is what snapshots keep of a process: a forked child begins anew,
-// as in the child the lock may be held for ever.
+// collecting is the lock of a process's snapshots. A forked child makes a new
+// one, since the inherited lock may be held for ever.
 type collecting struct {
 	process uint64 // by its token
 	sync.Mutex
@@ -271,10 +283,10 @@ type collecting struct {
 var collector atomic.Pointer[collecting]
 
 // withCollectorOff waits until no garbage collection is under way, and calls
-// fork before another can start: fork(2) waits for it too, but with locks held.
-// limit is the memory limit for the child. What is there to be read is read
-// here, as the runtime's lock on its metrics may be another goroutine's in the
-// child.
+// fork before another can start. fork(2) would wait for the collection too, but
+// with the locks held. limit is the memory limit for the child. It is computed
+// here, because in the child another goroutine may hold the lock of the
+// runtime's metrics.
 func withCollectorOff(fork func(limit int64) error) error {
 	c := collector.Load()
 	for c == nil || c.process != hook.ProcessToken() {

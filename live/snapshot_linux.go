@@ -18,8 +18,8 @@ import (
 	"forkshm.example/shm/internal/procmaps"
 )
 
-// target is a file that is to be replaced. It is found before the fork, and all
-// that is slow, as to touch a disk is, is done in the child.
+// target is a file that a snapshot replaces. The parent finds it before the
+// fork. The child does all that is slow, such as writing to a disk.
 type target struct {
 	path      string
 	dir       int // descriptor of the folder
@@ -30,36 +30,24 @@ type target struct {
 	place place
 }
 
-// place tells files apart, whatever their paths.
+// place identifies a file, whatever its path.
 type place struct {
 	process  uint64 // by its token: a forked child's snapshots are its own
 	dev, ino uint64
 	name     string
 }
 
-// saving has the places that snapshots are under way to. Lock-free, as a lock
-// might be held in a child.
+// saving has the places of the snapshots that are under way. It has no lock,
+// because a lock might be held in a child.
 var saving atomic.Pointer[[]place]
 
 func openTarget(path string) (*target, error) {
 	fail := func(err error) (*target, error) {
-		return nil,
-			&os.PathError{Op: "snapshot", Path: path, Err: err}
+		return nil, &os.PathError{Op: "snapshot", Path: path, Err: err}
 	}
-	folder, name := filepath.Split(path)
-	for links := 0; ; links++ {
-		link, err := os.Readlink(folder + name)
-		if err != nil { // no link, or nothing there
-			break
-		}
-		if links == 40 {
-			return fail(unix.ELOOP)
-		}
-		if filepath.IsAbs(link) {
-			folder = ""
-		}
-		// The path is not cleaned: if folder is a link, ".." does not undo it.
-		folder, name = filepath.Split(folder + link)
+	folder, name, err := followLinks(path)
+	if err != nil {
+		return fail(err)
 	}
 	if name == "" || name == "." || name == ".." {
 		return fail(unix.EISDIR)
@@ -67,9 +55,8 @@ func openTarget(path string) (*target, error) {
 	if folder == "" {
 		folder = "."
 	}
-	t := &target{path: path, name: name, temporary: "." + name[:min(len(name), 200)] +
-		".live-snapshot"}
-	var err error
+	t := &target{path: path, name: name}
+	t.temporary = "." + name[:min(len(name), 200)] + ".live-snapshot"
 	t.dir, err = unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fail(err)
@@ -85,7 +72,25 @@ func openTarget(path string) (*target, error) {
 	return t, nil
 }
 
-// look finds out what can be known without writing to the folder.
+// followLinks returns the folder and the name of the file to which a path
+// leads, through any symbolic links.
+func followLinks(path string) (folder, name string, err error) {
+	folder, name = filepath.Split(path)
+	for range 40 { // as many links as the kernel follows
+		link, err := os.Readlink(folder + name)
+		if err != nil { // not a link, or nothing there
+			return folder, name, nil
+		}
+		if filepath.IsAbs(link) {
+			folder = ""
+		}
+		// The path is not cleaned: if folder is a link, ".." does not undo it.
+		folder, name = filepath.Split(folder + link)
+	}
+	return "", "", unix.ELOOP
+}
+
+// look finds out what a parent can know without writing to the folder.
 func (t *target) look() error {
 	if err := unix.Faccessat(t.dir, ".", unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
 		return err
@@ -239,12 +244,12 @@ func (n *newFile) install(parent int) error {
 }
 
 // create makes the new file, without a name if the file system can. The file is
-// locked (flock(2)) as long as its child lives: that tells a name in use from
-// one that was left.
+// locked by flock(2) while its child lives. The lock tells a name that is in
+// use from a name that was left.
 func (t *target) create() (f *os.File, named bool, err error) {
 	mode := uint32(0o666) // less the umask
 	if t.former != nil {
-		mode = 0o600 // until dress
+		mode = 0o600 // until dress sets the mode
 	}
 	fd, err := unix.Openat(t.dir, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, mode)
 	switch err {
@@ -275,7 +280,7 @@ func (t *target) createNamed(mode uint32) (int, error) {
 		if err != nil {
 			return -1, os.NewSyscallError("openat", err)
 		}
-		// Before it was locked it looked as one that was left.
+		// Before the lock, another process may have taken the file for one that was left.
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil && t.isTemporary(fd) {
 			return fd, nil
@@ -287,19 +292,19 @@ func (t *target) createNamed(mode uint32) (int, error) {
 	}
 }
 
-// link gives the new file the temporary name, from which it can be renamed:
-// linkat(2) does not replace.
+// link gives the new file the temporary name. Then the file can be renamed:
+// linkat(2) replaces no file.
 func (t *target) link(fd int) error {
 	for {
 		err := unix.Linkat(fd, "", t.dir, t.temporary, unix.AT_EMPTY_PATH)
-		if err == unix.ENOENT { // that takes CAP_DAC_READ_SEARCH
+		if err == unix.ENOENT { // this process lacks CAP_DAC_READ_SEARCH
 			err = unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), t.dir, t.temporary,
 				unix.AT_SYMLINK_FOLLOW)
 		}
 		if err != unix.EEXIST {
 			return os.NewSyscallError("linkat", err)
 		}
-		// Another process's, which is about to rename it, or one that was left.
+		// Another process is about to rename the name, or the name was left.
 		if err := t.removeStale(0); err != nil {
 			return err
 		}
@@ -309,9 +314,9 @@ func (t *target) link(fd int) error {
 // clean removes the temporary name if no living child has it.
 func (t *target) clean() { _ = t.removeStale(unix.LOCK_NB) }
 
-// removeStale removes the temporary name, once no living child has it; with
-// LOCK_NB it does not wait for that, and returns ErrSaving. Whoever removes a
-// name holds the lock on what it names.
+// removeStale removes the temporary name when no living child has it. With
+// LOCK_NB as how, removeStale does not wait for that, and returns ErrSaving.
+// Only the holder of a file's lock removes the file's name.
 func (t *target) removeStale(how int) error {
 	for {
 		fd, err := unix.Openat(t.dir, t.temporary,
@@ -340,7 +345,7 @@ func (t *target) removeStale(how int) error {
 	}
 }
 
-// isTemporary says whether the temporary name is that of the open file.
+// isTemporary returns whether the temporary name is that of the open file.
 func (t *target) isTemporary(fd int) bool {
 	var open, named unix.Stat_t
 	return unix.Fstat(fd, &open) == nil && unix.Fstatat(t.dir, t.temporary, &named,
@@ -348,31 +353,32 @@ func (t *target) isTemporary(fd int) bool {
 		open.Dev == named.Dev && open.Ino == named.Ino
 }
 
-// dress gives the new file what the former one's users count on.
+// dress gives the new file the former one's owner, group and permissions.
 func (t *target) dress(f *os.File) error {
 	if t.former == nil {
 		return nil
 	}
 	fd := int(f.Fd())
-	// Owner and group each as far as allowed, and before the mode: it is for them.
+	// The owner and group come before the mode, which applies to them.
 	if unix.Fchown(fd, int(t.former.Uid), int(t.former.Gid)) != nil {
 		_ = unix.Fchown(fd, -1, int(t.former.Gid))
 	}
 	return os.NewSyscallError("fchmod", unix.Fchmod(fd, t.former.Mode&0o777))
 }
 
-// ignoreSignals: those of a terminal go to all of its processes, and it is the
-// parent who decides then. A file that becomes too large is an error.
+// ignoreSignals has the child ignore signals. A terminal sends SIGINT and
+// SIGHUP to parent and child, and the parent decides what they mean. Without
+// SIGXFSZ, a file that grows too large is an error.
 func ignoreSignals() { signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGXFSZ) }
 
-// whileParentLives calls exit when the parent ends. It goes by a pidfd, as
-// PR_SET_PDEATHSIG goes by the thread that forked.
+// whileParentLives calls exit when the parent ends. It waits by a pidfd, since
+// PR_SET_PDEATHSIG would signal the end of the thread that forked.
 func whileParentLives(parent int, exit func()) error {
 	fd, err := unix.PidfdOpen(parent, 0)
 	if err != nil && err != unix.ESRCH {
 		return os.NewSyscallError("pidfd_open", err)
 	}
-	if err != nil || os.Getppid() != parent { // else the pidfd is the parent's
+	if err != nil || os.Getppid() != parent { // the process id may have been used again
 		return errors.New("the parent has ended")
 	}
 	go func() {
@@ -386,8 +392,8 @@ func whileParentLives(parent int, exit func()) error {
 	return nil
 }
 
-// privateDirty returns what this process has in memory for itself alone, in
-// bytes; 0 if that cannot be had.
+// privateDirty returns how many bytes of memory this process alone has, or 0 if
+// the kernel does not tell.
 func privateDirty() int64 {
 	usage, err := procmaps.Rollup(0)
 	if err != nil {
@@ -396,8 +402,8 @@ func privateDirty() int64 {
 	return int64(usage.PrivateDirty)
 }
 
-// pipe is what a snapshot to a writer comes through. Its ends are no os.Files
-// at the fork: the child's poller would not know them.
+// pipe is the way of a snapshot to a writer. At the fork its ends are not
+// os.Files, which the child's poller would not know.
 type pipe struct{ r, w int }
 
 func newPipe() (*pipe, error) {
@@ -413,7 +419,7 @@ func (p *pipe) close() {
 	_ = unix.Close(p.w)
 }
 
-// fill is the child's part.
+// fill is the child's part: it writes what encode writes to the pipe.
 func (p *pipe) fill(parent int, b *board, encode func(io.Writer) error) error {
 	ignoreSignals()
 	if err := whileParentLives(parent, func() { os.Exit(1) }); err != nil {
@@ -428,15 +434,16 @@ func (p *pipe) fill(parent int, b *board, encode func(io.Writer) error) error {
 	return f.Close()
 }
 
-// reader returns the parent's end, and closes the child's.
+// reader returns the parent's end of the pipe, and closes the child's end.
 func (p *pipe) reader() *pipeReader {
 	_ = unix.Close(p.w)
 	_ = unix.SetNonblock(p.r, true)
 	return &pipeReader{os.NewFile(uintptr(p.r), "pipe")}
 }
 
-// pipeReader reads until nobody writes any more. That is not the pipe's end:
-// children that this process forked meanwhile have its writing end too.
+// pipeReader reads until the child writes no more. It cannot wait for the
+// pipe's end, because children that this process forked meanwhile have the
+// pipe's other end, too.
 type pipeReader struct{ file *os.File }
 
 func (r *pipeReader) writerIsGone() { _ = r.file.SetReadDeadline(time.Unix(0, 0)) }

@@ -9,15 +9,16 @@ import (
 
 var (
 	standard = [...]*os.File{os.Stdin, os.Stdout, os.Stderr}
-	// The file of the standard logger in a child, or nil if the logger writes elsewhere.
+	// The file of the standard logger in a child, or nil if the logger writes
+	// elsewhere.
 	logFile   *os.File
 	inherited [][3]*os.File // kept: their finalizers would close the descriptors
 )
 
-// renewStandardFiles gives the child standard files, and a file for the
-// standard logger, that no frozen goroutine is writing to. Those that the
-// program had put in the standard files' place are its own. One that is closed
-// stays so: its number may be another file's by now.
+// renewStandardFiles gives the child new standard files, and a new file for the
+// standard logger, since a frozen goroutine may have been writing to the old
+// ones. Files that the program had put in the place of the standard files stay.
+// A file that is closed stays closed: another file may have its number.
 func renewStandardFiles() {
 	inherited = append(inherited, standard)
 	logFile = nil
@@ -31,7 +32,7 @@ func renewStandardFiles() {
 			}
 		}
 	}
-	// A duplicate, since the program may close its own.
+	// The logger gets a duplicate, since the program may close its own file.
 	if file, ok := log.Writer().(*os.File); ok && !slices.Contains(standard[:], file) {
 		if file, err := duplicate(file); err == nil {
 			logFile = file
