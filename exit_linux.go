@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"forkshm.example/shm/internal/elfsym"
 	"forkshm.example/shm/internal/hook"
 	"forkshm.example/shm/internal/procmaps"
+	"forkshm.example/shm/internal/seccomp"
 )
 
 // ExitError reports how a child ended that did not exit with status 0.
@@ -25,6 +27,10 @@ type ExitError struct {
 	// child ends with exit status 2. A forked child has one thread and therefore
 	// no Go runtime: it can run C only.
 	CalledGo bool
+
+	// Denied is the system call that ended a child whose Sandbox reports denied
+	// calls. It is nil for all other children.
+	Denied *Denied
 }
 
 // Error returns the error in a form like "child 4711: exit status 3" or "child
@@ -37,6 +43,9 @@ func (e *ExitError) Error() string {
 			s += ": the child called Go, but a forked child can run C only"
 		}
 		return s
+	}
+	if e.Denied != nil {
+		return fmt.Sprintf("child %d: sandbox: %v", e.Pid, e.Denied)
 	}
 	s := fmt.Sprintf("child %d: signal: %v", e.Pid, e.Status.Signal())
 	if e.Status.CoreDump() {
@@ -89,6 +98,37 @@ func (c *control) crash(status unix.WaitStatus) *Crash {
 		return nil
 	}
 	return r.crash(moduleAt(uintptr(r.pc)))
+}
+
+// String returns the call and its place, in a form like "system call openat
+// denied, at parse+0x1c (/usr/bin/server+0x4a3f1c)".
+func (d *Denied) String() string {
+	s := fmt.Sprintf("system call %s denied", d.Name)
+	if d.PC != 0 {
+		s += fmt.Sprintf(", at %v", &Crash{
+			PC: d.PC, Module: d.Module, Offset: d.Offset, Symbol: d.Symbol, Within: d.Within})
+	}
+	return s
+}
+
+// denied returns the child's record of the system call that a filter has
+// denied, if the child died of that. The child can lie about everything except
+// the signal.
+func (c *control) denied(status unix.WaitStatus) *Denied {
+	const bySeccomp = 1 // SYS_SECCOMP
+	if !c.isMapped() || !status.Signaled() || status.Signal() != unix.SIGSYS {
+		return nil
+	}
+	r := c.crashRecord()
+	if !r.isOf(unix.SIGSYS) || r.code != bySeccomp {
+		return nil
+	}
+	at := r.crash(moduleAt(uintptr(r.pc)))
+	return &Denied{
+		Syscall: uintptr(uint32(r.syscall)),
+		Name:    seccomp.Name(runtime.GOARCH, r.arch, uint32(r.syscall)),
+		PC:      at.PC, Module: at.Module, Offset: at.Offset, Symbol: at.Symbol, Within: at.Within,
+	}
 }
 
 // isOf reports whether the record is of that signal.

@@ -74,6 +74,10 @@ type ForkConfig struct {
 	// reads /proc/self/maps. Set NoCrashReport if a seccomp(2) filter kills the child
 	// for that.
 	NoCrashReport bool
+
+	// Sandbox restricts what the child can do. nil means no restriction: the child
+	// can do what this process can. A Sandbox closes descriptors as CloseFDs does.
+	Sandbox *Sandbox
 }
 
 // Limit is a resource limit of setrlimit(2).
@@ -170,6 +174,16 @@ func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (p *Process, err er
 	if err != nil {
 		return nil, err
 	}
+	var box sandboxOf
+	if cfg != nil {
+		box, err = cfg.Sandbox.prepare(mem)
+		if err != nil {
+			return nil, err
+		}
+		defer box.close()
+		keep = append(keep, box.fds()...)
+		slices.Sort(keep)
+	}
 	if args.flags&closeFDs != 0 {
 		keep = withBell(mem.keepForStat(keep))
 	}
@@ -180,14 +194,16 @@ func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (p *Process, err er
 	if cfg != nil && cfg.Lean {
 		lean = goHeap()
 	}
-	p, err = args.newProcess(keep, lean)
+	p, err = args.newProcess(keep, lean, box.args)
 	if err != nil || p.handle.isReaped() {
 		return p, err
 	}
 	if args.flags&awaitSetUp != 0 {
-		if err := p.awaitSetUp(&args); err != nil {
+		holds, err := p.awaitSetUp(&args)
+		if err != nil {
 			return nil, err
 		}
+		p.sandboxed = box.result(holds)
 	}
 	if mem.liveChildren != nil {
 		mem.liveChildren.Add(1)
@@ -209,7 +225,8 @@ func withBell(keep []int32) []int32 {
 }
 
 // newProcess forks a child. The child's set-up may not be complete yet.
-func (args *forkArgs) newProcess(keep []int32, lean []memoryRange) (*Process, error) {
+func (args *forkArgs) newProcess(keep []int32, lean []memoryRange, box *sandboxArgs) (
+	*Process, error) {
 	// os/exec learns of its child's exec by a pipe. The lock keeps most of these pipes out of our
 	// child. It is no complete protection: os/exec releases the lock shortly before it closes its
 	// own writing end.
@@ -217,7 +234,7 @@ func (args *forkArgs) newProcess(keep []int32, lean []memoryRange) (*Process, er
 		syscall.ForkLock.Lock()
 		defer syscall.ForkLock.Unlock()
 		args.owner = owner
-		err = args.fork(keep, lean)
+		err = args.fork(keep, lean, box)
 		return int(args.pid), time.Duration(args.forkTime), err
 	})
 	control := newControl(args)
@@ -243,7 +260,7 @@ func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 		{!cfg.NoOOMScore, oomFirst},
 		{cfg.KillWithParent, killWithParent},
 		{cfg.ProcessGroup, processGroup},
-		{cfg.CloseFDs, closeFDs},
+		{cfg.CloseFDs || cfg.Sandbox != nil, closeFDs},
 	} {
 		if f.set {
 			args.flags |= f.flag
@@ -253,7 +270,7 @@ func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 		return nil, fmt.Errorf("ForkConfig.Nice is %d, out of the range of a C int: %w", cfg.Nice, unix.EINVAL)
 	}
 	args.nice = int32(cfg.Nice)
-	if err := args.setLimits(cfg.Limits); err != nil {
+	if err := args.setLimits(cfg.limits()); err != nil {
 		return nil, err
 	}
 	return cfg.keepFDs()
@@ -261,7 +278,7 @@ func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 
 // keepFDs returns the descriptors that CloseFDs leaves open, in ascending order.
 func (cfg *ForkConfig) keepFDs() (keep []int32, err error) {
-	if len(cfg.KeepFDs) > 0 && !cfg.CloseFDs {
+	if len(cfg.KeepFDs) > 0 && !cfg.CloseFDs && cfg.Sandbox == nil {
 		return nil, fmt.Errorf("ForkConfig.KeepFDs has %d descriptors, but CloseFDs is not set: %w",
 			len(cfg.KeepFDs), unix.EINVAL)
 	}
@@ -273,6 +290,16 @@ func (cfg *ForkConfig) keepFDs() (keep []int32, err error) {
 	}
 	slices.Sort(keep)
 	return keep, nil
+}
+
+// limits returns the limits of the child. A child that dies of a denied call
+// would write a file, its core dump.
+func (cfg *ForkConfig) limits() []Limit {
+	isCore := func(l Limit) bool { return l.Resource == unix.RLIMIT_CORE }
+	if cfg.Sandbox == nil || slices.ContainsFunc(cfg.Limits, isCore) {
+		return cfg.Limits
+	}
+	return append(slices.Clone(cfg.Limits), Limit{Resource: unix.RLIMIT_CORE})
 }
 
 // setLimits copies the limits into args.

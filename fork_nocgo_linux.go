@@ -14,7 +14,7 @@ type waitStatus = unix.WaitStatus
 // These stubs stand for the C shim. Without cgo there is no mapping and no child, so they are never
 // called.
 
-func (*forkArgs) fork([]int32, []memoryRange) error { return errNoShim }
+func (*forkArgs) fork([]int32, []memoryRange, *sandboxArgs) error { return errNoShim }
 
 func waitID(idType, id, options int,
 	usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {

@@ -21,9 +21,14 @@ enum {
 	offset_crash_addr = offsetof(struct shm_crash, addr),
 	offset_crash_pc = offsetof(struct shm_crash, pc),
 	offset_crash_base = offsetof(struct shm_crash, base),
+	offset_crash_syscall = offsetof(struct shm_crash, syscall),
 	offset_crash_module = offsetof(struct shm_crash, module),
 	offset_set_up_call = offsetof(struct shm_set_up, call),
 	offset_set_up_err = offsetof(struct shm_set_up, err),
+	offset_set_up_sandboxed = offsetof(struct shm_set_up, sandboxed),
+	offset_sandbox_self = offsetof(struct shm_sandbox, self),
+	offset_sandbox_read_only = offsetof(struct shm_sandbox, read_only),
+	offset_sandbox_filter = offsetof(struct shm_sandbox, filter),
 	offset_fork_args_flags = offsetof(struct shm_fork_args, flags),
 	offset_fork_args_max_out = offsetof(struct shm_fork_args, max_out),
 	offset_fork_args_owner = offsetof(struct shm_fork_args, owner),
@@ -38,7 +43,13 @@ enum {
 */
 import "C"
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/seccomp"
+)
 
 // Each line checks that two numbers are equal: another index than 0 does not
 // compile.
@@ -52,6 +63,9 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(forkArgs{})-C.sizeof_struct_shm_fork_args]
 	_ = [1]struct{}{}[unsafe.Sizeof(forkLimit{})-C.sizeof_struct_shm_limit]
 	_ = [1]struct{}{}[unsafe.Sizeof(memoryRange{})-C.sizeof_struct_shm_range]
+	_ = [1]struct{}{}[unsafe.Sizeof(sandboxArgs{})-C.sizeof_struct_shm_sandbox]
+	_ = [1]struct{}{}[unsafe.Sizeof(readOnlySpan{})-C.sizeof_struct_shm_span]
+	_ = [1]struct{}{}[unsafe.Sizeof(unix.SockFilter{})-C.sizeof_struct_shm_filter]
 	_ = [1]struct{}{}[unsafe.Sizeof(objectEntry{})-C.sizeof_struct_shm_object]
 	_ = [1]struct{}{}[unsafe.Sizeof(objectTable{})-C.sizeof_struct_shm_objects]
 
@@ -68,9 +82,14 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.addr)-C.offset_crash_addr]
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.pc)-C.offset_crash_pc]
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.base)-C.offset_crash_base]
+	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.syscall)-C.offset_crash_syscall]
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.module)-C.offset_crash_module]
 	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.call)-C.offset_set_up_call]
 	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.err)-C.offset_set_up_err]
+	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.sandboxed)-C.offset_set_up_sandboxed]
+	_ = [1]struct{}{}[unsafe.Offsetof(sandboxArgs{}.self)-C.offset_sandbox_self]
+	_ = [1]struct{}{}[unsafe.Offsetof(sandboxArgs{}.readOnly)-C.offset_sandbox_read_only]
+	_ = [1]struct{}{}[unsafe.Offsetof(sandboxArgs{}.filter)-C.offset_sandbox_filter]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.flags)-C.offset_fork_args_flags]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.maxOut)-C.offset_fork_args_max_out]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.owner)-C.offset_fork_args_owner]
@@ -89,6 +108,13 @@ var (
 	_ = [1]struct{}{}[setUpDone-C.SHM_SET_UP_DONE]
 	_ = [1]struct{}{}[setUpFailed-C.SHM_SET_UP_FAILED]
 	_ = [1]struct{}{}[len(setUpCalls)-C.SHM_CALLS]
+	_ = [1]struct{}{}[setUpMmap-C.SHM_CALL_MMAP]
+	_ = [1]struct{}{}[setUpSeccomp-C.SHM_CALL_SECCOMP]
+	_ = [1]struct{}{}[filterHolds-C.SHM_SANDBOXED_FILTER]
+	_ = [1]struct{}{}[landlockHolds-C.SHM_SANDBOXED_LANDLOCK]
+	_ = [1]struct{}{}[seccomp.MaxInstructions-C.SHM_MAX_FILTER]
+	_ = [1]struct{}{}[maxSelf-C.SHM_MAX_SELF]
+	_ = [1]struct{}{}[maxReadOnly-C.SHM_MAX_READ_ONLY]
 
 	_ = [1]struct{}{}[killWithParent-C.SHM_KILL_WITH_PARENT]
 	_ = [1]struct{}{}[reportCrash-C.SHM_REPORT_CRASH]

@@ -2,6 +2,10 @@ package shm
 
 import (
 	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/seccomp"
 )
 
 // This file declares the structs that Go and C share. csrc/control.h says who writes which part of
@@ -67,8 +71,10 @@ type crashRecord struct {
 	calledGo  uint32
 	addr, pc  uint64
 	base      uint64
+	syscall   int32
+	arch      uint32
 	module    [maxModule]byte
-	_         [cacheLine - 4*4 - 3*8]byte
+	_         [cacheLine - 6*4 - 3*8]byte
 }
 
 // These constants are enum shm_crash_state: how much of a crash is recorded.
@@ -88,7 +94,15 @@ type setUpReport struct {
 	call  int32  // an index of setUpCalls
 	which int32  // an index of forkArgs.limits
 	err   int32
+
+	sandboxed int32 // filterHolds, landlockHolds
 }
+
+// These constants are enum shm_sandboxed: what of a sandbox holds.
+const (
+	filterHolds = 1 << iota
+	landlockHolds
+)
 
 // These constants are enum shm_set_up_state: the result of the child's set-up.
 const (
@@ -98,7 +112,14 @@ const (
 )
 
 // setUpCalls are the names of the system calls of enum shm_set_up_call.
-var setUpCalls = [...]string{"none", "prctl", "setpgid", "close_range", "nice", "setrlimit"}
+var setUpCalls = [...]string{"none", "prctl", "setpgid", "close_range", "nice", "setrlimit",
+	"mmap", "capset", "prctl PR_SET_NO_NEW_PRIVS", "landlock_restrict_self", "seccomp"}
+
+// These constants are the first and the last call of a sandbox.
+const (
+	setUpMmap    = 6
+	setUpSeccomp = 10
+)
 
 // forkArgs is struct shm_fork_args of csrc/child.h.
 type forkArgs struct {
@@ -124,6 +145,26 @@ type forkLimit struct {
 }
 
 const maxLimits = 16 // SHM_MAX_LIMITS
+
+// sandboxArgs is struct shm_sandbox of csrc/sandbox.h.
+type sandboxArgs struct {
+	optional, report, landlockFD, readOnlyFD int32
+	readOnlyCount, filterLength, selfCount   uint32
+	self                                     [maxSelf]uint32
+	readOnly                                 [maxReadOnly]readOnlySpan
+	filter                                   [seccomp.MaxInstructions]unix.SockFilter
+}
+
+// readOnlySpan is struct shm_span.
+type readOnlySpan struct {
+	addr, length uintptr
+	offset       int64
+}
+
+const (
+	maxSelf     = 8  // SHM_MAX_SELF
+	maxReadOnly = 64 // SHM_MAX_READ_ONLY
+)
 
 // These constants are the flags of csrc/child.h.
 const (

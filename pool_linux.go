@@ -172,6 +172,9 @@ func (cfg PoolConfig) complete(m *Mapping, n int) (_ PoolConfig, err error) {
 	case cfg.RestartRate < 0:
 		err = fmt.Errorf("RestartRate is %d, must not be negative: %w",
 			cfg.RestartRate, unix.EINVAL)
+	case cfg.InheritFDs && cfg.Fork.Sandbox != nil:
+		err = fmt.Errorf("InheritFDs and Fork.Sandbox are both set (use Fork.KeepFDs): %w",
+			unix.EINVAL)
 	case cfg.InheritFDs && cfg.Fork.CloseFDs:
 		err = fmt.Errorf("InheritFDs and Fork.CloseFDs are both set: %w", unix.EINVAL)
 	}

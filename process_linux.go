@@ -39,8 +39,9 @@ type process struct {
 	forkTime time.Duration
 	control  *control // nil if the child has no control page
 
-	leadsGroup bool   // whether the child leads a process group
-	owner      uint32 // by which the child holds locks of package shared, or 0
+	leadsGroup bool      // whether the child leads a process group
+	sandboxed  Sandboxed // what of a Sandbox holds
+	owner      uint32    // by which the child holds locks of package shared, or 0
 
 	liveChildren *atomic.Int64 // the mapping's number of children that are not reaped, or nil
 
@@ -103,11 +104,12 @@ func newProcess(fork func(owner uint32) (pid int, forkTime time.Duration, err er
 	return p, nil
 }
 
-// awaitSetUp waits until the child is set up. If the set-up fails, awaitSetUp
-// reaps the child.
-func (p *process) awaitSetUp(args *forkArgs) (err error) {
+// awaitSetUp waits until the child is set up, and returns what of a sandbox
+// holds. If the set-up fails, awaitSetUp reaps the child.
+func (p *process) awaitSetUp(args *forkArgs) (holds int32, err error) {
 	_ = p.handle.use(func(id childID) { // this may wait: no other goroutine has the handle yet
 		report := p.control.page.awaitSetUp(id.idType, id.id)
+		holds = report.sandboxed
 		if report.state == setUpFailed { // Wait reports a child that was killed in its set-up
 			err = report.failure(args)
 		}
@@ -120,7 +122,7 @@ func (p *process) awaitSetUp(args *forkArgs) (err error) {
 			p.control.release()
 		})
 	}
-	return err
+	return holds, err
 }
 
 // failure returns the error of a failed set-up.
@@ -130,6 +132,9 @@ func (r *setUpReport) failure(args *forkArgs) error {
 		call = setUpCalls[r.call]
 	}
 	err := os.NewSyscallError(call, unix.Errno(r.err))
+	if r.call >= setUpMmap && r.call <= setUpSeccomp {
+		return fmt.Errorf("ForkConfig.Sandbox: %w (set Optional to go without)", err)
+	}
 	if call == "setrlimit" && r.which >= 0 && r.which < args.limitsCount {
 		return fmt.Errorf("ForkConfig.Limits[%d] (%v): %w", r.which, args.limits[r.which], err)
 	}
@@ -163,6 +168,10 @@ func (p *Process) Pid() int { return p.pid }
 // ForkTime returns how long fork(2) took in the calling thread. Most of that
 // time is the copying of page tables.
 func (p *Process) ForkTime() time.Duration { return p.forkTime }
+
+// Sandboxed returns what of ForkConfig.Sandbox holds for the child. Without
+// Sandbox.Optional that is all, or there is no child.
+func (p *Process) Sandboxed() Sandboxed { return p.sandboxed }
 
 // Wait waits until the child has ended. Wait returns nil if the exit status is
 // 0, and an [*ExitError] if the child ended in any other way. If ctx ends
@@ -285,7 +294,14 @@ func (p *process) wait() {
 		p.setResult(nil)
 	default:
 		p.usage.Store(&usage)
-		p.setResult(&ExitError{p.pid, status, p.control.crash(status), p.control.hasCalledGo(status)})
+		exit := &ExitError{Pid: p.pid, Status: status, CalledGo: p.control.hasCalledGo(status)}
+		if p.sandboxed.Filter {
+			exit.Denied = p.control.denied(status)
+		}
+		if exit.Denied == nil {
+			exit.Crash = p.control.crash(status)
+		}
+		p.setResult(exit)
 	}
 }
 

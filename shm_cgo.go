@@ -43,7 +43,9 @@ package shm
 #include "csrc/forker.c"
 #include "csrc/control.c"
 #include "csrc/report.c"
+#include "csrc/denial.c"
 #include "csrc/close_fds.c"
+#include "csrc/sandbox.c"
 #include "csrc/set_up.c"
 #include "csrc/child.c"
 #include "csrc/pool.c"
@@ -160,10 +162,11 @@ func init() {
 }
 
 // fork forks a child as args says. Callers hold a lock: one call at a time.
-func (args *forkArgs) fork(keep []int32, lean []memoryRange) error {
+func (args *forkArgs) fork(keep []int32, lean []memoryRange, box *sandboxArgs) error {
 	err := errno(C.shm_fork_with((*C.struct_shm_fork_args)(unsafe.Pointer(args)),
 		(*C.int)(unsafe.SliceData(keep)), C.size_t(len(keep)),
-		(*C.struct_shm_range)(unsafe.Pointer(unsafe.SliceData(lean))), C.size_t(len(lean))))
+		(*C.struct_shm_range)(unsafe.Pointer(unsafe.SliceData(lean))), C.size_t(len(lean)),
+		(*C.struct_shm_sandbox)(unsafe.Pointer(box))))
 	if err == nil {
 		return nil
 	}

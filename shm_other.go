@@ -88,6 +88,7 @@ type ForkConfig struct {
 	KeepFDs        []int
 	NoOOMScore     bool
 	NoCrashReport  bool
+	Sandbox        *Sandbox
 }
 
 // Limit is a resource limit of setrlimit(2).
@@ -115,6 +116,9 @@ func (p *Process) Pid() int { return 0 }
 // ForkTime returns 0.
 func (p *Process) ForkTime() time.Duration { return 0 }
 
+// Sandboxed returns the zero value.
+func (p *Process) Sandboxed() Sandboxed { return Sandboxed{} }
+
 // Wait returns an error that wraps [errors.ErrUnsupported].
 func (p *Process) Wait(ctx context.Context) error { return errNoShim }
 
@@ -141,6 +145,7 @@ type ExitError struct {
 	Status   syscall.WaitStatus
 	Crash    *Crash
 	CalledGo bool
+	Denied   *Denied
 }
 
 func (e *ExitError) Error() string { return fmt.Sprintf("child %d: %v", e.Pid, e.Status) }

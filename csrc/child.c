@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #endif
 #include "child.h"
+#include "denial.h"
 #include "forker.h"
 #include "go_guard.h"
 #include "owner.h"
@@ -37,18 +38,22 @@ static void start_child(void *arg)
 {
 	const struct shm_start *s = arg;
 	const struct shm_fork_args *a = s->args;
-	enum shm_set_up_call failed;
-	int32_t which = 0;
+	struct shm_set_up result = { .call = SHM_CALL_NONE };
 
 	shm_set_owner(a->owner);
+	if (a->flags & SHM_REPORT_CRASH || s->sandbox != NULL)
+		shm_report_to(&a->control->crash, s->sandbox == NULL);
 	if (a->flags & SHM_REPORT_CRASH)
-		shm_report_crashes(&a->control->crash);
+		shm_report_crashes();
+	if (s->sandbox != NULL && s->sandbox->report)
+		shm_report_denials();
 	if (a->control != NULL)
 		shm_refuse_go(&a->control->crash.called_go);
-	failed = shm_set_up(s, &which);
+	result.call = (int32_t)shm_set_up(s, &result);
+	result.err = errno;
 	if (a->flags & SHM_AWAIT_SET_UP)
-		shm_set_up_report(a->control, failed, which, errno);
-	if (failed != SHM_CALL_NONE)
+		shm_set_up_report(a->control, &result);
+	if (result.call != SHM_CALL_NONE)
 		_exit(127);
 	if (a->flags & SHM_SERVE)
 		serve(a);
@@ -101,24 +106,36 @@ static int fork_with_control(struct shm_start *start, struct shm_fork_args *a, c
 	return 0;
 }
 
-int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count)
+static void *copy_of(const void *from, size_t length)
+{
+	void *copy = length > 0 ? malloc(length) : NULL;
+
+	return copy != NULL ? memcpy(copy, from, length) : NULL;
+}
+
+/* The child may lack the caller's memory. Copies of what is absent are NULL. */
+static int copy_arguments(struct shm_start *start, const int *keep, const struct shm_sandbox *sandbox)
+{
+	start->keep = copy_of(keep, start->keep_count * sizeof(*keep));
+	start->sandbox = copy_of(sandbox, sandbox != NULL ? sizeof(*sandbox) : 0);
+	if ((start->keep == NULL && start->keep_count > 0) || (start->sandbox == NULL && sandbox != NULL))
+		return ENOMEM;
+	return 0;
+}
+
+int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count,
+		  const struct shm_sandbox *sandbox)
 {
 	struct shm_fork_args copy = *args; /* the child may lack the memory of *args */
 	struct shm_start start = { .args = &copy, .keep_count = keep_count, .parent = getpid() };
-	int *kept = NULL;
 	int err;
 
-	if (keep_count > 0) {
-		kept = malloc(keep_count * sizeof(*kept));
-		if (kept == NULL) {
-			args->call = "malloc";
-			return ENOMEM;
-		}
-		memcpy(kept, keep, keep_count * sizeof(*kept));
-	}
-	start.keep = kept;
-	err = fork_with_control(&start, &copy, lean, lean_count);
-	free(kept);
+	copy.call = "malloc";
+	err = copy_arguments(&start, keep, sandbox);
+	if (err == 0)
+		err = fork_with_control(&start, &copy, lean, lean_count);
+	free(start.keep);
+	free(start.sandbox);
 	args->call = copy.call;
 	args->pid = copy.pid;
 	args->control = copy.control;

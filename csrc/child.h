@@ -6,6 +6,7 @@
 #define SHM_CHILD_FORK_H
 
 #include "control.h"
+#include "sandbox.h"
 
 enum {
 	SHM_KILL_WITH_PARENT = 1, /* the child is killed when this process ends */
@@ -52,9 +53,11 @@ struct shm_fork_args {
 
 /*
  * Forks a child as args says. The descriptors in keep stay open; they are in
- * ascending order. The child lacks the memory in lean. With SHM_AWAIT_SET_UP the
- * caller must wait for the child's set-up. One call at a time.
+ * ascending order. The child lacks the memory in lean. sandbox may be NULL, and
+ * needs SHM_AWAIT_SET_UP. With SHM_AWAIT_SET_UP the caller must wait for the
+ * child's set-up. One call at a time.
  */
-int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count);
+int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count,
+		  const struct shm_sandbox *sandbox);
 
 #endif

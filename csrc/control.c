@@ -69,14 +69,15 @@ void shm_control_free(struct shm_control *control, size_t slot)
 		munmap(first_page(control, slot), size_with(slot));
 }
 
-void shm_set_up_report(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err)
+void shm_set_up_report(struct shm_control *control, const struct shm_set_up *result)
 {
 	struct shm_set_up *r = set_up_page(control);
 
-	r->call = (int32_t)failed;
-	r->which = which;
-	r->err = err;
-	__atomic_store_n(&r->state, failed == SHM_CALL_NONE ? SHM_SET_UP_DONE : SHM_SET_UP_FAILED, __ATOMIC_RELEASE);
+	r->call = result->call;
+	r->which = result->which;
+	r->err = result->err;
+	r->sandboxed = result->sandboxed;
+	__atomic_store_n(&r->state, result->call == SHM_CALL_NONE ? SHM_SET_UP_DONE : SHM_SET_UP_FAILED, __ATOMIC_RELEASE);
 	shm_futex_wake(&r->state);
 	if (munmap(r, page_size()) == -1)
 		_exit(127); /* the child's function could forge the report */
@@ -104,5 +105,6 @@ void shm_set_up_await(struct shm_control *control, int id_type, int id, struct s
 	report->state = __atomic_load_n(&r->state, __ATOMIC_ACQUIRE);
 	report->call = r->call;
 	report->which = r->which;
+	report->sandboxed = r->sandboxed;
 	report->err = r->err;
 }

@@ -45,6 +45,11 @@ enum shm_set_up_call {
 	SHM_CALL_CLOSE_RANGE,
 	SHM_CALL_NICE,
 	SHM_CALL_SETRLIMIT,
+	SHM_CALL_MMAP, /* from here on, those of a sandbox */
+	SHM_CALL_CAPSET,
+	SHM_CALL_NO_NEW_PRIVS,
+	SHM_CALL_LANDLOCK,
+	SHM_CALL_SECCOMP,
 	SHM_CALLS, /* the number of these constants */
 };
 
@@ -53,6 +58,7 @@ struct shm_set_up {
 	int32_t call;   /* an enum shm_set_up_call */
 	int32_t which;  /* the index of the limit that failed, for SHM_CALL_SETRLIMIT */
 	int32_t err;    /* the errno value of the call that failed */
+	int32_t sandboxed; /* what of a sandbox holds: enum shm_sandboxed */
 };
 
 /* How the parent waits for a reply. */
@@ -101,6 +107,8 @@ struct shm_crash {
 	uint32_t called_go; /* 1 if the child ended because it called Go */
 	uint64_t addr, pc;
 	uint64_t base;               /* the address of the beginning of the file that contains pc */
+	int32_t syscall;             /* for SIGSYS: the system call that was denied, */
+	uint32_t arch;               /* and its AUDIT_ARCH_* */
 	char module[SHM_MAX_MODULE]; /* that file's name in /proc/self/maps, cut if too long, or empty */
 } __attribute__((aligned(SHM_CACHE_LINE)));
 
@@ -125,8 +133,8 @@ void shm_control_hide(struct shm_control *control, size_t slot);
 /* Unmaps the memory. control may be NULL. */
 void shm_control_free(struct shm_control *control, size_t slot);
 
-/* In the child: reports the result of the set-up, and unmaps the report. */
-void shm_set_up_report(struct shm_control *control, enum shm_set_up_call failed, int32_t which, int err);
+/* In the child: reports the result of the set-up, whose state is not set yet, and unmaps the report. */
+void shm_set_up_report(struct shm_control *control, const struct shm_set_up *result);
 
 /*
  * In the parent: waits until the set-up is done or has failed, or the child has

@@ -34,6 +34,7 @@ static struct shm_crash *record;
 static struct {
 	pid_t pid;      /* differs in a child of the child that shares its memory */
 	uint64_t token; /* differs in a child of the child that has a copy of its memory */
+	int may_open;   /* whether the process may open files */
 } reporter;
 
 /* A line of /proc/self/maps. */
@@ -127,6 +128,21 @@ static int is_reporter(void)
 	return getpid() == reporter.pid && shm_process_token() == reporter.token;
 }
 
+struct shm_crash *shm_record_signal(int sig, const siginfo_t *info, const void *context)
+{
+	struct shm_crash *r = record;
+	uint32_t none = SHM_CRASH_NONE;
+
+	if (!is_reporter() || !__atomic_compare_exchange_n(&r->state, &none, SHM_CRASH_CLAIMED, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+		return NULL;
+	r->sig = sig;
+	r->code = info->si_code;
+	r->addr = (uintptr_t)info->si_addr;
+	r->pc = instruction(context);
+	__atomic_store_n(&r->state, SHM_CRASH_RECORDED, __ATOMIC_RELEASE);
+	return r;
+}
+
 /*
  * Records the signal. SA_RESETHAND has set the default action again, so that the
  * child dies of the signal next. A fault repeats when the instruction runs again.
@@ -134,18 +150,11 @@ static int is_reporter(void)
  */
 static void record_crash(int sig, siginfo_t *info, void *context)
 {
-	struct shm_crash *r = record;
-	uint32_t none = SHM_CRASH_NONE;
 	int err = errno;
+	struct shm_crash *r = shm_record_signal(sig, info, context);
 
-	if (is_reporter() && __atomic_compare_exchange_n(&r->state, &none, SHM_CRASH_CLAIMED, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
-		r->sig = sig;
-		r->code = info->si_code;
-		r->addr = (uintptr_t)info->si_addr;
-		r->pc = instruction(context);
-		__atomic_store_n(&r->state, SHM_CRASH_RECORDED, __ATOMIC_RELEASE);
+	if (r != NULL && reporter.may_open)
 		record_module(r);
-	}
 	if (info->si_code <= 0)
 		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);
 	errno = err;
@@ -154,17 +163,23 @@ static void record_crash(int sig, siginfo_t *info, void *context)
 /* The handler cannot run on a stack that has overflowed. Each child has its own copy. */
 static char handler_stack[1 << 16];
 
-void shm_report_crashes(struct shm_crash *crash)
+void shm_report_to(struct shm_crash *crash, int may_open)
 {
-	static const int sigs[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
-	struct sigaction action = { .sa_sigaction = record_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND };
 	stack_t stack = { .ss_sp = handler_stack, .ss_size = sizeof(handler_stack) };
-	size_t i;
 
 	record = crash;
 	reporter.pid = getpid();
 	reporter.token = shm_process_token();
+	reporter.may_open = may_open;
 	sigaltstack(&stack, NULL);
+}
+
+void shm_report_crashes(void)
+{
+	static const int sigs[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT };
+	struct sigaction action = { .sa_sigaction = record_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND };
+	size_t i;
+
 	for (i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
 		sigaction(sigs[i], &action, NULL);
 }

@@ -91,7 +91,7 @@ static int end_with(pid_t parent)
 	return 0;
 }
 
-enum shm_set_up_call shm_set_up(const struct shm_start *s, int32_t *which)
+enum shm_set_up_call shm_set_up(const struct shm_start *s, struct shm_set_up *result)
 {
 	const struct shm_fork_args *o = s->args;
 
@@ -110,7 +110,9 @@ enum shm_set_up_call shm_set_up(const struct shm_start *s, int32_t *which)
 	}
 	if (!is_limited(o, RLIMIT_NOFILE))
 		restore_files();
-	if (set_limits(o, which) == -1)
+	if (set_limits(o, &result->which) == -1)
 		return SHM_CALL_SETRLIMIT;
+	if (s->sandbox != NULL)
+		return shm_enter_sandbox(s->sandbox, &result->sandboxed);
 	return SHM_CALL_NONE;
 }

@@ -7,15 +7,16 @@
 /* Everything that the child needs for its set-up. */
 struct shm_start {
 	const struct shm_fork_args *args;
-	const int *keep;
+	int *keep;
 	size_t keep_count;
+	struct shm_sandbox *sandbox; /* or NULL */
 	pid_t parent;
 };
 
 /*
- * Returns SHM_CALL_NONE, or the call that failed, with errno set. For
- * SHM_CALL_SETRLIMIT, *which is the index of the limit. Async-signal-safe.
+ * Returns SHM_CALL_NONE, or the call that failed, with errno set. Of the result,
+ * sets what a call has to tell. Async-signal-safe.
  */
-enum shm_set_up_call shm_set_up(const struct shm_start *s, int32_t *which);
+enum shm_set_up_call shm_set_up(const struct shm_start *s, struct shm_set_up *result);
 
 #endif

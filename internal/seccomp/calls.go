@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package seccomp assembles seccomp(2) filters: programs of classic BPF by which
 // the kernel decides about each system call of a process.
 package seccomp

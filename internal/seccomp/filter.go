@@ -1,3 +1,5 @@
+//go:build linux
+
 package seccomp
 
 import (
@@ -158,7 +160,10 @@ func search(all []span, denied uint32) block {
 // assemble returns the filter that has these rules, by the number of the system call. Other calls,
 // and all calls of other ABIs, are denied.
 func assemble(audit uint32, rules map[uint32]rule, denied uint32) (Filter, error) {
-	b := block{op(load, archOffset), branch(jumpEq, audit, 1, 0), op(giveBack, denied), op(load, numberOffset)}
+	b := block{
+		op(load, archOffset), branch(jumpEq, audit, 1, 0), op(giveBack, denied),
+		op(load, numberOffset),
+	}
 	b = append(b, search(spans(rules, denied), denied)...)
 	if len(b) > MaxInstructions {
 		return Filter{}, fmt.Errorf("the filter has %d instructions, at most %d are possible: %w",

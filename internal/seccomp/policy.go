@@ -1,3 +1,5 @@
+//go:build linux
+
 package seccomp
 
 import (
@@ -34,14 +36,18 @@ const (
 // report, and serves the calls of a pool. The child's own process id is the only one that it can
 // send signals to.
 var end = map[string]rule{
-	"exit exit_group rt_sigreturn sigreturn restart_syscall munmap getpid gettid": {allow, nil},
-
+	"exit exit_group rt_sigreturn sigreturn restart_syscall munmap": {allow, nil},
+	"getpid gettid":      {allow, nil},
 	"tgkill kill":        {allow, []condition{{arg: 0, isSelf: true}}},
 	"futex futex_time64": {allow, []condition{{arg: 1, mask: ^uint32(futexFlags), anyOf: futexes}}},
-	"sendto": {allow, []condition{ // to the socket's other end, and not to an address
-		{arg: 3, anyOf: []uint32{unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL}}, {arg: 4, isNull: true}}},
-	"clone3": {answer | uint32(unix.ENOSYS), nil}, // its flags cannot be seen: libc goes on with clone
+	"sendto":             {allow, []condition{{arg: 3, anyOf: wakeFlags}, {arg: 4, isNull: true}}},
+
+	// The flags of clone3 cannot be seen. libc goes on with clone.
+	"clone3": {answer | uint32(unix.ENOSYS), nil},
 }
+
+// wakeFlags are those with which a pool's child sends to the other end of a socket.
+var wakeFlags = []uint32{unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL}
 
 // Operations of futex(2) and their flags. Those on mutexes that inherit priorities are not here.
 const futexFlags = 128 | 256 // FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME
@@ -58,29 +64,41 @@ var futexes = []uint32{
 // and writing descriptors that it has, futexes, time. Calls that libraries make in passing, and can
 // do without, return an error.
 var compute = map[string]rule{
-	"read write readv writev pread64 pwrite64 preadv pwritev lseek _llseek close fstat fstat64": {allow, nil},
-	"poll ppoll ppoll_time64": {allow, nil},
+	"read write readv writev pread64 pwrite64 preadv pwritev lseek _llseek close": {allow, nil},
+	"fstat fstat64 poll ppoll ppoll_time64":                                       {allow, nil},
+	"fcntl fcntl64":                                                               {allow, []condition{{arg: 1, anyOf: descriptorQueries}}},
 
 	"brk mremap": {allow, nil},
 	"mprotect":   {allow, []condition{notExecutable}},
 	"madvise":    {allow, []condition{{arg: 2, anyOf: advices}}},
 
 	"rt_sigprocmask pause getrandom gettimeofday time nanosleep": {allow, nil},
-	"clock_gettime clock_gettime64 clock_getres clock_getres_time64 clock_nanosleep clock_nanosleep_time64": {
-		allow, []condition{{arg: 0, atMost: unix.CLOCK_TAI}}}, // and no other process's clock
+	"clock_gettime clock_getres clock_nanosleep":                 {allow, ownClock},
+	"clock_gettime64 clock_getres_time64 clock_nanosleep_time64": {allow, ownClock},
 
+	"getppid getuid geteuid getgid getegid":                 {allow, nil},
+	"getuid32 geteuid32 getgid32 getegid32":                 {allow, nil},
 	"sched_yield set_robust_list rseq getrlimit ugetrlimit": {allow, nil},
-	"sched_getaffinity": {allow, []condition{{arg: 0, anyOf: []uint32{0}}}},
-	"prlimit64":         {allow, []condition{{arg: 0, anyOf: []uint32{0}}, {arg: 2, isNull: true}}},
-	"fcntl fcntl64":     {allow, []condition{{arg: 1, anyOf: []uint32{unix.F_GETFD, unix.F_GETFL}}}},
+	"sched_getaffinity":                                     {allow, []condition{itself}},
+	"prlimit64":                                             {allow, []condition{itself, {arg: 2, isNull: true}}},
 
-	"newfstatat fstatat64": {answer | uint32(unix.EACCES), []condition{emptyPath(3)}}, // it is fstat(3)
+	// fstat(3), qsort(3) and stdio
+	"newfstatat fstatat64": {answer | uint32(unix.EACCES), []condition{emptyPath(3)}},
 	"statx":                {answer | uint32(unix.EACCES), []condition{emptyPath(2)}},
-	"sysinfo":              {answer | uint32(unix.EPERM), nil},                                                                   // by qsort(3)
-	"ioctl":                {answer | uint32(unix.ENOTTY), []condition{{arg: 1, anyOf: []uint32{unix.TCGETS, unix.TIOCGWINSZ}}}}, // by stdio
+	"sysinfo":              {answer | uint32(unix.EPERM), nil},
+	"ioctl":                {answer | uint32(unix.ENOTTY), []condition{{arg: 1, anyOf: terminalQueries}}},
 }
 
-var notExecutable = condition{arg: 2, mask: unix.PROT_EXEC, anyOf: []uint32{0}}
+var (
+	notExecutable = condition{arg: 2, mask: unix.PROT_EXEC, anyOf: []uint32{0}}
+	itself        = condition{arg: 0, anyOf: []uint32{0}}
+
+	// No other process's clock, whose number is negative.
+	ownClock = []condition{{arg: 0, atMost: unix.CLOCK_TAI}}
+
+	descriptorQueries = []uint32{unix.F_GETFD, unix.F_GETFL}
+	terminalQueries   = []uint32{unix.TCGETS, unix.TIOCGWINSZ}
+)
 
 func emptyPath(arg uint32) condition {
 	return condition{arg: arg, mask: unix.AT_EMPTY_PATH, anyOf: []uint32{unix.AT_EMPTY_PATH}}
@@ -88,16 +106,17 @@ func emptyPath(arg uint32) condition {
 
 // advices are those of madvise(2) that concern a process alone.
 var advices = []uint32{
-	unix.MADV_NORMAL, unix.MADV_RANDOM, unix.MADV_SEQUENTIAL, unix.MADV_WILLNEED, unix.MADV_DONTNEED, unix.MADV_FREE,
-	unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE, unix.MADV_DONTDUMP, unix.MADV_DODUMP, unix.MADV_POPULATE_READ,
-	unix.MADV_POPULATE_WRITE, 102, 103, // MADV_GUARD_INSTALL, MADV_GUARD_REMOVE
+	unix.MADV_NORMAL, unix.MADV_RANDOM, unix.MADV_SEQUENTIAL, unix.MADV_WILLNEED,
+	unix.MADV_DONTNEED, unix.MADV_FREE, unix.MADV_HUGEPAGE, unix.MADV_NOHUGEPAGE,
+	unix.MADV_DONTDUMP, unix.MADV_DODUMP, unix.MADV_POPULATE_READ, unix.MADV_POPULATE_WRITE,
+	102, 103, // MADV_GUARD_INSTALL, MADV_GUARD_REMOVE
 }
 
 // mapping returns the rule for mmap(2), if the type of the mapping is one of these. The kernel's
 // huge pages belong to the whole machine, and so are not for a child to take.
 func mapping(types ...uint32) rule {
-	return rule{allow, []condition{notExecutable, {
-		arg: 3, mask: unix.MAP_TYPE | unix.MAP_ANONYMOUS | unix.MAP_HUGETLB | unix.MAP_LOCKED, anyOf: types}}}
+	const kind = unix.MAP_TYPE | unix.MAP_ANONYMOUS | unix.MAP_HUGETLB | unix.MAP_LOCKED
+	return rule{allow, []condition{notExecutable, {arg: 3, mask: kind, anyOf: types}}}
 }
 
 const privateMemory = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
@@ -106,11 +125,20 @@ const privateMemory = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS
 var readFiles = map[string]rule{
 	"openat": opening(2),
 	"open":   opening(1),
-	"stat lstat stat64 lstat64 newfstatat fstatat64 statx statfs fstatfs statfs64 fstatfs64": {allow, nil},
-	"access faccessat faccessat2 getdents64 dup fadvise64 fadvise64_64 arm_fadvise64_64":     {allow, nil},
-	"openat2":       {answer | uint32(unix.ENOSYS), nil}, // its flags cannot be seen
-	"fcntl fcntl64": {allow, []condition{{arg: 1, anyOf: []uint32{unix.F_GETFD, unix.F_GETFL, unix.F_SETFD, unix.F_DUPFD, unix.F_DUPFD_CLOEXEC}}}},
+
+	"stat lstat stat64 lstat64 newfstatat fstatat64 statx": {allow, nil},
+	"statfs fstatfs statfs64 fstatfs64":                    {allow, nil},
+	"access faccessat faccessat2 getdents64 dup":           {allow, nil},
+	"fadvise64 fadvise64_64 arm_fadvise64_64":              {allow, nil},
+	"fcntl fcntl64": {allow, []condition{{arg: 1, anyOf: descriptorChanges}}},
+
+	// The flags of openat2 cannot be seen.
+	"openat2": {answer | uint32(unix.ENOSYS), nil},
 }
+
+// descriptorChanges are the operations of fcntl(2) on a process's own descriptors.
+var descriptorChanges = append([]uint32{
+	unix.F_SETFD, unix.F_DUPFD, unix.F_DUPFD_CLOEXEC}, descriptorQueries...)
 
 // opening returns the rule for open(2) for reading. Landlock before Linux 6.2 does not know
 // truncation.
@@ -123,9 +151,10 @@ func opening(flags uint32) rule {
 var writeFiles = map[string]rule{
 	"openat open ftruncate ftruncate64 fallocate fsync fdatasync":   {allow, nil},
 	"mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2": {allow, nil},
-	"fcntl fcntl64": {allow, []condition{{arg: 1, anyOf: []uint32{
-		unix.F_GETFD, unix.F_GETFL, unix.F_SETFD, unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, 5, 6, 7, 12, 13, 14}}}}, // F_GETLK to F_SETLKW64
+	"fcntl fcntl64": {allow, []condition{{arg: 1, anyOf: append(fileLocks, descriptorChanges...)}}},
 }
+
+var fileLocks = []uint32{5, 6, 7, 12, 13, 14} // F_GETLK, F_SETLK, F_SETLKW, and those of 64 bits
 
 const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
@@ -149,6 +178,7 @@ func (p Policy) Filter() (Filter, error) {
 	add(end)
 	if p.Compute {
 		add(compute)
+		add(p.passing())
 		types := []uint32{privateMemory}
 		if p.Files >= ReadFiles {
 			add(readFiles)
@@ -165,7 +195,25 @@ func (p Policy) Filter() (Filter, error) {
 	return assemble(a.audit, rules, p.Denied)
 }
 
-// mmap returns the name of the call that has mmap's arguments. mmap(2) of 386 has a pointer to them.
+// passing returns rules for what C libraries call in passing, which depend on what becomes of a
+// denied call. By a trap, the process's handler of SIGSYS answers: see csrc/denial.c. SIGSYS must
+// not be blocked. The kernel itself can only see how a file is opened, and not which.
+func (p Policy) passing() map[string]rule {
+	const inPassing = unix.O_RDONLY | unix.O_CLOEXEC
+	const sigUnblock = 1 // SIG_UNBLOCK
+	switch p.Denied & unix.SECCOMP_RET_ACTION_FULL {
+	case unix.SECCOMP_RET_TRAP:
+		unblocks := []condition{{arg: 0, anyOf: []uint32{sigUnblock}}}
+		return map[string]rule{"rt_sigprocmask": {allow, unblocks}}
+	case unix.SECCOMP_RET_KILL_PROCESS:
+		reads := []condition{{arg: 2, anyOf: []uint32{inPassing}}}
+		return map[string]rule{"openat": {answer | uint32(unix.EACCES), reads}}
+	}
+	return nil
+}
+
+// mmap returns the name of the call that has mmap's arguments. The mmap of 386 has a pointer to
+// them.
 func (a *arch) mmap() string {
 	if a.is64 {
 		return "mmap"
@@ -178,7 +226,8 @@ func (a *arch) mmap() string {
 func (p Policy) allow(a *arch, rules map[uint32]rule) error {
 	for i, n := range p.Allow {
 		if n >= x32 {
-			return fmt.Errorf("Allow[%d] is %d: no system call has this number: %w", i, n, unix.EINVAL)
+			return fmt.Errorf("Allow[%d] is %d: no system call has this number: %w",
+				i, n, unix.EINVAL)
 		}
 		r := rule{allow, nil}
 		if a.calls().names[uint32(n)] == "clone" {
