@@ -29,6 +29,15 @@ var ErrStuck = errors.New("it did not begin its function")
 // by older data.
 var ErrSaving = errors.New("a snapshot to this file is under way")
 
+// ErrTooLong is what a [Call] fails with whose result is longer than
+// [CallConfig].Limit.
+var ErrTooLong = errors.New("the result is too long")
+
+var (
+	errSilent  = errors.New("live: call: the child exited without an answer")
+	errGarbled = errors.New("live: call: the child's answer is damaged")
+)
+
 var errExited = errors.New("the child exited before the snapshot was complete")
 
 // SnapshotError tells how a snapshot failed after its fork.
@@ -66,4 +75,37 @@ func (e *SnapshotError) Unwrap() []error {
 		return []error{e.Err}
 	}
 	return []error{e.Err, e.errno}
+}
+
+// CallError is how the function of a [Call] failed in the child.
+type CallError struct {
+	// Message is the text of the error that the function returned, or "panic: "
+	// and what it panicked with.
+	Message string
+
+	// Trace is the stack of a function that panicked or called
+	// [runtime.Goexit], as [debug.Stack] has it; "" if it returned an error.
+	Trace string
+
+	// Err is how the child ended, an [*shm.ExitError], if the function did not
+	// return. It is nil if the function returned an error.
+	Err error
+
+	errno syscall.Errno
+}
+
+// Error returns, say, "live: call: no space left on device" or "live: call:
+// panic: index out of range".
+func (e *CallError) Error() string { return "live: call: " + e.Message }
+
+// Unwrap returns Err, and the errno that the function's error wrapped, if any:
+// so errors.Is(err, syscall.ENOSPC) holds.
+func (e *CallError) Unwrap() (wrapped []error) {
+	if e.Err != nil {
+		wrapped = append(wrapped, e.Err)
+	}
+	if e.errno != 0 {
+		wrapped = append(wrapped, e.errno)
+	}
+	return wrapped
 }

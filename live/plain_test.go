@@ -3,6 +3,7 @@
 package live_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -23,4 +24,9 @@ func TestForkSaysThatTheRuntimeIsNotPatched(t *testing.T) {
 	versions := livepatch.Versions // livego refuses others, so the error names them
 	assert.ErrorContains(t, err, "Go "+strings.TrimPrefix(versions[0], "go")+" to "+
 		strings.TrimPrefix(versions[len(versions)-1], "go"))
+}
+
+func TestCallSaysThatTheRuntimeIsNotPatched(t *testing.T) {
+	_, err := live.Call(context.Background(), func() (int, error) { return 1, nil })
+	assert.ErrorIs(t, err, live.ErrNotPatched)
 }

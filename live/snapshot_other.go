@@ -20,6 +20,8 @@ func (p *pipe) close()                                        {}
 func (p *pipe) fill(int, *board, func(io.Writer) error) error { return errNoCgo }
 func (p *pipe) reader() *pipeReader                           { return nil }
 
+func whileParentLives(int, func()) error { return errNoCgo }
+
 type pipeReader struct{ io.ReadCloser }
 
 func (r *pipeReader) writerIsGone() {}
