@@ -60,6 +60,42 @@ enum shm_sleeper {
 	SHM_SLEEPS_BY_BELL = 2,  /* a goroutine waits for the bell */
 };
 
+/*
+ * A lock. Its owner is a process: threads of one process exclude each other, and
+ * any of them may unlock.
+ */
+typedef struct shm_mutex {
+	struct shm_head head;
+	uint32_t word; /* futex: the owner and flags. mutex.h */
+	uint32_t unused[9];
+} __attribute__((aligned(64))) shm_mutex;
+
+/*
+ * Waits until this process holds the lock. timeout is from now on; NULL means no
+ * limit. Returns
+ *
+ *	0                 the lock is held
+ *	EOWNERDEAD        the lock is held, and its last owner died: what it guards may be
+ *	                  changed in part. Mend that, and call shm_consistent
+ *	ENOTRECOVERABLE   the lock can never be held again
+ *	ETIMEDOUT         the time is over
+ *	EDEADLK           this thread holds the lock already
+ *	ENOLCK            this process holds 16 locks already, or all owners are taken
+ */
+SHM_SHARED_API int shm_lock(shm_mutex *l, const struct timespec *timeout);
+
+/* Is shm_lock without waiting: EBUSY if the lock is held. */
+SHM_SHARED_API int shm_trylock(shm_mutex *l);
+
+/* Says that what the lock guards is good again. EPERM if this process does not hold the lock. */
+SHM_SHARED_API int shm_consistent(shm_mutex *l);
+
+/*
+ * Releases the lock. EPERM if this process does not hold it. After EOWNERDEAD
+ * without shm_consistent, the lock is not recoverable from then on.
+ */
+SHM_SHARED_API int shm_unlock(shm_mutex *l);
+
 #ifdef __cplusplus
 }
 #endif

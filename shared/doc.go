@@ -1,6 +1,11 @@
 // Package shared has locks in shared memory, for Go and C alike.
 package shared
 
-// Align is the alignment of each structure, in bytes. An offset must be a
-// multiple of Align, and the mapping's address is one.
+// Align is the alignment of each structure, in bytes: the offset of a structure
+// must be a multiple of Align.
 const Align = 64
+
+// The sizes of the structures, in bytes.
+const (
+	MutexSize = 64
+)

@@ -37,6 +37,25 @@ const (
 	sleepsByBell
 )
 
+// mutexWords is struct shm_mutex.
+type mutexWords struct {
+	head
+	word uint32
+	_    [9]uint32
+}
+
+// These constants are the enums of csrc/mutex.h.
+const (
+	mutexOwner    = 0xffff
+	mutexDied     = 1 << 16
+	mutexLost     = 1 << 17
+	mutexFutex    = 1 << 18
+	mutexBell     = 1 << 19
+	mutexStarving = 1 << 20
+
+	mutexPatience = 4
+)
+
 const (
 	slots = 4096 // SHM_SLOTS
 	held  = 16   // SHM_HELD
@@ -56,7 +75,9 @@ type slot struct {
 	pid      uint32
 	start    uint64
 	pidSpace uint64
-	_        [5]uint64
+	of       uint32
+	more     uint32
+	_        [4]uint64
 	held     [held]uint64
 	notes    [notes]uint64
 }

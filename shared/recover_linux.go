@@ -26,7 +26,20 @@ func init() {
 	hook.OwnerEnded = func(owner uint32) {
 		if s := slotOf(owner); s != nil {
 			mend(s, owner)
+			if atomic.LoadUint32(&s.more) != 0 {
+				mendMore(owner)
+			}
 			freeOwner(owner)
+		}
+	}
+}
+
+// mendMore mends what the other slots of a dead process name.
+func mendMore(owner uint32) {
+	for other := uint32(1); other <= slots; other++ {
+		if s := slotOf(other); other != owner && atomic.LoadUint32(&s.of) == owner {
+			mend(s, other)
+			freeOwner(other)
 		}
 	}
 }

@@ -16,6 +16,7 @@ package shared
 
 #include "csrc/slot.c"
 #include "csrc/gate.c"
+#include "csrc/mutex.c"
 */
 import "C"
 

@@ -3,6 +3,7 @@
 package shared
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"forkshm.example/shm/internal/hook"
@@ -25,9 +26,18 @@ import (
 // tells that it is one.
 type process struct {
 	token uint64
-	owner uint32
-	slot  *slot
+	slots atomic.Pointer[[]*ownSlot] // the first is also that of the process's C code
 }
+
+// ownSlot is a slot of this process.
+type ownSlot struct {
+	*slot
+	owner uint32
+	got   [held]atomic.Bool // whether a goroutine holds what the place names
+}
+
+// maxOwnSlots is how many slots a Go process can have. It takes one after another, as it needs them.
+const maxOwnSlots = 64
 
 var self atomic.Pointer[process]
 
@@ -40,13 +50,36 @@ func own() *process {
 }
 
 func newOwn() *process {
-	owner := ownSelf()
+	old, token, owner := self.Load(), hook.ProcessToken(), ownSelf()
 	if owner == 0 {
 		return nil
 	}
-	p := &process{hook.ProcessToken(), owner, slotOf(owner)}
-	self.Store(p)
+	p := &process{token: token}
+	p.slots.Store(&[]*ownSlot{{slot: slotOf(owner), owner: owner}})
+	if !self.CompareAndSwap(old, p) { // another goroutine was first
+		return own()
+	}
 	return p
+}
+
+// extend takes another slot. It fails if the process has as many as it can have.
+func (p *process) extend(seen *[]*ownSlot) error {
+	if len(*seen) == maxOwnSlots {
+		return ErrTooMany
+	}
+	owner := takeOwner(slotTaken)
+	s := slotOf(owner)
+	if s == nil {
+		return ErrTooMany
+	}
+	first := (*seen)[0]
+	atomic.StoreUint32(&s.of, first.owner)
+	atomic.StoreUint32(&first.more, 1)
+	more := append(slices.Clone(*seen), &ownSlot{slot: s, owner: owner})
+	if !p.slots.CompareAndSwap(seen, &more) { // another goroutine was first
+		freeOwner(owner)
+	}
+	return nil
 }
 
 // slotOf returns an owner's slot, or nil if there is no such owner.
@@ -57,40 +90,67 @@ func slotOf(owner uint32) *slot {
 	return &family.slot[owner-1]
 }
 
-// holding is a place in this process's slot that names a structure.
+// holding is a place in a slot of this process that names a structure.
 type holding struct {
 	place *uint64
 	owner uint32
+	got   *atomic.Bool
 }
 
-// hold names a structure in this process's slot, before it is changed.
+// hold names a structure in a slot of this process, before the structure is changed.
 func hold(where uint64) (holding, error) {
 	p := own()
 	if p == nil {
 		return holding{}, ErrTooMany
 	}
-	for i := range p.slot.held {
-		place := &p.slot.held[i]
-		if atomic.LoadUint64(place) == 0 && atomic.CompareAndSwapUint64(place, 0, where) {
-			return holding{place, p.owner}, nil
+	for {
+		all := p.slots.Load()
+		for _, s := range *all {
+			if h, ok := s.take(where); ok {
+				return h, nil
+			}
+		}
+		if err := p.extend(all); err != nil {
+			return holding{}, err
 		}
 	}
-	return holding{}, ErrTooMany
 }
 
-// findHeld returns the place where this process has named a structure.
-func findHeld(where uint64) (h holding, ok bool) {
-	p := own()
-	if p == nil {
-		return holding{}, false
-	}
-	for i := range p.slot.held {
-		if place := &p.slot.held[i]; atomic.LoadUint64(place) == where {
-			return holding{place, p.owner}, true
+// take names a structure in the slot, if there is room.
+func (s *ownSlot) take(where uint64) (holding, bool) {
+	for i := range s.held {
+		place := &s.held[i]
+		if atomic.LoadUint64(place) == 0 && atomic.CompareAndSwapUint64(place, 0, where) {
+			return holding{place, s.owner, &s.got[i]}, true
 		}
 	}
 	return holding{}, false
 }
+
+// findHeld returns the place of a structure that a goroutine of this process holds.
+func findHeld(where uint64) (holding, bool) {
+	p := own()
+	if p == nil {
+		return holding{}, false
+	}
+	for _, s := range *p.slots.Load() {
+		for i := range s.held {
+			place := &s.held[i]
+			if s.got[i].Load() && atomic.LoadUint64(place) == where {
+				return holding{place, s.owner, &s.got[i]}, true
+			}
+		}
+	}
+	return holding{}, false
+}
+
+// keep notes that this process holds what the place names, until release.
+func (h holding) keep() { h.got.Store(true) }
+
+// give says that this process will not hold what the place names any more. It is called before the
+// structure is given away: another goroutine may hold it an instant later, by another place. give
+// returns false if another goroutine was first.
+func (h holding) give() bool { return h.got.CompareAndSwap(true, false) }
 
 // release clears the place, after the last change of the structure.
 func (h holding) release() { atomic.StoreUint64(h.place, 0) }

@@ -23,7 +23,9 @@ struct shm_deadline shm_deadline_of(const struct timespec *timeout)
 {
 	struct shm_deadline end = { -1 };
 
-	if (timeout != NULL && timeout->tv_sec < INT64_MAX / NANOSECONDS / 2)
+	if (timeout != NULL && timeout->tv_sec < 0)
+		end.at = 0;
+	else if (timeout != NULL && timeout->tv_sec < INT64_MAX / NANOSECONDS / 2)
 		end.at = now() + (int64_t)timeout->tv_sec * NANOSECONDS + timeout->tv_nsec;
 	return end;
 }

@@ -30,7 +30,7 @@ int shm_family_start(uint32_t number)
 	return shm_family.bell_fd == -1 ? errno : 0;
 }
 
-static int take(struct shm_slot *slot, enum shm_slot_state state)
+static int take_slot(struct shm_slot *slot, enum shm_slot_state state)
 {
 	uint32_t unused = SHM_SLOT_FREE;
 
@@ -46,7 +46,7 @@ uint32_t shm_owner_take(struct shm_table *table, enum shm_slot_state state)
 	uint32_t i;
 
 	for (i = 0; i < SHM_SLOTS; i++)
-		if (take(&table->slot[i], state))
+		if (take_slot(&table->slot[i], state))
 			return i + 1;
 	return 0;
 }
@@ -58,12 +58,14 @@ void shm_owner_free(struct shm_table *table, uint32_t owner)
 
 	for (i = 0; i < SHM_HELD; i++)
 		__atomic_store_n(&slot->held[i], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->of, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->more, 0, __ATOMIC_RELAXED);
 	for (i = 0; i < SHM_NOTES; i++)
 		__atomic_store_n(&slot->notes[i], 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->state, SHM_SLOT_FREE, __ATOMIC_SEQ_CST);
 }
 
-static uint64_t token(void)
+static uint64_t token_now(void)
 {
 	static const uint64_t *word;
 	uint64_t found;
@@ -75,13 +77,15 @@ static uint64_t token(void)
 }
 
 /* Finds out which owner this process is. Its threads agree on one. */
-static uint32_t become(uint64_t mine, uint64_t seen)
+static uint32_t become_owner(uint64_t mine, uint64_t seen)
 {
 	uint32_t given = shm_given_owner();
 	uint32_t owner = given != 0 ? given : shm_owner_take(shm_family.table, SHM_SLOT_TAKEN);
 
-	if (owner == 0 || __atomic_compare_exchange_n(&self, &seen, mine << OWNER_BITS | owner, 0,
-						      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	if (owner == 0)
+		return 0;
+	if (__atomic_compare_exchange_n(&self, &seen, mine << OWNER_BITS | owner, 0, __ATOMIC_SEQ_CST,
+					__ATOMIC_SEQ_CST))
 		return owner;
 	if (given == 0)
 		shm_owner_free(shm_family.table, owner); /* another thread was first */
@@ -90,11 +94,24 @@ static uint32_t become(uint64_t mine, uint64_t seen)
 
 uint32_t shm_owner_self(void)
 {
-	uint64_t mine = token(), seen = __atomic_load_n(&self, __ATOMIC_ACQUIRE);
+	uint64_t mine = token_now(), seen = __atomic_load_n(&self, __ATOMIC_ACQUIRE);
 
 	if (seen >> OWNER_BITS == (mine & UINT64_MAX >> OWNER_BITS) && seen != 0)
 		return (uint32_t)(seen & OWNER_MASK);
-	return become(mine, seen);
+	return become_owner(mine, seen);
+}
+
+static __thread char this_thread; /* its address differs from that of every other thread */
+
+/* The threads that hold what the places of the slot name. A forked process has a copy. */
+static struct {
+	const void *thread;
+	uint64_t token; /* of the thread's process */
+} holders[SHM_HELD];
+
+static uint64_t *held_by(uint32_t owner)
+{
+	return shm_family.table->slot[owner - 1].held;
 }
 
 int shm_hold(const struct shm_head *head, struct shm_hold *hold)
@@ -105,20 +122,28 @@ int shm_hold(const struct shm_head *head, struct shm_hold *hold)
 	hold->owner = shm_owner_self();
 	if (hold->owner == 0)
 		return ENOLCK;
-	held = shm_family.table->slot[hold->owner - 1].held;
+	held = held_by(hold->owner);
 	for (i = 0; i < SHM_HELD; i++) {
 		uint64_t none = 0;
 
 		if (__atomic_load_n(&held[i], __ATOMIC_RELAXED) == 0 &&
 		    __atomic_compare_exchange_n(&held[i], &none, head->where, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
 			hold->place = &held[i];
+			hold->index = i;
 			return 0;
 		}
 	}
 	return ENOLCK;
 }
 
-int shm_held(const struct shm_head *head, struct shm_hold *hold)
+void shm_hold_got(const struct shm_hold *hold)
+{
+	holders[hold->index].token = token_now();
+	__atomic_store_n(&holders[hold->index].thread, &this_thread, __ATOMIC_RELEASE);
+}
+
+/* Finds a structure that the thread holds, or that any thread holds if thread is NULL. */
+static int find_hold(const struct shm_head *head, const void *thread, struct shm_hold *hold)
 {
 	uint64_t *held;
 	int i;
@@ -126,12 +151,38 @@ int shm_held(const struct shm_head *head, struct shm_hold *hold)
 	hold->owner = shm_owner_self();
 	if (hold->owner == 0)
 		return EPERM;
-	held = shm_family.table->slot[hold->owner - 1].held;
+	held = held_by(hold->owner);
 	for (i = 0; i < SHM_HELD; i++) {
-		if (__atomic_load_n(&held[i], __ATOMIC_RELAXED) == head->where) {
+		const void *holder = __atomic_load_n(&holders[i].thread, __ATOMIC_ACQUIRE);
+
+		if (holder != NULL && (thread == NULL || holder == thread) && holders[i].token == token_now() &&
+		    __atomic_load_n(&held[i], __ATOMIC_RELAXED) == head->where) {
 			hold->place = &held[i];
+			hold->index = i;
 			return 0;
 		}
 	}
 	return EPERM;
+}
+
+int shm_hold_find(const struct shm_head *head, struct shm_hold *hold)
+{
+	return find_hold(head, NULL, hold);
+}
+
+int shm_hold_is_mine(const struct shm_head *head)
+{
+	struct shm_hold hold;
+
+	return find_hold(head, &this_thread, &hold) == 0;
+}
+
+int shm_hold_give(const struct shm_hold *hold)
+{
+	return __atomic_exchange_n(&holders[hold->index].thread, NULL, __ATOMIC_RELAXED) == NULL ? EPERM : 0;
+}
+
+void shm_unhold(const struct shm_hold *hold)
+{
+	__atomic_store_n(hold->place, 0, __ATOMIC_RELEASE);
 }

@@ -26,7 +26,9 @@ struct shm_slot {
 	uint32_t pid;       /* of a process that took the slot itself */
 	uint64_t start;     /* when that process started, in the clock ticks of /proc/PID/stat */
 	uint64_t pid_space; /* the inode of that process's pid namespace */
-	uint64_t unused[5];
+	uint32_t of;        /* the owner whose process has this slot as well, or 0 */
+	uint32_t more;      /* whether the process has other slots of this owner */
+	uint64_t unused[4];
 	uint64_t held[SHM_HELD];   /* names of structures that the process may have changed; 0 is none */
 	uint64_t notes[SHM_NOTES]; /* what else the mending of a structure needs */
 };
@@ -57,22 +59,34 @@ void shm_owner_free(struct shm_table *table, uint32_t owner);
 uint32_t shm_owner_self(void);
 
 /*
- * Names a structure in this process's slot. Returns the place in the slot, or -1:
- * then errno is ENOLCK, as all slots are taken or the process holds SHM_HELD
- * structures already.
+ * Names a structure in this process's slot, before its first change. Returns 0, or
+ * ENOLCK if all slots are taken or the process names SHM_HELD structures already.
  */
 struct shm_hold {
 	uint64_t *place;
 	uint32_t owner;
+	int index; /* of the place in the slot */
 };
 int shm_hold(const struct shm_head *head, struct shm_hold *hold);
 
-/* Finds the place where this process has named a structure. Returns 0, or EPERM if it has not. */
-int shm_held(const struct shm_head *head, struct shm_hold *hold);
 
-static inline void shm_unhold(const struct shm_hold *hold)
-{
-	__atomic_store_n(hold->place, 0, __ATOMIC_RELEASE);
-}
+/* Notes that this thread holds what it named, until shm_hold_give. */
+void shm_hold_got(const struct shm_hold *hold);
+
+/* Finds the place of a structure that a thread of this process holds. Returns 0, or EPERM. */
+int shm_hold_find(const struct shm_head *head, struct shm_hold *hold);
+
+/*
+ * Says that this process will not hold the structure any more. It is called before
+ * the structure is given away: another thread may hold it an instant later, by
+ * another place. Returns 0, or EPERM if another thread was first.
+ */
+int shm_hold_give(const struct shm_hold *hold);
+
+/* Returns whether this thread itself holds the structure. */
+int shm_hold_is_mine(const struct shm_head *head);
+
+/* Clears the place, after the last change of the structure. */
+void shm_unhold(const struct shm_hold *hold);
 
 #endif

@@ -1,0 +1,38 @@
+/* Children that use a lock. */
+#ifndef SHAREDC_MUTEX_H
+#define SHAREDC_MUTEX_H
+
+#include "../../../csrc/shm_shared.h"
+
+enum mutex_act {
+	MUTEX_END,
+	MUTEX_LOCK,
+	MUTEX_TRYLOCK,
+	MUTEX_CONSISTENT,
+	MUTEX_UNLOCK,
+	MUTEX_TIMED_LOCK, /* for 10 ms */
+	MUTEX_PAUSE,      /* for ever */
+	MUTEX_NEXT,       /* go on with the lock behind this one */
+};
+
+enum { MUTEX_ACTS = 40 };
+
+/* A lock, and what children do with it. MutexArea in sharedc.go is the same. */
+struct mutex_area {
+	shm_mutex lock;
+	uint64_t counter; /* guarded by the lock */
+	uint32_t inside;  /* how many are within the lock */
+	uint32_t rounds;  /* of child_count_locked */
+	uint32_t done;    /* how many acts are done */
+	int32_t act[MUTEX_ACTS];
+	int32_t result[MUTEX_ACTS];
+	shm_mutex others[20] __attribute__((aligned(64)));
+};
+
+/* Acts, and stores the results. */
+int child_mutex_acts(void *addr, size_t length);
+
+/* Adds 1 to the counter, rounds times. Returns 0, or 1 if another process was within the lock. */
+int child_count_locked(void *addr, size_t length);
+
+#endif
