@@ -14,6 +14,12 @@ var (
 	// ErrPoolClosed is for a Pool that is closed.
 	ErrPoolClosed = errors.New("pool is closed")
 
+	// ErrNotStarted is for a call of a [Pool] that no child has begun. The call can
+	// be made again without being done twice. Errors of all other calls that ended
+	// early do not wrap it: such a call may be done in part. The pool learns what a
+	// child has begun from the child. A child that was taken over can lie.
+	ErrNotStarted = errors.New("no child has begun the call")
+
 	// ErrRange is for an offset, a length or a count that is negative, or that
 	// exceeds the memory.
 	ErrRange = errors.New("out of range")
@@ -35,6 +41,12 @@ var (
 	ErrGrowShared = errors.New("a shared mapping cannot grow past its first size (use Config.Reserve, or Memfd)")
 )
 
+// notStarted is an error that is ErrNotStarted, too. Its text is that of the cause.
+type notStarted struct{ error }
+
+func (e notStarted) Is(target error) bool { return target == ErrNotStarted }
+func (e notStarted) Unwrap() error        { return e.error }
+
 // Error is the error of every failed operation on a mapping, a buffer or a
 // pool.
 type Error struct {
@@ -42,8 +54,8 @@ type Error struct {
 	Length int    // the length that the operation was given, in bytes; 0 if it has none
 
 	// Err is the cause. If the kernel refused, Err wraps an *os.SyscallError. If
-	// the package refused, Err wraps ErrClosed, ErrPoolClosed, ErrRange,
-	// ErrAlign, ErrType, ErrLive, ErrGrowShared, EINVAL or
+	// the package refused, Err wraps ErrClosed, ErrPoolClosed, ErrNotStarted,
+	// ErrRange, ErrAlign, ErrType, ErrLive, ErrGrowShared, EINVAL or
 	// errors.ErrUnsupported.
 	Err error
 }
@@ -73,7 +85,7 @@ func (e *ResultError) Error() string {
 // hasLength reports whether an operation is given a length.
 func hasLength(op string) bool {
 	switch op {
-	case "object length", "file", "map file", "seal", "slice":
+	case "drain", "object length", "file", "map file", "seal", "slice":
 		return false
 	}
 	return true

@@ -42,6 +42,12 @@ type PoolConfig struct {
 	// on a system with addresses of 32 bits. A kernel that never overcommits
 	// charges for all of it: see Config.Reserve.
 	MaxIn, MaxOut int
+
+	// MaxCalls is how many calls a child serves before a new child replaces it. 0
+	// means no limit. MaxCalls bounds what a C library leaks, and how long a child
+	// that was taken over can lie. With 1, no input meets the child of another.
+	// These replacements do not count for RestartRate.
+	MaxCalls int
 }
 
 // Pool is a set of children of one Shared mapping that serve calls. Each child
@@ -64,16 +70,19 @@ type pool struct {
 	m       *Mapping
 	ownsM   bool // NewPool made the mapping, because the caller has none
 	cfg     PoolConfig
-	idle    chan *worker // the workers that serve no call
-	closing chan struct{}
+	idle    chan *worker  // the workers that serve no call
+	closing chan struct{} // closed by Close: calls that are in progress end
 	once    sync.Once
+
+	draining  chan struct{} // closed by Drain and Close: no call begins
+	drainOnce sync.Once
 
 	workers []*worker
 
 	mu  sync.Mutex
 	due time.Time // the time of the next restart at RestartRate
 
-	calls, failed, restarts atomic.Uint64
+	calls, failed, restarts, retired atomic.Uint64
 }
 
 // worker is a place in a pool for one child at a time.
@@ -146,7 +155,7 @@ func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 	}
 	p := &Pool{&pool{
 		process: processToken(), pid: os.Getpid(), m: m, ownsM: ownsM, cfg: complete,
-		idle: make(chan *worker, n), closing: make(chan struct{}),
+		idle: make(chan *worker, n), closing: make(chan struct{}), draining: make(chan struct{}),
 	}}
 	for range n {
 		w := new(worker)
@@ -175,6 +184,8 @@ func (cfg PoolConfig) complete(m *Mapping, n int) (_ PoolConfig, err error) {
 	case cfg.InheritFDs && cfg.Fork.Sandbox != nil:
 		err = fmt.Errorf("InheritFDs and Fork.Sandbox are both set (use Fork.KeepFDs): %w",
 			unix.EINVAL)
+	case cfg.MaxCalls < 0:
+		err = fmt.Errorf("MaxCalls is %d, must not be negative: %w", cfg.MaxCalls, unix.EINVAL)
 	case cfg.InheritFDs && cfg.Fork.CloseFDs:
 		err = fmt.Errorf("InheritFDs and Fork.CloseFDs are both set: %w", unix.EINVAL)
 	}
@@ -304,7 +315,9 @@ func (p *pool) restart(ctx context.Context, w *worker) error {
 // If the child ends during the call, the error is an [*ExitError]. If ctx ends
 // first, the child is killed, and the error wraps ctx.Err(). In both cases the
 // call may be done in part, no other call is affected, and the pool replaces
-// the child. If the pool cannot replace the child, later calls return the
+// the child. The error of a call that no child has begun wraps [ErrNotStarted],
+// for example if ctx ends while all children are busy. [WithCallInfo] tells
+// which child has served a call. If the pool cannot replace the child, later calls return the
 // reason, and try again. Whatever a child writes to the memory that it shares,
 // a call ends when its context ends, and calls that other children have are not
 // affected. Later calls of the same child are: a function that damages the
@@ -358,10 +371,8 @@ func (p *pool) checkFunction(function unsafe.Pointer) error {
 	if function == nil {
 		return fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)
 	}
-	select {
-	case <-p.closing:
-		return ErrPoolClosed
-	default:
+	if p.isDraining() {
+		return notStarted{ErrPoolClosed}
 	}
 	p.m.mu.RLock()
 	defer p.m.mu.RUnlock()
@@ -380,25 +391,51 @@ type task struct {
 
 // run has a child do a task.
 func (p *pool) run(ctx context.Context, t *task) (err error) {
+	watch := startWatch(ctx)
 	w, err := p.acquire(ctx)
+	watch.acquired()
+	defer watch.ended()
 	if err != nil {
-		return err
+		return notStarted{err}
 	}
 	p.calls.Add(1)
 	defer func() { // t.use may panic
+		if w.child != nil && p.cfg.MaxCalls > 0 && int(w.child.seq) >= p.cfg.MaxCalls {
+			go p.retire(w)
+			return
+		}
 		if err == nil || w.child != nil {
 			p.idle <- w
 			return
 		}
 		p.failed.Add(1)
 		go p.replace(w)
-		select {
-		case <-p.closing:
-			err = ErrPoolClosed
-		default:
-		}
+		err = p.orClosed(err)
 	}()
 	return p.runBy(ctx, w, t)
+}
+
+// orClosed returns the error of a call that Close may have ended.
+func (p *pool) orClosed(err error) error {
+	select {
+	case <-p.closing:
+	default:
+		return err
+	}
+	if errors.Is(err, ErrNotStarted) {
+		return notStarted{ErrPoolClosed}
+	}
+	return ErrPoolClosed
+}
+
+// retire gives a worker a new child for one that has served MaxCalls calls.
+func (p *pool) retire(w *worker) {
+	p.retired.Add(1)
+	c := w.child
+	_ = w.lose()
+	c.release()
+	_ = p.start(w) // if this fails, the worker's next call tries again
+	p.idle <- w
 }
 
 // replace gives a worker a new child. If that fails, the worker's next call
@@ -415,7 +452,7 @@ func (p *pool) runBy(ctx context.Context, w *worker, t *task) (err error) {
 		fresh := w.child == nil
 		if fresh {
 			if err := p.restart(ctx, w); err != nil {
-				return err
+				return notStarted{err}
 			}
 		}
 		again, err = w.run(ctx, t)
@@ -441,11 +478,25 @@ func (p *pool) acquire(ctx context.Context) (*worker, error) {
 	}
 	select {
 	case w := <-p.idle:
+		if p.isDraining() {
+			p.idle <- w
+			return nil, ErrPoolClosed
+		}
 		return w, nil
-	case <-p.closing:
+	case <-p.draining:
 		return nil, ErrPoolClosed
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, fmt.Errorf("no child was free: %w", ctx.Err())
+	}
+}
+
+// isDraining reports whether calls are refused.
+func (p *pool) isDraining() bool {
+	select {
+	case <-p.draining:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -454,6 +505,9 @@ func (p *pool) acquire(ctx context.Context) (*worker, error) {
 // another child can do the task.
 func (w *worker) run(ctx context.Context, t *task) (again bool, err error) {
 	c := w.child
+	if info := callInfo(ctx); info != nil {
+		info.Pid = c.pid
+	}
 	c.seq++
 	copy(c.slot.in, t.in)
 	replied := c.control.page.call(c.seq, &t.job, futexTimeout) || c.await(ctx)
@@ -463,10 +517,7 @@ func (w *worker) run(ctx context.Context, t *task) (again bool, err error) {
 			return false, t.use(c)
 		}
 	}
-	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
-	defer cancel()
-	ended := c.stop(limit)
-	w.set(nil)
+	ended := w.lose()
 	defer c.release()
 	switch {
 	case replied:
@@ -477,11 +528,30 @@ func (w *worker) run(ctx context.Context, t *task) (again bool, err error) {
 		}
 		return false, t.use(c)
 	case ctx.Err() != nil && isKilled(ended):
-		return false, fmt.Errorf("child %d was killed: %w", c.pid, ctx.Err())
+		err = fmt.Errorf("child %d was killed: %w", c.pid, ctx.Err())
+		return false, c.orNotStarted(err)
 	case ended == nil: // the child called exit(0)
 		ended = &ExitError{Pid: c.pid}
 	}
-	return !c.control.hasStarted(c.seq), ended
+	return !c.control.hasStarted(c.seq), c.orNotStarted(ended)
+}
+
+// orNotStarted returns the error of a call that the child, which has ended, may not have begun.
+func (c *poolChild) orNotStarted(err error) error {
+	if c.control.hasStarted(c.seq) {
+		return err
+	}
+	return notStarted{err}
+}
+
+// lose kills the worker's child, and returns how the child has ended. The caller releases the
+// child.
+func (w *worker) lose() error {
+	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
+	defer cancel()
+	err := w.child.stop(limit)
+	w.set(nil)
+	return err
 }
 
 // takeAnswer sets the answer. The error is that of a child that claims more
@@ -574,7 +644,57 @@ func (c *poolChild) pause(ctx context.Context, d time.Duration) {
 
 // Stats returns the pool's counters.
 func (p *Pool) Stats() PoolStats {
-	return PoolStats{p.calls.Load(), p.failed.Load(), p.restarts.Load()}
+	return PoolStats{p.calls.Load(), p.failed.Load(), p.restarts.Load(), p.retired.Load()}
+}
+
+// Drain lets the calls that are in progress end, and then closes the pool. From
+// now on no call begins: calls that wait for a child, and later calls, return
+// [ErrPoolClosed]. If ctx ends first, Drain closes the pool at once, and the error
+// wraps ctx.Err(). A Close at the same time ends Drain.
+func (p *Pool) Drain(ctx context.Context) error {
+	const op = "drain"
+	if err := p.checkOwner(); err != nil {
+		return &Error{op, 0, err}
+	}
+	late := p.awaitCalls(ctx)
+	if err := p.Close(); err != nil {
+		return err
+	}
+	if late != nil {
+		return &Error{op, 0, late}
+	}
+	return nil
+}
+
+// awaitCalls refuses new calls, and waits until the others have ended. It returns ctx.Err() if ctx
+// ends first, and nil if the pool is closed first.
+func (p *pool) awaitCalls(ctx context.Context) error {
+	first := false
+	p.drainOnce.Do(func() {
+		close(p.draining)
+		first = true
+	})
+	var idle []*worker
+	defer func() {
+		for _, w := range idle {
+			p.idle <- w
+		}
+	}()
+	workers := p.idle
+	if !first { // another Drain has the workers, until it closes the pool
+		workers = nil
+	}
+	for len(idle) < len(p.workers) {
+		select {
+		case w := <-workers:
+			idle = append(idle, w)
+		case <-p.closing:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // Close kills the children, and returns when they are reaped. Calls that are in
@@ -595,6 +715,7 @@ func (p *pool) close() error {
 	if err := p.checkOwner(); err != nil {
 		return err
 	}
+	p.drainOnce.Do(func() { close(p.draining) })
 	close(p.closing)
 	for _, w := range p.workers { // calls that wait for a child return
 		w.mu.Lock()

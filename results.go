@@ -77,4 +77,5 @@ type PoolStats struct {
 	Calls    uint64 // calls that were sent to a child
 	Failed   uint64 // calls that ended their child
 	Restarts uint64 // children forked to replace lost ones
+	Retired  uint64 // children that PoolConfig.MaxCalls has ended
 }

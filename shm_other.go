@@ -163,6 +163,7 @@ type PoolConfig struct {
 	RestartRate int
 	MaxIn       int
 	MaxOut      int
+	MaxCalls    int
 }
 
 // NewPool returns an error that wraps [errors.ErrUnsupported].
@@ -184,6 +185,9 @@ func (p *Pool) Do(ctx context.Context, work DoFunc, in []byte) ([]byte, error) {
 func (p *Pool) DoView(ctx context.Context, work DoFunc, in []byte, view func(out []byte) error) error {
 	return &Error{"do", len(in), errNoShim}
 }
+
+// Drain returns an error that wraps [errors.ErrUnsupported].
+func (p *Pool) Drain(ctx context.Context) error { return &Error{"drain", 0, errNoShim} }
 
 // Stats returns zero counts.
 func (p *Pool) Stats() PoolStats { return PoolStats{} }

@@ -26,5 +26,8 @@ var (
 	DoMaps   = shm.DoFunc(C.do_maps)
 )
 
+// Begin is a child that stores 1 in the int at its address, and stays.
+var Begin = shm.ChildFunc(C.child_begin)
+
 // Echo is a child that copies the first half of its memory to the second.
 var Echo = shm.ChildFunc(C.child_echo)

@@ -22,4 +22,6 @@ int do_maps(const void *in, size_t in_length, struct shm_out *out);   /* answers
 
 int child_echo(void *addr, size_t length); /* a shm_child: copies the first half of its memory to the second */
 
+int child_begin(void *addr, size_t length); /* a shm_child: stores 1 in the int at addr, and stays until killed */
+
 #endif
