@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"forkshm.example/shm/internal/hook"
 	"forkshm.example/shm/internal/hugepage"
 	"forkshm.example/shm/internal/landlock"
 	"forkshm.example/shm/internal/seccomp"
@@ -90,10 +92,10 @@ func (s *Sandbox) prepareFilter(box *sandboxOf, _ *memory) error {
 	if err := checkPersonality(); err != nil {
 		return err
 	}
-	filter, err := seccomp.Policy{
+	filter, err := filterOf(seccomp.Policy{
 		Arch: runtime.GOARCH, Compute: s.Policy == Compute, Files: s.files(), Allow: s.Allow,
 		Denied: denied,
-	}.Filter()
+	})
 	if errors.Is(err, errors.ErrUnsupported) && s.Optional {
 		return nil // a filter of no instructions is refused, and so left out
 	}
@@ -103,6 +105,38 @@ func (s *Sandbox) prepareFilter(box *sandboxOf, _ *memory) error {
 	box.args.filterLength = uint32(copy(box.args.filter[:], filter.Instructions))
 	box.args.selfCount = uint32(copy(box.args.self[:], filter.Self))
 	return err
+}
+
+// filters caches the filters of policies. To assemble one takes as long as a fork.
+var filters struct {
+	sync.Mutex
+	byPolicy map[string]seccomp.Filter
+}
+
+func init() { hook.Locks = append(hook.Locks, &filters.Mutex) }
+
+const maxFilters = 64
+
+// filterOf returns the filter of a policy.
+func filterOf(policy seccomp.Policy) (seccomp.Filter, error) {
+	key := fmt.Sprint(policy)
+	filters.Lock()
+	filter, found := filters.byPolicy[key]
+	filters.Unlock()
+	if found {
+		return filter, nil
+	}
+	filter, err := policy.Filter()
+	if err != nil {
+		return filter, err
+	}
+	filters.Lock()
+	defer filters.Unlock()
+	if filters.byPolicy == nil || len(filters.byPolicy) >= maxFilters {
+		filters.byPolicy = map[string]seccomp.Filter{}
+	}
+	filters.byPolicy[key] = filter
+	return filter, nil
 }
 
 // checkPersonality returns an error if the kernel makes all memory executable that is readable, as
