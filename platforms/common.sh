@@ -9,8 +9,8 @@ OUT=$PWD/out/platforms # caches too: a second run downloads nothing
 GO=${GO:-go}
 mkdir -p "$OUT/results"
 
-# is PLATFORM TEXT: begins the results of a platform. The text says what it is. A run of $only one suite keeps the
-# others' outcomes.
+# is PLATFORM TEXT: begins the results of a platform. The text says what it is. A run of $only
+# some suites keeps the others' outcomes.
 is() {
 	local file=$OUT/results/$1.tsv
 	[ -n "${only:-}" ] || : >"$file"
@@ -53,7 +53,7 @@ LIMIT=${LIMIT:-7200}
 
 programs=true # whether parity is built the programs that it runs
 
-# build_suites FLAGS...: builds the suites, and has each taken by what $take names. $only is one suite that is wanted.
+# build_suites FLAGS...: builds the suites, and has each taken by what $take names. $only are those that are wanted, if not all.
 build_suites() {
 	build=$OUT/build/$platform
 	mkdir -p "$build"
@@ -66,7 +66,7 @@ build_suites() {
 }
 
 # wanted SUITE: whether a suite is to run.
-wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
+wanted() { [[ -z "$only" || " $only " == *" $1 "* ]]; }
 
 # build_suite NAME PACKAGE FLAGS...
 build_suite() {

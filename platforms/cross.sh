@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests for another processor: cross.sh PLATFORM [SUITE [ARGS]].
+# Runs the tests for another processor: cross.sh PLATFORM [SUITES [ARGS]].
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/debian.sh"
 . "$(dirname "$0")/guest.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests on a kernel of Debian's, in qemu: kernels.sh RELEASE [SUITE [ARGS]]. The test binaries are linked
+# Runs the tests on a kernel of Debian's, in qemu: kernels.sh RELEASE [SUITES [ARGS]]. The test binaries are linked
 # statically.
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/debian.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests with another C library, or none to load: libc.sh musl | static
+# Runs the tests with another C library, or none to load: libc.sh musl | musl-static | glibc-static [SUITES]
 . "$(dirname "$0")/common.sh"
 
 platform=$1
