@@ -112,6 +112,7 @@
 //   - NoOOMScore leaves the child's oom_score_adj as it is. Without it, the
 //     kernel kills the child first when memory runs out.
 //   - NoCrashReport leaves the signals of a crash at their default.
+//   - Sandbox restricts what the child can do: see below.
 //
 // If a setting cannot be had, Fork fails and there is no child.
 //
@@ -121,6 +122,25 @@
 // example.
 //
 // Package live forks a child in which Go goes on running.
+//
+// # Sandboxes
+//
+// A parser that reads input of strangers may be taken over by it. Such a child
+// can do what its parent can do, unless it has a [Sandbox]:
+//
+//	cfg := &shm.ForkConfig{Lean: true, Sandbox: new(shm.Sandbox)}
+//	err := shm.Call(ctx, shm.ChildFunc(C.parse), m, cfg)
+//	var ended *shm.ExitError
+//	if errors.As(err, &ended) && ended.Denied != nil {
+//		log.Printf("parse tried %s", ended.Denied.Name) // "openat"
+//	}
+//
+// The child computes on its memory, and reads and writes descriptors that it was
+// given. It opens no files, makes no sockets and no processes, has no
+// capabilities, and makes no memory executable. Sandbox.Allow and Sandbox.Paths
+// allow more. Sandbox.ReadOnly keeps parts of a Memfd mapping from being written.
+// All of this needs no privilege. docs/SECURITY.md says what an exploited child
+// can still do. Above all, it can read the memory that the fork copied.
 //
 // # Pools
 //

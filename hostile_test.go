@@ -463,6 +463,8 @@ func TestSecurityNamesItsTests(t *testing.T) {
 	text := string(must(os.ReadFile("docs/SECURITY.md")))
 	tests := string(must(os.ReadFile("hostile_test.go"))) +
 		string(must(os.ReadFile("pool_do_test.go"))) +
+		string(must(os.ReadFile("sandbox_test.go"))) +
+		string(must(os.ReadFile("internal/seccomp/seccomp_test.go"))) +
 		string(must(os.ReadFile("internal/elfsym/elfsym_test.go")))
 	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z][A-Za-z]+)`").FindAllStringSubmatch(text, -1)
 	assert.Greater(t, len(named), 10)

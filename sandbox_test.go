@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -520,6 +521,24 @@ func TestPoolInASandbox(t *testing.T) {
 	_, err := pool.Call(background, ctest.Sleep, 0, 5) // longer than a call waits by futex(2)
 	assert.NoError(t, err)
 	assert.NoError(t, pool.Close())
+}
+
+// Bytes in, bytes out, and the length of an object are there in a sandbox, too.
+func TestDoInASandbox(t *testing.T) {
+	needFilter(t)
+	leavesNothing(t)
+	pool := newPool(t, nil, 1, &shm.PoolConfig{Fork: *inSandbox(shm.Sandbox{}), MaxIn: 1 << 20, MaxOut: 1 << 20})
+	in := filled(1<<20, 7)
+	for range 3 {
+		out, err := pool.Do(background, ctest.DoEcho, in)
+		require.NoError(t, err)
+		assert.Equal(t, in, out)
+	}
+	m := newMapping(t, shm.Shared, 2*page, &shm.Config{Technique: shm.Memfd})
+	if strconv.IntSize == 64 { // else fstat(3) is another call
+		require.NoError(t, wait(t, forkedWith(t, m, ctest.Object, inSandbox(shm.Sandbox{}))))
+		assert.EqualValues(t, 2*page, *must(shm.At[int64](m, 0)))
+	}
 }
 
 // All of it works for a user who may do nothing, and in a container.

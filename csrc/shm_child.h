@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #ifdef __cplusplus
@@ -43,6 +44,19 @@ struct shm_objects {
 extern struct shm_objects shm_objects __attribute__((weak));
 
 /*
+ * fstat(2) itself where struct stat is the kernel's: the fstat(3) of some libraries
+ * is another call, which a sandbox does not allow.
+ */
+static inline int shm_fstat(int fd, struct stat *st)
+{
+#if defined(__LP64__) && defined(SYS_fstat) && (defined(_DEFAULT_SOURCE) || defined(_BSD_SOURCE) || defined(_GNU_SOURCE))
+	return (int)syscall(SYS_fstat, fd, st);
+#else
+	return fstat(fd, st);
+#endif
+}
+
+/*
  * Returns the present length, in bytes, of the object behind a shared Memfd
  * mapping. addr may be any address in the mapping. Any process that has the object
  * may have grown or shrunk it. The child can use that many bytes, but no more than
@@ -67,7 +81,7 @@ static inline size_t shm_object_length(const void *addr)
 		for (o = table->object; o < table->object + SHM_OBJECTS; o++) {
 			if (o->start == 0 || (uintptr_t)addr < o->start || (uintptr_t)addr >= o->end)
 				continue;
-			if (fstat((int)o->fd, &st) == -1 || (uint64_t)st.st_dev != o->dev ||
+			if (shm_fstat((int)o->fd, &st) == -1 || (uint64_t)st.st_dev != o->dev ||
 			    (uint64_t)st.st_ino != o->ino)
 				return 0;
 			return (size_t)st.st_size;
