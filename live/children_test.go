@@ -15,12 +15,15 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
+	"forkshm.example/shm/internal/hook"
 	"forkshm.example/shm/live"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
+
+func init() { hook.KillTimeout = childLimit } // for a hang, and not for a slow machine
 
 // Children in C belong to the process that forked them: a live fork's child has
 // its own, and leaves its parent's alone.

@@ -373,6 +373,9 @@ func openFiles(t *testing.T) map[int]string {
 // No fork, and nothing that a child does to begin, changes what parent and
 // child share.
 func TestAForkLeavesOpenFilesAsTheyAre(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	_, path := withFormer(t)
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
@@ -414,10 +417,7 @@ func TestAForkLeavesOpenFilesAsTheyAre(t *testing.T) {
 // What the program closed stays closed: its number may be another file's by
 // now.
 func TestAClosedStandardFileStaysClosed(t *testing.T) {
-	own, out, err := inOwnProcess(t, nil)
-	if !own {
-		require.NoError(t, err, out)
-		require.Contains(t, out, "--- PASS: "+t.Name())
+	if !alone(t) {
 		return
 	}
 	connection(t) // the runtime's poller has its descriptors
@@ -530,6 +530,9 @@ func TestSetUnlinkOnCloseHoldsInTheChild(t *testing.T) {
 // As the package's doc has it: a connection of the child's own is a duplicate.
 // The parent's stays as it was.
 func TestADuplicateIsTheChildsOwn(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	here, there := connection(t)
 	file, err := here.(*net.TCPConn).File()
 	require.NoError(t, err)
@@ -604,7 +607,7 @@ func TestTracesTellWhatIsInherited(t *testing.T) {
 	stop := make(chan bool)
 	defer close(stop)
 	go func() { <-stop }()
-	untilGoroutine(t, "[chan receive]")
+	untilGoroutine(t, "[chan receive]", "TestTracesTellWhatIsInherited.func1(")
 	p, err := live.Go(func() int {
 		own := make(chan int)
 		go func() { own <- 1 }()

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -46,16 +47,16 @@ type busy struct {
 	server   string // of HTTP, which answers others at /other
 	stop     chan struct{}
 	end      func() // closes it
+	steps    sync.WaitGroup
 }
 
-// does starts a goroutine that calls step until the program stops, and then
-// closes what it returns.
-func (b *busy) does(name string, step func()) (ended chan struct{}) {
+// does starts a goroutine that calls step until the program stops.
+func (b *busy) does(name string, step func()) {
 	n := new(atomic.Int64)
 	b.names, b.counters = append(b.names, name), append(b.counters, n)
-	ended = make(chan struct{})
+	b.steps.Add(1)
 	go func() {
-		defer close(ended)
+		defer b.steps.Done()
 		for {
 			select {
 			case <-b.stop:
@@ -66,7 +67,6 @@ func (b *busy) does(name string, step func()) (ended chan struct{}) {
 			}
 		}
 	}()
-	return ended
 }
 
 func (b *busy) read() []int64 {
@@ -129,7 +129,13 @@ func startBusy(t *testing.T) *busy {
 	})
 
 	ping, pong := make(chan int), make(chan int)
-	b.does("ping", func() { ping <- 1; <-pong })
+	b.does("ping", func() {
+		select {
+		case ping <- 1:
+			<-pong
+		case <-b.stop:
+		}
+	})
 	b.does("pong", func() {
 		select {
 		case <-ping:
@@ -140,6 +146,12 @@ func startBusy(t *testing.T) *busy {
 
 	cond := sync.NewCond(new(sync.Mutex))
 	var waiting, woken int
+	wake := func() {
+		cond.L.Lock()
+		woken = 1
+		cond.L.Unlock()
+		cond.Broadcast()
+	}
 	b.does("wait on a cond", func() {
 		cond.L.Lock()
 		for waiting++; woken == 0; {
@@ -148,13 +160,7 @@ func startBusy(t *testing.T) *busy {
 		waiting, woken = 0, 0
 		cond.L.Unlock()
 	})
-	b.does("signal a cond", func() {
-		cond.L.Lock()
-		woken = 1
-		cond.L.Unlock()
-		cond.Broadcast()
-		pause()
-	})
+	b.does("signal a cond", func() { wake(); pause() })
 
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGCHLD)
@@ -211,8 +217,8 @@ func startBusy(t *testing.T) *busy {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	require.NoError(t, err)
 	log.SetOutput(null)
-	logged := b.does("log", func() { log.Print("parent") })
-	t.Cleanup(func() { b.end(); <-logged; log.SetOutput(os.Stderr); null.Close() })
+	b.does("log", func() { log.Print("parent") })
+	t.Cleanup(func() { log.SetOutput(os.Stderr); null.Close() })
 	for _, wait := range []func(){
 		func() { // in a system call
 			var fds [2]int
@@ -236,17 +242,45 @@ func startBusy(t *testing.T) *busy {
 		must(exec.Command("/bin/true").Run())
 		time.Sleep(5 * time.Millisecond)
 	})
+	t.Cleanup(func() { // before the others, which take away what the steps use
+		b.end()
+		here.Close()
+		there.Close()
+		stopped := make(chan struct{})
+		go func() { b.steps.Wait(); close(stopped) }()
+		for {
+			select {
+			case <-stopped:
+				return
+			case <-time.After(time.Millisecond):
+				wake()
+			}
+		}
+	})
 	return b
 }
 
 func get(client *http.Client, url string) (string, error) {
-	resp, err := client.Get(url)
+	answer, _, err := getBy(client, url)
+	return answer, err
+}
+
+// getBy says also whether the request went by a connection that there was
+// already. On a busy machine package net/http may let one go that is good.
+func getBy(client *http.Client, url string) (answer string, reused bool, err error) {
+	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}
+	ctx := httptrace.WithClientTrace(context.Background(), trace)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return "", err
+		return "", false, err
+	}
+	resp, err := client.Do(request)
+	if err != nil {
+		return "", false, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	return string(answer), err
+	body, err := io.ReadAll(resp.Body)
+	return string(body), reused, err
 }
 
 // connection returns the two ends of one by TCP.
@@ -267,6 +301,9 @@ func newServer(t require.TestingT, handler http.HandlerFunc) (url string) {
 	require.NoError(t, err)
 	server := &http.Server{Handler: handler}
 	go func() { _ = server.Serve(l) }()
+	if t, ok := t.(*testing.T); ok {
+		t.Cleanup(func() { server.Close() })
+	}
 	return "http://" + l.Addr().String()
 }
 

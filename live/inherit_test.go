@@ -71,7 +71,8 @@ func TestTheChildHasEveryLoggerOfTheStandardLibrary(t *testing.T) {
 			<-w.parents // it has the lock
 			waits := make(chan bool)
 			go func() { parents("another's"); close(waits) }()
-			untilGoroutine(t, "[sync.Mutex.Lock")
+			untilGoroutine(t, "[sync.Mutex.Lock",
+				"TestTheChildHasEveryLoggerOfTheStandardLibrary")
 			p, err := live.Go(func() int {
 				logs := make(chan bool)
 				for range 20 { // goroutines that find the lock as it was inherited

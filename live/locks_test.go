@@ -109,10 +109,13 @@ func useCaches(n int64) error {
 	return err
 }
 
+// last is the number of the last type. Packages keep those of former runs of the
+// test.
+var last atomic.Int64
+
 // Goroutines fill the caches of packages as children are forked, which fill
 // them on.
 func TestCachesOfTheStandardLibraryAreWholeInTheChild(t *testing.T) {
-	var last atomic.Int64
 	stop := make(chan struct{})
 	var running sync.WaitGroup
 	for range 2 {

@@ -156,7 +156,8 @@ func (s *session) one(ctx context.Context) {
 	n := s.runs
 	s.runs++
 	suite := s.suites[n%len(s.suites)]
-	setting := s.settings[(n/len(s.suites)+n)%len(s.settings)]
+	round := n / len(s.suites)
+	setting := s.settings[(round+n%len(s.suites))%len(s.settings)]
 	tests := suite.next(s.random)
 	shuffle := s.random.Int64N(1 << 31)
 	s.mu.Unlock()
