@@ -103,7 +103,9 @@ type Limit struct {
 // end of the pipe only after the child has closed its copy of the writing end. So
 // a child can delay the Start of an os/exec command that another goroutine starts
 // at the same moment, since Start waits for the end of a pipe. CloseFDs prevents
-// the delay.
+// the delay. A child with the descriptors can also take some out of the program's
+// epoll instance (epoll_ctl(2)). Then the program's timers and network I/O may
+// stop. Set CloseFDs for a child that runs code that you do not trust.
 //
 // The child has a copy of the thread that forked, and of no other thread. If a C
 // library has threads of its own and waits for them, the library hangs in the
@@ -115,6 +117,12 @@ type Limit struct {
 // uses the library, to a thread: see [runtime.LockOSThread]. A library that has
 // one set of workers for the whole program must be used for the first time in
 // the child, or handle fork(2) itself (pthread_atfork(3)).
+//
+// A fork while another thread loads a library leaves the child's loader unusable:
+// glibc ends the child with "Inconsistency detected by ld.so" when it loads one,
+// too. Libraries are loaded by dlopen(3), and by the first pthread_exit(3), which
+// loads libgcc_s. Load what a child needs before the fork, or have the children
+// of a [Pool] load it before other threads do.
 //
 // The child runs C only. If its C calls an exported Go function, the child ends
 // with exit status 2, and Wait says why: see [ExitError]. See fork(2).

@@ -122,9 +122,8 @@
 //     child.
 //   - A CPU profile of the parent does not go on in the child. The child may
 //     start one.
-//   - While an execution trace is taken, forks fail with [ErrTracing]. If
-//     another goroutine was just starting or stopping a trace, the child must
-//     not start one: the start may wait for ever.
+//   - While an execution trace is taken, forks fail with [ErrTracing]. The
+//     child may take one.
 //   - A traceback in the child shows all goroutines. The state of a frozen one
 //     ends in ", inherited", as in "goroutine 7 [chan receive, inherited]:".
 //     Have a leak checker ignore them, as by goleak.IgnoreCurrent when the

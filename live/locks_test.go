@@ -15,6 +15,7 @@ import (
 	"os"
 	"reflect"
 	"runtime/pprof"
+	"runtime/trace"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -180,4 +181,46 @@ func TestChildrenLookProfilesUpAsOthersDo(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, good, wait(t, p))
 	}
+}
+
+// A child may take an execution trace, whoever of the parent's was in the midst
+// of beginning or ending one.
+func TestChildrenTraceAsOthersBeginAndEnd(t *testing.T) {
+	stop := make(chan struct{})
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if trace.Start(io.Discard) == nil {
+					trace.Stop()
+				}
+			}
+		}
+	}()
+	for done := 0; done < 10; {
+		p, err := live.Go(func() int {
+			var b bytes.Buffer
+			if err := trace.Start(&b); err != nil {
+				println("trace:", err.Error())
+				return 1
+			}
+			trace.Stop()
+			if b.Len() == 0 {
+				return 2
+			}
+			return good
+		})
+		if errors.Is(err, live.ErrTracing) {
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, good, wait(t, p))
+		done++
+	}
+	close(stop)
+	<-ended
 }

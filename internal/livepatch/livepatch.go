@@ -73,6 +73,7 @@ var packages = map[string][]string{
 	"syscall":                   {"syscall"},
 	"os/signal":                 {"signal"},
 	"runtime/pprof":             {"pprof"},
+	"runtime/trace":             {"trace"},
 	"testing":                   {"testing", "mutex"},
 	"internal/testlog":          {"testlog"},
 	"internal/runtime/exithook": {"exithook"},
