@@ -5,10 +5,10 @@
 //	go run forkshm.example/shm/cmd/childheader
 //
 // cgo finds the copy in every module layout, without a setting of the
-// environment: with the module in the module cache, replaced, or vendored, and in
-// a package that others import. Commit the copy. Run the command again after an
-// update of package shm, for example by a go:generate line. A copy of an older
-// version stays valid: it lacks what is new.
+// environment: with the module in the module cache, replaced, or vendored, and
+// in a package that others import. Commit the copy. Run the command again after
+// an update of package shm, for example by a go:generate line. A copy of an
+// older version stays valid: it lacks what is new.
 //
 // In a module that vendors, make the command a tool of the module first:
 //
@@ -33,7 +33,8 @@ import (
 const name = "shm_child.h"
 
 func main() {
-	check := flag.Bool("check", false, "write nothing, and fail if the header is not of this version")
+	check := flag.Bool("check", false,
+		"write nothing, and fail if the header is not of this version")
 	flag.Parse()
 	if err := run(*check); err != nil {
 		fmt.Fprintln(os.Stderr, "childheader:", err)

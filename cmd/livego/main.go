@@ -1,18 +1,24 @@
-// Livego is the go command for programs that fork with package live. It adds a
-// few files to the standard library's packages as they are compiled, and
-// changes some of their lines; GOROOT is left as it is, and the build cache
-// keeps both kinds of build apart.
+// Livego is the go command for programs that fork with package live. When the
+// go command compiles packages of the standard library, livego adds files to
+// some of them, and changes some lines. GOROOT is left as it is. The build
+// cache keeps builds by go and by livego apart.
 //
-//	livego build|test|run|vet|install|list ...   as go does, with all of its flags
-//	livego env                                   the -toolexec flag, for a Makefile, a CI, or GOFLAGS
-//	livego help
+//	livego build|test|run|vet|install|list ...
 //
-// The go command in turn runs it as -toolexec. A -toolexec of one's own cannot
-// be had beside it.
+// does what go does, with all of its flags.
+//
+//	livego env
+//
+// prints the -toolexec flag by which go does the same: for a Makefile, a CI, or
+// GOFLAGS.
+//
+// Livego is the -toolexec program of the go command. So a build by livego
+// cannot have another -toolexec program.
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -35,7 +41,7 @@ func main() {
 	if err := run(os.Args[1:]); err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) && exit.ExitCode() > 0 {
-			os.Exit(exit.ExitCode()) // go has said why
+			os.Exit(exit.ExitCode()) // the go command has printed why
 		}
 		fmt.Fprintln(os.Stderr, "livego:", err)
 		os.Exit(1)
@@ -44,7 +50,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) > 0 && strings.ContainsRune(args[0], filepath.Separator) {
-		return runTool(args[0], args[1:]) // by the go command
+		return runTool(args[0], args[1:]) // the go command calls
 	}
 	chdir, args := cutChdir(args)
 	switch {
@@ -59,8 +65,8 @@ func run(args []string) error {
 			return err
 		}
 		if strings.ContainsAny(self, " \t\n'\"") {
-			return fmt.Errorf("a blank or a quote in %s, where livego is: its path is to be one "+
-				"word in a Makefile and in GOFLAGS", self)
+			return fmt.Errorf("livego is at %q: in a Makefile and in GOFLAGS the path must be one "+
+				"word, without blanks and quotes", self)
 		}
 		_, err = fmt.Println("-toolexec=" + self)
 		return err
@@ -73,7 +79,7 @@ func run(args []string) error {
 	return fmt.Errorf("unknown command %q\n%s", args[0], usage)
 }
 
-// cutChdir cuts off the -C flag, which comes first.
+// cutChdir splits the -C flag, which comes first, from the other arguments.
 func cutChdir(args []string) (chdir, rest []string) {
 	switch {
 	case len(args) > 1 && (args[0] == "-C" || args[0] == "--C"):
@@ -89,56 +95,73 @@ func cutChdirAfter(args []string) (chdir, rest []string) {
 	return chdir, append([]string{args[0]}, rest...)
 }
 
-// runGo becomes the go command, once that is one whose runtime is known.
+// runGo replaces this process by the go command, with livego as its -toolexec
+// program.
 func runGo(chdir []string, command string, args []string) error {
-	asked := exec.Command("go",
-		slices.Concat([]string{"env"}, chdir,
-			[]string{"GOVERSION", "CGO_ENABLED", "GOOS", "GOFLAGS"})...)
-	asked.Stderr = os.Stderr
-	out, err := asked.Output()
+	env, err := goEnv(chdir)
 	if err != nil {
 		return err
 	}
-	env := strings.SplitN(strings.TrimSuffix(string(out), "\n"), "\n", 4)
-	if len(env) != 4 {
-		return fmt.Errorf("go env printed %q", out)
-	}
-	version, cgo, goos, goflags := env[0], env[1], env[2], env[3]
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	for _, flag := range strings.Fields(goflags) {
-		if flag = strings.Trim(flag, `'"`); isToolexec(flag) && !strings.HasSuffix(flag, "="+self) {
-			return fmt.Errorf("GOFLAGS has a %s: the go command runs one such, which is to be "+
-				"livego", flag)
-		}
+	if flag := cmp.Or(otherToolexec(env.goflags, self), toolexecIn(command, args)); flag != "" {
+		return fmt.Errorf("%s: the go command runs one -toolexec program, which must be livego",
+			flag)
 	}
-	if flag := toolexecIn(command, args); flag != "" {
-		return fmt.Errorf("%s: the go command runs one such, which is to be livego", flag)
-	}
-	if _, err := livepatch.Known(version); err != nil {
+	if _, err := livepatch.Known(env.version); err != nil {
 		return err
 	}
 	flags := []string{"-toolexec=" + quote(self)}
 	switch {
-	case goos != "linux":
-		fmt.Fprintf(os.Stderr, "livego: for GOOS=%s as by plain go: live.Fork is for Linux\n", goos)
+	case env.goos != "linux":
+		fmt.Fprintf(os.Stderr, "livego: live.Fork needs Linux: GOOS=%s is built as by plain go\n",
+			env.goos)
 		flags = nil
-	case cgo != "1":
-		fmt.Fprintf(os.Stderr, "livego: with CGO_ENABLED=%s live.Fork fails with "+
-			"errors.ErrUnsupported: it forks in C\n", cgo)
+	case env.cgo != "1":
+		fmt.Fprintf(os.Stderr, "livego: CGO_ENABLED is %s: live.Fork fails with "+
+			"errors.ErrUnsupported, as it forks in C\n", env.cgo)
 	}
 	path, err := exec.LookPath("go")
 	if err != nil {
 		return err
 	}
-	return os.NewSyscallError("exec",
-		syscall.Exec(path, slices.Concat([]string{"go", command}, chdir, flags, args),
-			os.Environ()))
+	words := slices.Concat([]string{"go", command}, chdir, flags, args)
+	return os.NewSyscallError("exec", syscall.Exec(path, words, os.Environ()))
 }
 
-// quote is for a list of words as the go command splits it.
+// settings are what go env prints.
+type settings struct{ version, cgo, goos, goflags string }
+
+func goEnv(chdir []string) (settings, error) {
+	names := []string{"GOVERSION", "CGO_ENABLED", "GOOS", "GOFLAGS"}
+	cmd := exec.Command("go", slices.Concat([]string{"env"}, chdir, names)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return settings{}, err
+	}
+	lines := strings.SplitN(strings.TrimSuffix(string(out), "\n"), "\n", len(names))
+	if len(lines) != len(names) {
+		return settings{}, fmt.Errorf("go env printed %q", out)
+	}
+	return settings{lines[0], lines[1], lines[2], lines[3]}, nil
+}
+
+// otherToolexec returns the -toolexec flag in GOFLAGS, unless its program is
+// livego.
+func otherToolexec(goflags, self string) string {
+	for _, flag := range strings.Fields(goflags) {
+		flag = strings.Trim(flag, `'"`)
+		if isToolexec(flag) && !strings.HasSuffix(flag, "="+self) {
+			return "GOFLAGS has a " + flag
+		}
+	}
+	return ""
+}
+
+// quote quotes a word for a list that the go command splits into words.
 func quote(word string) string {
 	switch {
 	case !strings.ContainsAny(word, " \t\n"):
@@ -154,13 +177,12 @@ func isToolexec(flag string) bool {
 	return strings.HasPrefix(flag, "-") && name == "toolexec"
 }
 
-// valued are the flags of go run that have their value in a word of its own.
+// valued are the flags of go run that can have their value in the next word.
 var valued = strings.Fields("C p asmflags buildmode compiler covermode coverpkg exec gccgoflags " +
-	"gcflags installsuffix " +
-	"ldflags mod modfile overlay pgo pkgdir tags")
+	"gcflags installsuffix ldflags mod modfile overlay pgo pkgdir tags")
 
-// toolexecIn returns the -toolexec flag among a command's arguments, but not
-// among those of the program that it runs.
+// toolexecIn returns the -toolexec flag among a command's arguments. It ignores
+// the arguments of the program that the command runs.
 func toolexecIn(command string, args []string) string {
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -178,8 +200,8 @@ func toolexecIn(command string, args []string) string {
 	return ""
 }
 
-// runTool runs one of the tools of the go command: compile with what is added
-// to its package.
+// runTool replaces this process by a tool of the go command. The compiler also
+// gets the files that livego adds to the package.
 func runTool(tool string, args []string) error {
 	if strings.TrimSuffix(filepath.Base(tool), ".exe") == "compile" &&
 		os.Getenv("GOOS") == "linux" {
@@ -195,9 +217,10 @@ func runTool(tool string, args []string) error {
 		syscall.Exec(tool, append([]string{tool}, args...), os.Environ()))
 }
 
-// addFiles returns the compiler's arguments with what is added to its package.
-// The files are written beside the output, in the build's own folder: its name
-// is trimmed from what is compiled, and the go command removes it.
+// addFiles returns the compiler's arguments, with the files that livego adds to
+// the package. addFiles writes the files beside the compiler's output, in the
+// build's temporary folder. The go command trims that folder's name from what
+// is compiled, and removes the folder.
 func addFiles(args []string) ([]string, error) {
 	pkg, dir := value(args, "-p"), filepath.Dir(value(args, "-o"))
 	added, err := livepatch.For(pkg, value(args, "-goversion"), slices.Contains(args, "-race"))
@@ -222,16 +245,16 @@ func addFiles(args []string) ([]string, error) {
 	return args, nil
 }
 
-// goFiles are those among a compiler's arguments, without those of a package's
-// tests.
+// goFiles returns the Go files among a compiler's arguments, without those of a
+// package's tests.
 func goFiles(args []string) []string {
 	return slices.DeleteFunc(slices.Clone(args), func(arg string) bool {
 		return filepath.Ext(arg) != ".go" || strings.HasSuffix(arg, "_test.go")
 	})
 }
 
-// editSources writes those files among a compiler's arguments that the patch
-// changes to dir, changed, and has the compiler read them there.
+// editSources replaces files among a compiler's arguments by edited copies in
+// dir, if the patch has edits for them.
 func editSources(pkg, version, dir string, args []string) error {
 	missing := livepatch.EditsOf(pkg, version)
 	if len(missing) == 0 {
@@ -261,13 +284,13 @@ func editSources(pkg, version, dir string, args []string) error {
 	}
 	for name := range missing {
 		return fmt.Errorf("package %s has no file %s: the patch was not checked against this "+
-			"version", pkg, name)
+			"Go version", pkg, name)
 	}
 	return nil
 }
 
-// markVersion answers -V=full, from which the build cache takes what the
-// compiler is.
+// markVersion answers -V=full. The build cache identifies the compiler by the
+// answer, so markVersion adds the hash of the patch.
 func markVersion(tool string) error {
 	cmd := exec.Command(tool, "-V=full")
 	cmd.Stderr = os.Stderr

@@ -293,7 +293,7 @@ func TestLivegoRefusesAnUnknownGo(t *testing.T) {
 		os.WriteFile(filepath.Join(bin, "go"),
 			[]byte("#!/bin/sh\nprintf 'go1.99.1\\n1\\nlinux\\n\\n'\n"), 0o755))
 	refused(t, dir, []string{"PATH=" + bin + ":" + os.Getenv("PATH")},
-		"the runtime of go1.99.1 is not known, only of go1.24", "build", ".")
+		"the runtime of go1.99.1 is not known: livego knows those of go1.24", "build", ".")
 
 	compile := filepath.Join(bin, "compile")
 	require.NoError(t,
@@ -317,7 +317,7 @@ func TestLivegoRefusesARuntimeThatIsNew(t *testing.T) {
 		file)
 	test := filepath.Join(dir, "new_test.go")
 	require.NoError(t, os.Rename(file, test))
-	// Here livego checks the name of a variable: tests have variables of their own.
+	// The variables of a package's tests are not checked, and the next check fails.
 	refused(t, dir, []string{"GOOS=linux"}, "has no file",
 		"/no/compile", "-p", "runtime", "-goversion", "go1.26.99", "-o", filepath.Join(dir, "out"),
 		test)

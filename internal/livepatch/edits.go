@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Edit changes a line of a package's own source, where a file that is added
-// cannot reach: Old stands in File exactly once, and becomes New.
+// Edit changes a line of a package's own source, for what an added file cannot
+// do. Old stands in File exactly once, and becomes New.
 type Edit struct{ File, Old, New string }
 
 var edits = map[string][]Edit{
@@ -22,8 +22,8 @@ var edits = map[string][]Edit{
 		{"runtime.go", `exit(int32(code))`, `exit(liveStatus(int32(code)))`},
 	},
 
-	// Locks of a moment, which are inside values of the program's. In a child
-	// they are free, whoever held them at the fork.
+	// These locks are inside values of the program, and goroutines hold them for
+	// a moment. In a child they are free, whoever held them at the fork.
 	"log": {{"log.go", `outMu sync.Mutex`, `outMu liveMutex`}},
 	"log/slog": {
 		{"handler.go", `*sync.Mutex`, `*liveMutex`},
@@ -38,10 +38,11 @@ var edits = map[string][]Edit{
 	},
 
 	// The nodes of these maps have locks, which are free in a child. So a map
-	// must be whole between any two instructions of who holds one. All that an
-	// operation does is done by one store. Only the removal of an empty node
-	// takes two, whose order is turned round: a node that is marked dead while
-	// its parent still has it would send who adds to it to the start for ever.
+	// must be whole between any two instructions of a goroutine that holds one.
+	// An operation changes a map by one store. Only the removal of an empty node
+	// takes two stores, and the edits exchange them: a goroutine that adds to a
+	// node that is marked dead, while the parent node still has it, would begin
+	// again for ever.
 	"internal/sync": {
 		{"hashtriemap.go", "initMu   Mutex\n", "initMu   LiveMutex\n"},
 		{"hashtriemap.go", "mu       Mutex //", "mu       LiveMutex //"},
@@ -57,12 +58,12 @@ var edits = map[string][]Edit{
 			markDeadInUnique},
 	},
 
-	// The timer of an inherited context does not fire in a child. What the
-	// child derives from such a context has a timer of its own.
+	// The timer of an inherited context does not fire in a child. A context that
+	// the child derives from it gets a timer of its own.
 	"context": {{"context.go", `ok && cur.Before(d) {`,
 		`ok && cur.Before(d) && !liveSooner(cur, &d) {`}},
 
-	// The name in the file system is that of the process that listens.
+	// The file of a Unix listener belongs to the process that listens.
 	"net": {
 		{"unixsock.go", `unlinkOnce sync.Once`, `unlinkOnce sync.Once; live uint32`},
 		{"unixsock_posix.go", `unlink: true}, nil`, `unlink: true, live: live_generation()}, nil`},
@@ -70,7 +71,7 @@ var edits = map[string][]Edit{
 		{"unixsock_posix.go", `&& ln.unlink {`, `&& ln.unlink && ln.live == live_generation() {`},
 	},
 
-	// What fails in a child is not noted in the parent's memory.
+	// A failure in a child is not noted in the parent's memory.
 	"testing": {
 		{"testing.go", `c.failed = true`, `c.failed = true; c.liveFail()`},
 		{"testing.go", `sync.RWMutex`, `liveRWMutex`},
@@ -84,11 +85,11 @@ const (
 	unlockNodes      = "\t\ti.mu.Unlock()\n\t\ti = parent\n\t}\n\ti.mu.Unlock()\n"
 )
 
-// editedSince has the packages of which earlier Go versions need no edits:
-// the values of Go 1.24's package unique are in a HashTrieMap.
+// editedSince has the packages that need no edits before a Go version. In Go
+// 1.24, the values of package unique are in a HashTrieMap.
 var editedSince = map[string]string{"unique": "go1.25"}
 
-// EditsOf returns the files of a package that are changed, by their base names.
+// EditsOf returns the base names of the files of a package that are changed.
 func EditsOf(pkg, goVersion string) map[string]bool {
 	changed := make(map[string]bool)
 	if since, ok := editedSince[pkg]; ok && version.Compare(goVersion, since) < 0 {
@@ -100,8 +101,8 @@ func EditsOf(pkg, goVersion string) map[string]bool {
 	return changed
 }
 
-// Apply returns a file of a package as it is compiled. path is where its
-// source stands, for its lines to be reported there.
+// Apply returns a file of a package as it is compiled. path is the name of the
+// source file that the compiler is to report.
 func Apply(pkg, path string, text []byte) ([]byte, error) {
 	name := BaseName(path)
 	for _, e := range edits[pkg] {
@@ -120,8 +121,8 @@ func Apply(pkg, path string, text []byte) ([]byte, error) {
 	return text, nil
 }
 
-// BaseName returns the name under which EditsOf has a file that the compiler
-// is given: go tool cover writes x.go as x.cover.go.
+// BaseName returns the name that EditsOf uses for a file that the compiler
+// reads. go tool cover writes x.go as x.cover.go.
 func BaseName(path string) string {
 	name := filepath.Base(path)
 	if plain, ok := strings.CutSuffix(name, ".cover.go"); ok {

@@ -1,5 +1,6 @@
 // Package livepatch holds the files that livego compiles into the standard
-// library and into package live. As data, so that no other build sees them.
+// library and into package live. The files are embedded as data, so that no
+// other build compiles them.
 package livepatch
 
 import (
@@ -21,15 +22,16 @@ import (
 //go:embed *.go.txt livepatch.go edits.go locks.go assumed/facts.txt
 var files embed.FS
 
-// Versions are the Go versions whose runtime the patch has been checked
-// against. Any release of theirs will do, as long as it has what the patch
-// assumes, which CheckRuntime finds out: see package assumed.
+// Versions are the Go versions against whose runtime the patch was checked. Any
+// release of these versions can be used if it has what the patch assumes.
+// CheckRuntime finds that out: see package assumed.
 var Versions = []string{"go1.24", "go1.25", "go1.26", "go1.27"}
 
-// Newest is the latest release of the latest version that was tested.
+// Newest is the latest release that was tested, of the latest version.
 const Newest = "go1.27.4"
 
-// Known returns that of Versions to which a Go version like go1.25.3 belongs.
+// Known returns the element of Versions to which a Go version such as go1.25.3
+// belongs.
 func Known(version string) (string, error) {
 	for _, v := range Versions {
 		if rest, ok := strings.CutPrefix(version, v); ok &&
@@ -37,16 +39,16 @@ func Known(version string) (string, error) {
 			return v, nil
 		}
 	}
-	return "", fmt.Errorf("the runtime of %s is not known, only of %s. %s", version,
+	return "", fmt.Errorf("the runtime of %s is not known: livego knows those of %s. %s", version,
 		strings.Join(Versions, ", "), WayOut)
 }
 
-// WayOut is what a user can do whose Go the patch is not for.
+// WayOut tells users what they can do if the patch is not for their Go.
 const WayOut = "Build with a Go that this livego knows, by GOTOOLCHAIN=" + Newest + " livego ... " +
 	"(the go line of go.mod must not ask for a later one), or get a later livego"
 
-// CheckRuntime returns an error where the Go files of a build's package runtime
-// have something that the patch was not checked against.
+// CheckRuntime returns an error if the Go files of package runtime have
+// something that the patch was not checked against.
 func CheckRuntime(goVersion string, names []string) error {
 	minor, err := Known(goVersion)
 	if err != nil {
@@ -58,15 +60,15 @@ func CheckRuntime(goVersion string, names []string) error {
 	return nil
 }
 
-// File is one that is added to a package.
+// File is a file that is added to a package.
 type File struct {
 	Name string
 	Text []byte
 }
 
-// packages has the packages that files are added to. The files of a package are
-// named after it: runtime.go.txt and runtime_*.go.txt. Several have
-// mutex.go.txt.
+// packages has the packages to which files are added, with the prefixes of the
+// files' names: runtime.go.txt and runtime_*.go.txt have the prefix runtime.
+// Several packages get mutex.go.txt.
 var packages = map[string][]string{
 	"runtime":                   {"runtime"},
 	"sync":                      {"sync"},
@@ -88,15 +90,14 @@ var packages = map[string][]string{
 	"forkshm.example/shm/live":  {"live"},
 }
 
-// For returns the files that are added to a package under a Go version, with
-// the race detector or without; none for most packages. A file is left out
-// where its build constraint does not hold: it may name Go versions, as in
-// go1.25 && !go1.27, and race.
+// For returns the files that are added to a package. Most packages get none. A
+// file is left out if its build constraint does not hold. The constraint may
+// name Go versions and race, as in go1.25 && !go1.27 && race.
 func For(pkg, goVersion string, race bool) ([]File, error) {
 	minor, err := Known(goVersion)
 	if err != nil {
 		if len(packages[pkg]) == 0 {
-			err = nil // a package of the program's may be compiled without -goversion
+			err = nil // a package of the program may be compiled without -goversion
 		}
 		return nil, err
 	}
@@ -119,8 +120,8 @@ func For(pkg, goVersion string, race bool) ([]File, error) {
 	return added, err
 }
 
-// filesNamed returns prefix.go.txt and prefix_*.go.txt, those whose build
-// constraints hold.
+// filesNamed returns prefix.go.txt and prefix_*.go.txt, without the files whose
+// build constraint does not hold.
 func filesNamed(prefix, minor string, race bool) (added []File, err error) {
 	names, err := fs.Glob(files, prefix+"*.go.txt") // sorted
 	if err != nil {
@@ -128,7 +129,7 @@ func filesNamed(prefix, minor string, race bool) (added []File, err error) {
 	}
 	for _, name := range names {
 		if rest := strings.TrimPrefix(name, prefix); rest[0] != '.' && rest[0] != '_' {
-			continue // another package's
+			continue // a file of another package
 		}
 		text, err := files.ReadFile(name)
 		if err != nil {
@@ -143,8 +144,8 @@ func filesNamed(prefix, minor string, race bool) (added []File, err error) {
 	return added, nil
 }
 
-// constraintHolds evaluates the build constraint in the first line of a file. A
-// file without one is for all.
+// constraintHolds evaluates the build constraint in the first line of a file. It
+// returns true for a file that has none.
 func constraintHolds(text []byte, minor string, race bool) (bool, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	if !constraint.IsGoBuild(line) {
@@ -162,8 +163,8 @@ func constraintHolds(text []byte, minor string, race bool) (bool, error) {
 	}), nil
 }
 
-// Hash tells one state of the patch, and of which packages get what, from
-// another.
+// Hash identifies the state of the patch, and of the rules for which packages
+// get which files.
 func Hash() string {
 	h := sha256.New()
 	names, _ := fs.Glob(files, "*") // sorted; the pattern is good

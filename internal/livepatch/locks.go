@@ -10,10 +10,10 @@ import (
 	"forkshm.example/shm/internal/livepatch/assumed"
 )
 
-// lockFile makes the file by which a package takes, before a fork, those of its
-// locks whose verdict is taken, and opens, in a child, those and the ones whose
-// verdict is reset: another goroutine may have held them. It returns nil for
-// most packages.
+// lockFile makes the file in which a package handles its locks around a fork.
+// Before a fork the package takes the locks whose verdict is "taken". In a child
+// it frees those, and the locks whose verdict is "reset", which another goroutine
+// may have held. lockFile returns nil for most packages.
 func lockFile(pkg, minor string) ([]byte, error) {
 	list, err := assumed.List()
 	if err != nil {
@@ -42,8 +42,8 @@ func lockFile(pkg, minor string) ([]byte, error) {
 		child.Bytes()), nil
 }
 
-// Its names are not those of the files in this folder, which the same package
-// may have.
+// lockFormat declares names that no file in this folder declares, since a package
+// may get both.
 const lockFormat = `package %s
 
 import "unsafe"

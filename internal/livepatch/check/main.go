@@ -1,13 +1,16 @@
 // Check compares Go releases with what the patch for live forks assumes, and
-// prints what is new and unconsidered.
+// prints what nobody has considered yet.
 //
 //	go run ./internal/livepatch/check GOROOT...
-//	go run ./internal/livepatch/check -add GOROOT    for a new version: writes it into facts.txt
+//	go run ./internal/livepatch/check -add GOROOT
 //
-// A release of a version that is not listed is compared with the latest that
-// is. Run it by that very Go, whose syntax it then knows. With -add, facts that
-// the latest listed version has too keep their verdict; the others get a
-// question mark, for a person to answer.
+// If the release's version is not listed in facts.txt, Check compares with the
+// latest version that is listed. Run Check by the same Go release, so that Check
+// can parse its syntax.
+//
+// With -add, Check writes the facts of a new version into facts.txt. A fact that
+// the latest listed version has, too, keeps its verdict. Another fact gets a
+// question mark, and a person must replace it by a verdict.
 package main
 
 import (
@@ -42,7 +45,7 @@ func run(add bool, roots []string) error {
 		return err
 	}
 	if len(roots) == 0 || add && len(roots) != 1 {
-		return errors.New("which GOROOT?")
+		return errors.New("name at least one GOROOT (with -add: exactly one)")
 	}
 	differ := false
 	for _, root := range roots {
@@ -71,7 +74,7 @@ func run(add bool, roots []string) error {
 	return nil
 }
 
-// facts are those of a GOROOT, and its version.
+// facts returns the facts of a GOROOT, and its version.
 func facts(root string) (version string, found []assumed.Fact, err error) {
 	text, err := os.ReadFile(filepath.Join(root, "VERSION"))
 	if err != nil {
@@ -86,8 +89,8 @@ func facts(root string) (version string, found []assumed.Fact, err error) {
 	return version, append(assumed.Runtime(files), locks...), err
 }
 
-// versions returns to which a release belongs, and with which listed one it is
-// compared.
+// versions returns the version to which a release belongs, and the listed
+// version with which it is compared.
 func versions(release string) (minor, against string) {
 	if known, err := livepatch.Known(release); err == nil {
 		return known, known
@@ -95,11 +98,11 @@ func versions(release string) (minor, against string) {
 	// go1.28rc1
 	parts := strings.FieldsFunc(release,
 		func(r rune) bool { return r == '.' || r == 'r' || r == 'b' })
-	return strings.Join(parts[:min(2, len(parts))],
-		"."), livepatch.Versions[len(livepatch.Versions)-1]
+	minor = strings.Join(parts[:min(2, len(parts))], ".")
+	return minor, livepatch.Versions[len(livepatch.Versions)-1]
 }
 
-// write writes facts.txt, whose comment stays.
+// write writes facts.txt, and keeps its comment.
 func write(list []assumed.Considered) error {
 	old, err := os.ReadFile(factsFile)
 	if err != nil {
