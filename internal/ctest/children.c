@@ -392,6 +392,13 @@ int child_plugin(void *addr, size_t length)
 	return fall == NULL ? 98 : fall();
 }
 
+void *load_function(const char *path, const char *name)
+{
+	void *library = dlopen(path, RTLD_NOW);
+
+	return library == NULL ? NULL : dlsym(library, name);
+}
+
 int load_library(const char *path) { return dlopen(path, RTLD_NOW) == NULL; }
 
 int child_traced(void *addr, size_t length)

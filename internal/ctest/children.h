@@ -45,6 +45,7 @@ int is_glibc(void);
 
 int crash_here(volatile int *p); /* reads it */
 
+void *load_function(const char *path, const char *name); /* of a library, which it keeps; NULL where that fails */
 int load_library(const char *path); /* and keeps it; returns 0, or 1 where that fails */
 
 #endif

@@ -125,6 +125,15 @@ func AtExit(ran unsafe.Pointer) error { return result(C.at_exit_store((*C.int)(r
 // PluginHere is child_plugin, by a plain cgo call.
 func PluginHere(m *shm.Mapping) int { return int(C.child_plugin(m.Addr(), C.size_t(m.Len()))) }
 
+// Function loads a shared library, keeps it, and returns its function of this
+// name, or nil.
+func Function(library, name string) shm.ChildFunc {
+	l, n := C.CString(library), C.CString(name)
+	defer C.free(unsafe.Pointer(l))
+	defer C.free(unsafe.Pointer(n))
+	return shm.ChildFunc(C.load_function(l, n))
+}
+
 // Load loads a shared library, and keeps it.
 func Load(path string) bool {
 	p := C.CString(path)

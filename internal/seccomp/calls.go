@@ -17,7 +17,7 @@ import (
 // The system calls of each architecture, as package unix of golang.org/x/sys numbers them. A line
 // is a number and a name. TestCallsAreThoseOfUnix makes the files with -update.
 //
-//go:embed calls/*.txt
+//go:embed *.txt
 var callFiles embed.FS
 
 // arch is a processor architecture as the kernel tells them apart.
@@ -48,7 +48,7 @@ type calls struct {
 
 func readOnce(goarch string) func() *calls {
 	return sync.OnceValue(func() *calls {
-		text, err := callFiles.ReadFile("calls/" + goarch + ".txt")
+		text, err := callFiles.ReadFile(goarch + ".txt")
 		if err != nil {
 			panic(err)
 		}

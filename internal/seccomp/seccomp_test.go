@@ -230,7 +230,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write the numbers of package unix to the folder calls")
+var update = flag.Bool("update", false, "write the numbers of package unix to the files")
 
 // The numbers are those of package unix, in the version that this module uses.
 func TestCallsAreThoseOfUnix(t *testing.T) {
@@ -249,7 +249,7 @@ func TestCallsAreThoseOfUnix(t *testing.T) {
 				fmt.Fprintf(&text, "%s %s\n", m[2], strings.ToLower(m[1]))
 			}
 		}
-		file := "calls/" + goarch + ".txt"
+		file := goarch + ".txt"
 		if *update {
 			require.NoError(t, os.WriteFile(file, []byte(text.String()), 0o644))
 		}
