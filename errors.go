@@ -14,6 +14,9 @@ var (
 	// ErrPoolClosed is for a Pool that is closed.
 	ErrPoolClosed = errors.New("pool is closed")
 
+	// ErrForkServerClosed is for a ForkServer that is closed.
+	ErrForkServerClosed = errors.New("fork server is closed")
+
 	// ErrNotStarted is for a call of a [Pool] that no child has begun. The call can
 	// be made again without being done twice. Errors of all other calls that ended
 	// early do not wrap it: such a call may be done in part. The pool learns what a
@@ -54,15 +57,17 @@ type Error struct {
 	Length int    // the length that the operation was given, in bytes; 0 if it has none
 
 	// Err is the cause. If the kernel refused, Err wraps an *os.SyscallError. If
-	// the package refused, Err wraps ErrClosed, ErrPoolClosed, ErrNotStarted,
-	// ErrRange, ErrAlign, ErrType, ErrLive, ErrGrowShared, EINVAL or
+	// the package refused, Err wraps ErrClosed, ErrPoolClosed,
+	// ErrForkServerClosed, ErrNotStarted, ErrRange, ErrAlign, ErrType, ErrLive,
+	// ErrGrowShared, EINVAL or
 	// errors.ErrUnsupported.
 	Err error
 }
 
 func (e *Error) Error() string {
 	switch {
-	case !hasLength(e.Op) || errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed):
+	case !hasLength(e.Op) || errors.Is(e.Err, ErrClosed) || errors.Is(e.Err, ErrPoolClosed) ||
+		errors.Is(e.Err, ErrForkServerClosed):
 		return fmt.Sprintf("shm: %s: %v", e.Op, e.Err)
 	case e.Op == "resize" || e.Op == "truncate":
 		return fmt.Sprintf("shm: %s to %d bytes: %v", e.Op, e.Length, e.Err)

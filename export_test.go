@@ -3,6 +3,8 @@
 package shm
 
 import (
+	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -87,3 +89,31 @@ func SlotMemory(p *Pool) (total int) {
 
 // KeepOfSlot is how much of each part of a slot keeps its memory between calls.
 const KeepOfSlot = keepOfSlot
+
+// ServerPid returns the process id of a fork server's process, or 0 if it has none.
+func (s *ForkServer) ServerPid() int {
+	s.turn <- struct{}{}
+	defer s.yield()
+	if s.server == nil {
+		return 0
+	}
+	return s.server.pid
+}
+
+// NextPid waits for the child that is forked in advance, and returns its process id.
+func (s *ForkServer) NextPid(timeout time.Duration) (pid int, err error) {
+	s.turn <- struct{}{}
+	defer s.yield()
+	if s.server == nil || s.server.next == nil {
+		return 0, unix.ESRCH
+	}
+	for end := time.Now().Add(timeout); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if s.server.hasMade() {
+			return int(atomic.LoadInt32(&s.server.control.page.reply.result)), nil
+		}
+	}
+	return 0, unix.ETIME
+}
+
+// IsPlain reports whether the children are forked without a server.
+func (s *ForkServer) IsPlain() bool { return s.plain }

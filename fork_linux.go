@@ -163,7 +163,12 @@ func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) err
 	if err != nil {
 		return err
 	}
-	err = p.Wait(ctx)
+	return p.waitOrEnd(ctx, m)
+}
+
+// waitOrEnd waits for the child as Call does: if ctx ends first, the child is killed.
+func (p *Process) waitOrEnd(ctx context.Context, m *Mapping) error {
+	err := p.Wait(ctx)
 	if ctx.Err() == nil || err != ctx.Err() {
 		return err
 	}
@@ -176,49 +181,81 @@ func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) err
 
 // startChild forks a child of a mapping. args says what the child does, and cfg how the child is
 // set up. cfg may be nil.
-func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (p *Process, err error) {
-	defer func() { count(p, err) }()
-	keep, err := cfg.addTo(&args)
-	if err != nil {
-		return nil, err
-	}
+func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (*Process, error) {
 	var box sandboxOf
 	if cfg != nil {
-		box, err = cfg.Sandbox.prepare(mem)
-		if err != nil {
+		var err error
+		if box, err = cfg.Sandbox.prepare(mem); err != nil {
+			counters.failed()
 			return nil, err
 		}
 		defer box.close()
-		keep = append(keep, box.fds()...)
-		slices.Sort(keep)
 	}
+	return args.start(mem, cfg, &box)
+}
+
+// start is startChild with a sandbox that is prepared.
+func (args *forkArgs) start(mem *memory, cfg *ForkConfig, box *sandboxOf) (p *Process, err error) {
+	defer func() { count(p, err) }()
+	keep, err := cfg.addTo(args)
+	if err != nil {
+		return nil, err
+	}
+	keep = append(keep, box.fds()...)
+	slices.Sort(keep)
 	if args.flags&closeFDs != 0 {
 		keep = withBell(mem.keepForStat(keep))
-	}
-	if args.canFail() {
-		args.flags |= awaitSetUp
 	}
 	var lean []memoryRange
 	if cfg != nil && cfg.Lean {
 		lean = goHeap()
 	}
-	p, err = args.newProcess(keep, lean, box.args)
+	p, err = newProcess(func(owner uint32) (pid int, forkTime time.Duration, err error) {
+		// os/exec learns of its child's exec by a pipe. The lock keeps most of these pipes out of our
+		// child. It is no complete protection: os/exec releases the lock shortly before it closes its
+		// own writing end.
+		syscall.ForkLock.Lock()
+		defer syscall.ForkLock.Unlock()
+		args.owner = owner
+		err = args.fork(keep, lean, box.args)
+		return int(args.pid), time.Duration(args.forkTime), err
+	})
+	p, err = args.setUp(p, err, box)
+	if err == nil && args.flags&serveForks == 0 {
+		p.uses(mem)
+	}
+	return p, err
+}
+
+// setUp gives a new child its control page, and waits for its set-up. err is the error of the fork.
+func (args *forkArgs) setUp(p *Process, err error, box *sandboxOf) (*Process, error) {
+	control := newControl(args)
 	if err != nil || p.handle.isReaped() {
+		control.release()
 		return p, err
 	}
+	p.control = control
+	p.leadsGroup = args.flags&processGroup != 0
 	if args.flags&awaitSetUp != 0 {
-		holds, err := p.awaitSetUp(&args)
+		holds, err := p.awaitSetUp(args)
 		if err != nil {
 			return nil, err
 		}
 		p.sandboxed = box.result(holds)
+	}
+	return p, nil
+}
+
+// uses counts the child among those that use the mapping.
+func (p *Process) uses(mem *memory) {
+	if p.handle.isReaped() {
+		return
 	}
 	if mem.liveChildren != nil {
 		mem.liveChildren.Add(1)
 		p.liveChildren = mem.liveChildren // a pointer that does not keep the Mapping reachable
 	}
 	p.reapIfOwner()
-	return p, nil
 }
 
 // withBell adds the descriptor by which a child wakes goroutines that wait for a lock of package
@@ -230,29 +267,6 @@ func withBell(keep []int32) []int32 {
 	keep = append(keep, int32(hook.BellFD))
 	slices.Sort(keep)
 	return keep
-}
-
-// newProcess forks a child. The child's set-up may not be complete yet.
-func (args *forkArgs) newProcess(keep []int32, lean []memoryRange, box *sandboxArgs) (
-	*Process, error) {
-	// os/exec learns of its child's exec by a pipe. The lock keeps most of these pipes out of our
-	// child. It is no complete protection: os/exec releases the lock shortly before it closes its
-	// own writing end.
-	p, err := newProcess(func(owner uint32) (pid int, forkTime time.Duration, err error) {
-		syscall.ForkLock.Lock()
-		defer syscall.ForkLock.Unlock()
-		args.owner = owner
-		err = args.fork(keep, lean, box)
-		return int(args.pid), time.Duration(args.forkTime), err
-	})
-	control := newControl(args)
-	if err != nil || p.handle.isReaped() {
-		control.release()
-		return p, err
-	}
-	p.control = control
-	p.leadsGroup = args.flags&processGroup != 0
-	return p, nil
 }
 
 // addTo adds the configuration to args, and returns the descriptors to keep. cfg may be nil.
@@ -280,6 +294,9 @@ func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 	args.nice = int32(cfg.Nice)
 	if err := args.setLimits(cfg.limits()); err != nil {
 		return nil, err
+	}
+	if args.canFail() {
+		args.flags |= awaitSetUp
 	}
 	return cfg.keepFDs()
 }
@@ -329,5 +346,6 @@ func (args *forkArgs) setLimits(limits []Limit) error {
 
 // canFail reports whether the child's set-up can fail. Then the child reports the result.
 func (args *forkArgs) canFail() bool {
-	return args.flags&(closeFDs|processGroup) != 0 || args.nice != 0 || args.limitsCount > 0
+	return args.flags&(closeFDs|processGroup) != 0 || args.nice != 0 || args.limitsCount > 0 ||
+		args.init != nil
 }

@@ -16,6 +16,14 @@ type waitStatus = unix.WaitStatus
 
 func (*forkArgs) fork([]int32, []memoryRange, *sandboxArgs) error { return errNoShim }
 
+func (*forkArgs) askServer(uintptr, uint32) error { return errNoShim }
+
+func serverAnswer(uintptr, uint32, int, time.Duration) (int, error) { return 0, errNoShim }
+
+func (*controlPage) giveFunction(ChildFunc, int) {}
+
+func reapByForker(int) {}
+
 func waitID(idType, id, options int,
 	usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	return 0, 0, errNoShim

@@ -113,7 +113,9 @@ const (
 
 // setUpCalls are the names of the system calls of enum shm_set_up_call.
 var setUpCalls = [...]string{"none", "prctl", "setpgid", "close_range", "nice", "setrlimit",
-	"mmap", "capset", "prctl PR_SET_NO_NEW_PRIVS", "landlock_restrict_self", "seccomp"}
+	"mmap", "capset", "prctl PR_SET_NO_NEW_PRIVS", "landlock_restrict_self", "seccomp",
+	"Init",
+	"clone CLONE_PARENT", "prctl PR_GET_TID_ADDRESS", "get_robust_list", "robust mutex", "threads"}
 
 // These constants are the first and the last call of a sandbox.
 const (
@@ -121,8 +123,20 @@ const (
 	setUpSeccomp = 10
 )
 
+// These constants are those of enum shm_set_up_call that are no system call, or that only a fork
+// server makes.
+const (
+	setUpInit = iota + setUpSeccomp + 1
+	setUpCloneParent
+	setUpTidAddress
+	setUpRobustList
+	setUpRobustMutex
+	setUpThreads
+)
+
 // forkArgs is struct shm_fork_args of csrc/child.h.
 type forkArgs struct {
+	init   ChildFunc // runs at the end of the set-up, or nil
 	child  ChildFunc
 	addr   unsafe.Pointer
 	length uintptr
@@ -175,6 +189,8 @@ const (
 	awaitSetUp
 	serve
 	oomFirst
+	serveForks
+	awaitFunction
 )
 
 // memoryRange is struct shm_range.

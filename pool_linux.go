@@ -79,8 +79,7 @@ type pool struct {
 
 	workers []*worker
 
-	mu  sync.Mutex
-	due time.Time // the time of the next restart at RestartRate
+	restartRate restartRate
 
 	calls, failed, restarts, retired atomic.Uint64
 }
@@ -277,15 +276,8 @@ func (c *poolChild) release() {
 
 // restart waits until RestartRate allows another child, and calls start.
 func (p *pool) restart(ctx context.Context, w *worker) error {
-	interval := time.Second / time.Duration(p.cfg.RestartRate)
-	now := time.Now()
-	p.mu.Lock()
-	if burst := now.Add(-time.Second); p.due.Before(burst) {
-		p.due = burst
-	}
-	p.due = p.due.Add(interval)
-	timer := time.NewTimer(p.due.Sub(now))
-	p.mu.Unlock()
+	due := p.restartRate.next(p.cfg.RestartRate)
+	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -87,7 +87,13 @@ func newProcess(fork func(owner uint32) (pid int, forkTime time.Duration, err er
 		hook.OwnerEnded(owner)
 		return nil, err
 	}
-	p := &Process{&process{pid: pid, forkTime: forkTime, owner: owner}}
+	return adopt(pid, forkTime, owner)
+}
+
+// adopt returns a child of this process that nobody waits for. If the child cannot be waited for, it
+// is killed.
+func adopt(pid int, forkTime time.Duration, owner uint32) (p *Process, err error) {
+	p = &Process{&process{pid: pid, forkTime: forkTime, owner: owner}}
 	p.handle, err = openHandle(pid)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // other code has reaped the child
@@ -135,11 +141,25 @@ func (r *setUpReport) failure(args *forkArgs) error {
 	if r.call >= setUpMmap && r.call <= setUpSeccomp {
 		return fmt.Errorf("ForkConfig.Sandbox: %w (set Optional to go without)", err)
 	}
+	switch r.call {
+	case setUpInit:
+		return fmt.Errorf("Init returned %d, must be 0", r.which)
+	case setUpThreads:
+		return fmt.Errorf("Init left %d threads running, a fork server must have one: %w",
+			r.which, unix.Errno(r.err))
+	case setUpRobustMutex:
+		return fmt.Errorf("Init left a robust mutex locked: %w", unix.Errno(r.err))
+	case setUpCloneParent, setUpTidAddress, setUpRobustList:
+		return fmt.Errorf("%w: %w", errNoServer, err)
+	}
 	if call == "setrlimit" && r.which >= 0 && r.which < args.limitsCount {
 		return fmt.Errorf("ForkConfig.Limits[%d] (%v): %w", r.which, args.limits[r.which], err)
 	}
 	return err
 }
+
+// errNoServer is for a kernel or a C library that a fork server does not work with.
+var errNoServer = fmt.Errorf("this system can have no fork server: %w", errors.ErrUnsupported)
 
 var limitNames = map[int64]string{
 	unix.RLIMIT_AS: "RLIMIT_AS", unix.RLIMIT_CORE: "RLIMIT_CORE", unix.RLIMIT_CPU: "RLIMIT_CPU",

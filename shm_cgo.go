@@ -22,6 +22,14 @@ package shm
 #cgo nocallback shm_start_forker
 #cgo noescape shm_control_slot
 #cgo nocallback shm_control_slot
+#cgo noescape shm_server_ask
+#cgo nocallback shm_server_ask
+#cgo noescape shm_server_answer
+#cgo nocallback shm_server_answer
+#cgo noescape shm_server_give_function
+#cgo nocallback shm_server_give_function
+#cgo noescape shm_reap_by_forker
+#cgo nocallback shm_reap_by_forker
 #cgo noescape shm_control_free
 #cgo nocallback shm_control_free
 #cgo noescape shm_set_up_await
@@ -47,6 +55,7 @@ package shm
 #include "csrc/close_fds.c"
 #include "csrc/sandbox.c"
 #include "csrc/set_up.c"
+#include "csrc/fork_server.c"
 #include "csrc/child.c"
 #include "csrc/pool.c"
 #include "csrc/object.c"
@@ -172,6 +181,45 @@ func (args *forkArgs) fork(keep []int32, lean []memoryRange, box *sandboxArgs) e
 	}
 	return os.NewSyscallError(C.GoString((*C.char)(args.call)), err)
 }
+
+// askServer sends a fork server a request for a child as args says. fd is this process's end of the
+// server's socket. Callers hold a lock: no other fork meanwhile.
+func (args *forkArgs) askServer(fd uintptr, seq uint32) error {
+	err := errno(C.shm_server_ask(C.int(fd), C.uint32_t(seq),
+		(*C.struct_shm_fork_args)(unsafe.Pointer(args))))
+	if err == nil {
+		return nil
+	}
+	return os.NewSyscallError(C.GoString((*C.char)(args.call)), err)
+}
+
+// serverAnswer returns the child that a fork server has made for a request. It waits for the answer
+// as long as timeout. server is the server's process id. The errors are EAGAIN if there is no answer
+// yet, EPIPE if there will be none, EPROTO for anything else. If the server could not fork, the error
+// is an *os.SyscallError.
+func serverAnswer(fd uintptr, seq uint32, server int, timeout time.Duration) (pid int, err error) {
+	var p C.pid_t
+	var failed C.int
+	err = errno(C.shm_server_answer(C.int(fd), C.uint32_t(seq), C.pid_t(server), C.int64_t(timeout),
+		&p, &failed))
+	if err != nil {
+		return 0, err
+	}
+	if err = errno(failed); err != nil {
+		return 0, os.NewSyscallError("clone", err)
+	}
+	return int(p), nil
+}
+
+// giveFunction gives a child its function, with the length of the mapping, if it waits for them.
+func (p *controlPage) giveFunction(child ChildFunc, length int) {
+	C.shm_server_give_function((*C.struct_shm_control)(unsafe.Pointer(p)), C.shm_child(child),
+		C.size_t(length))
+}
+
+// reapByForker reaps a child that has ended, if the forker has forked it. Callers hold a lock: one
+// call at a time.
+func reapByForker(pid int) { C.shm_reap_by_forker(C.pid_t(pid)) }
 
 // waitID is waitid(2). If options has WNOHANG and there is no change, wpid is
 // 0. usage may be nil.

@@ -97,6 +97,33 @@ type Limit struct {
 	Rlimit   struct{ Cur, Max uint64 }
 }
 
+// ForkServerConfig is the configuration of a [ForkServer].
+type ForkServerConfig struct {
+	Fork ForkConfig
+	Init ChildFunc
+}
+
+// ForkServer makes children of a Shared mapping.
+type ForkServer struct{}
+
+// ForkServer returns an error that wraps [errors.ErrUnsupported].
+func (m *Mapping) ForkServer(cfg *ForkServerConfig) (*ForkServer, error) {
+	return nil, &Error{"fork server", 0, errNoShim}
+}
+
+// Fork returns an error that wraps [errors.ErrUnsupported].
+func (s *ForkServer) Fork(child ChildFunc) (*Process, error) {
+	return nil, &Error{"fork", 0, errNoShim}
+}
+
+// Call returns an error that wraps [errors.ErrUnsupported].
+func (s *ForkServer) Call(ctx context.Context, child ChildFunc) error {
+	return &Error{"call", 0, errNoShim}
+}
+
+// Close returns an error that wraps [errors.ErrUnsupported].
+func (s *ForkServer) Close() error { return &Error{"close", 0, errNoShim} }
+
 // Process is a child that [Mapping.Fork] made.
 type Process struct{}
 

@@ -3,6 +3,7 @@
 #endif
 #include "child.h"
 #include "denial.h"
+#include "fork_server.h"
 #include "forker.h"
 #include "go_guard.h"
 #include "owner.h"
@@ -33,10 +34,9 @@ static void serve(const struct shm_fork_args *a)
 	shm_pool_child(a->control, &memory, a->wake_fd);
 }
 
-/* The child begins here. */
-static void start_child(void *arg)
+/* Sets the child up, and reports the result. If the set-up fails, the child ends. */
+static void set_up(const struct shm_start *s, enum shm_set_up_call (*steps)(const struct shm_start *, struct shm_set_up *))
 {
-	const struct shm_start *s = arg;
 	const struct shm_fork_args *a = s->args;
 	struct shm_set_up result = { .call = SHM_CALL_NONE };
 
@@ -49,15 +49,41 @@ static void start_child(void *arg)
 		shm_report_denials();
 	if (a->control != NULL)
 		shm_refuse_go(&a->control->crash.called_go);
-	result.call = (int32_t)shm_set_up(s, &result);
+	result.call = (int32_t)steps(s, &result);
 	result.err = errno;
 	if (a->flags & SHM_AWAIT_SET_UP)
 		shm_set_up_report(a->control, &result);
 	if (result.call != SHM_CALL_NONE)
 		_exit(127);
+}
+
+/* The child begins here. */
+static void start_child(void *arg)
+{
+	const struct shm_start *s = arg;
+	const struct shm_fork_args *a = s->args;
+
+	set_up(s, shm_set_up);
 	if (a->flags & SHM_SERVE)
 		serve(a);
+	if (a->flags & SHM_AWAIT_FUNCTION)
+		_exit(exit_status(shm_server_run_function(a->control, a->addr)));
 	_exit(exit_status(a->child(a->addr, a->length)));
+}
+
+/* A fork server begins here. The sandbox is for its children. */
+static void start_server(void *arg)
+{
+	struct shm_start own = *(const struct shm_start *)arg;
+
+	own.sandbox = NULL;
+	set_up(&own, shm_server_set_up);
+	shm_server_run(arg, start_child);
+}
+
+int shm_needs_control(const struct shm_fork_args *a)
+{
+	return (a->flags & (SHM_REPORT_CRASH | SHM_AWAIT_SET_UP | SHM_SERVE | SHM_AWAIT_FUNCTION)) != 0;
 }
 
 static void advise(const struct shm_range *ranges, size_t count, int advice)
@@ -70,14 +96,15 @@ static void advise(const struct shm_range *ranges, size_t count, int advice)
 
 static int fork_lean(struct shm_start *start, struct shm_fork_args *a, const struct shm_range *lean, size_t lean_count)
 {
+	void (*begin)(void *arg) = a->flags & SHM_FORK_SERVER ? start_server : start_child;
 	int err;
 
 	a->call = "fork";
 	advise(lean, lean_count, MADV_DONTFORK);
 	if (a->flags & SHM_KILL_WITH_PARENT)
-		err = shm_fork_by_forker(start_child, start, &a->pid, &a->fork_time, &a->call);
+		err = shm_fork_by_forker(begin, start, &a->pid, &a->fork_time, &a->call);
 	else
-		err = shm_fork_start(start_child, start, &a->pid, &a->fork_time);
+		err = shm_fork_start(begin, start, &a->pid, &a->fork_time);
 	advise(lean, lean_count, MADV_DOFORK);
 	if (err == 0 && a->flags & SHM_PROCESS_GROUP)
 		setpgid(a->pid, a->pid); /* the child does the same; either may be first */
@@ -89,7 +116,7 @@ static int fork_with_control(struct shm_start *start, struct shm_fork_args *a, c
 	int err;
 
 	a->control = NULL;
-	if (a->flags & (SHM_REPORT_CRASH | SHM_AWAIT_SET_UP | SHM_SERVE)) {
+	if (shm_needs_control(a)) {
 		a->call = "mmap";
 		err = shm_control_make(a->slot, &a->control);
 		if (err != 0)

@@ -16,6 +16,8 @@ enum {
 	SHM_AWAIT_SET_UP = 16,    /* the child reports the result of its set-up */
 	SHM_SERVE = 32,           /* the child belongs to a pool: it serves calls and has no function */
 	SHM_OOM_FIRST = 64,       /* the OOM killer kills the child before its parent */
+	SHM_FORK_SERVER = 128,    /* the child is a fork server: it forks others and has no function */
+	SHM_AWAIT_FUNCTION = 256, /* the child gets its function later, by a request in its control page */
 };
 
 enum { SHM_MAX_LIMITS = 16 }; /* the number of resources */
@@ -32,13 +34,14 @@ struct shm_range {
 
 /* The arguments and the results of a fork. No argument points to memory that the child may lack. */
 struct shm_fork_args {
+	shm_child init; /* runs at the end of the set-up, if it is not NULL; not 0 is an error */
 	shm_child child;
 	void *addr;
 	size_t length;
 	int flags;
 	int nice;
 	int limits_count;
-	int wake_fd; /* for SHM_SERVE: the child's end of a socket */
+	int wake_fd; /* for SHM_SERVE and SHM_FORK_SERVER: the child's end of a socket */
 	size_t slot, slot_out; /* for SHM_SERVE: the bytes of the slot, whole pages, and the offset of its second part */
 	size_t max_out;        /* PoolConfig.MaxOut */
 	uint32_t owner; /* of locks of package shared, or 0 */
@@ -54,10 +57,13 @@ struct shm_fork_args {
 /*
  * Forks a child as args says. The descriptors in keep stay open; they are in
  * ascending order. The child lacks the memory in lean. sandbox may be NULL, and
- * needs SHM_AWAIT_SET_UP. With SHM_AWAIT_SET_UP the caller must wait for the
+ * needs SHM_AWAIT_SET_UP. The sandbox of a fork server is that of its children. With SHM_AWAIT_SET_UP the caller must wait for the
  * child's set-up. One call at a time.
  */
 int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count,
 		  const struct shm_sandbox *sandbox);
+
+/* Whether the flags need a control page. */
+int shm_needs_control(const struct shm_fork_args *args);
 
 #endif

@@ -5,6 +5,7 @@
 #include "futex.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,10 +42,10 @@ static int open_up(void *addr, size_t length)
 }
 
 /* MAP_NORESERVE: a slot is large, and most of it is never used. */
-int shm_control_make(size_t slot, struct shm_control **control)
+static int map(int flags, int fd, size_t slot, struct shm_control **control)
 {
 	size_t page = page_size(), size = size_with(slot);
-	char *all = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *all = mmap(NULL, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE | flags, fd, 0);
 	int err;
 
 	if (all == MAP_FAILED)
@@ -55,6 +56,41 @@ int shm_control_make(size_t slot, struct shm_control **control)
 		err = open_up(shm_control_slot(*control, slot), slot);
 	if (err != 0)
 		munmap(all, size);
+	return err;
+}
+
+int shm_control_make(size_t slot, struct shm_control **control)
+{
+	return map(MAP_ANONYMOUS, -1, slot, control);
+}
+
+int shm_control_map(int fd, size_t slot, struct shm_control **control)
+{
+	return map(0, fd, slot, control);
+}
+
+/* Sealed, the object cannot be shrunk: an access of the parent would be SIGBUS then. */
+static int size_object(int fd, size_t size)
+{
+	if (ftruncate(fd, (off_t)size) == -1)
+		return errno;
+	return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1 ? errno : 0;
+}
+
+int shm_control_make_object(int *fd, size_t slot, struct shm_control **control)
+{
+	int err;
+
+	*fd = memfd_create("shm control", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (*fd == -1)
+		return errno;
+	err = size_object(*fd, size_with(slot));
+	if (err == 0)
+		err = shm_control_map(*fd, slot, control);
+	if (err != 0) {
+		close(*fd);
+		*fd = -1;
+	}
 	return err;
 }
 

@@ -50,13 +50,21 @@ enum shm_set_up_call {
 	SHM_CALL_NO_NEW_PRIVS,
 	SHM_CALL_LANDLOCK,
 	SHM_CALL_SECCOMP,
+	SHM_CALL_INIT, /* no system call: init of the arguments failed; which is its result */
+
+	/* What a fork server lacks: see fork_server.h. */
+	SHM_CALL_CLONE_PARENT,
+	SHM_CALL_TID_ADDRESS,
+	SHM_CALL_ROBUST_LIST,
+	SHM_CALL_ROBUST_MUTEX, /* no system call: a robust mutex is locked */
+	SHM_CALL_THREADS,      /* no system call: which is the number of threads */
 	SHM_CALLS, /* the number of these constants */
 };
 
 struct shm_set_up {
 	uint32_t state; /* futex: an enum shm_set_up_state */
 	int32_t call;   /* an enum shm_set_up_call */
-	int32_t which;  /* the index of the limit that failed, for SHM_CALL_SETRLIMIT */
+	int32_t which;  /* the index of the limit that failed, for SHM_CALL_SETRLIMIT; for others see there */
 	int32_t err;    /* the errno value of the call that failed */
 	int32_t sandboxed; /* what of a sandbox holds: enum shm_sandboxed */
 };
@@ -123,6 +131,16 @@ struct shm_control {
  * are whole pages. The next child inherits them. A slot of 0 bytes is none.
  */
 int shm_control_make(size_t slot, struct shm_control **control);
+
+/*
+ * The same, for a child of a fork server, which cannot inherit the memory. It is
+ * that of an object, a sealed memfd. The child maps the object by *fd, which the
+ * caller closes.
+ */
+int shm_control_make_object(int *fd, size_t slot, struct shm_control **control);
+
+/* In that child: maps the object. */
+int shm_control_map(int fd, size_t slot, struct shm_control **control);
 
 /* Returns the first byte of the slot. */
 char *shm_control_slot(struct shm_control *control, size_t slot);

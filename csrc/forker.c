@@ -8,17 +8,19 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <sys/wait.h>
 
 static struct {
 	uint64_t process; /* the token of the process that has the thread */
 	sem_t wanted, done;
 
+	void (*job)(void);
+
 	/* arguments */
 	void (*start)(void *arg);
 	void *arg;
 
-	/* results */
-	pid_t pid;
+	pid_t pid; /* the result of a fork, and the child to reap */
 	int64_t fork_time;
 	int err;
 } forker;
@@ -30,12 +32,22 @@ static void sem_wait_whole(sem_t *sem)
 		; /* EINTR */
 }
 
+static void do_fork(void)
+{
+	forker.err = shm_fork_start(forker.start, forker.arg, &forker.pid, &forker.fork_time);
+}
+
+static void do_reap(void)
+{
+	waitpid(forker.pid, NULL, WNOHANG | __WNOTHREAD);
+}
+
 static void *keep_forking(void *unused)
 {
 	(void)unused;
 	for (;;) {
 		sem_wait_whole(&forker.wanted);
-		forker.err = shm_fork_start(forker.start, forker.arg, &forker.pid, &forker.fork_time);
+		forker.job();
 		sem_post(&forker.done);
 	}
 	return NULL;
@@ -73,6 +85,21 @@ int shm_start_forker(void)
 	return err;
 }
 
+static void run_by_forker(void (*job)(void))
+{
+	forker.job = job;
+	sem_post(&forker.wanted);
+	sem_wait_whole(&forker.done);
+}
+
+void shm_reap_by_forker(pid_t pid)
+{
+	if (forker.process != shm_process_token())
+		return; /* it has no children */
+	forker.pid = pid;
+	run_by_forker(do_reap);
+}
+
 int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time, const char **call)
 {
 	int err;
@@ -84,8 +111,7 @@ int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t 
 	*call = "fork";
 	forker.start = start;
 	forker.arg = arg;
-	sem_post(&forker.wanted);
-	sem_wait_whole(&forker.done);
+	run_by_forker(do_fork);
 	if (forker.err != 0)
 		return forker.err;
 	*pid = forker.pid;

@@ -41,4 +41,11 @@ int shm_start_forker(void);
  */
 int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time, const char **call);
 
+/*
+ * Reaps a child if it has ended, and if the forker has forked it, or one of the
+ * forker's children by CLONE_PARENT. So the children of others are left alone,
+ * whatever pid is. One call at a time.
+ */
+void shm_reap_by_forker(pid_t pid);
+
 #endif

@@ -112,6 +112,11 @@ enum shm_set_up_call shm_set_up(const struct shm_start *s, struct shm_set_up *re
 		restore_files();
 	if (set_limits(o, &result->which) == -1)
 		return SHM_CALL_SETRLIMIT;
+	if (o->init != NULL) {
+		result->which = o->init(o->addr, o->length);
+		if (result->which != 0)
+			return SHM_CALL_INIT;
+	}
 	if (s->sandbox != NULL)
 		return shm_enter_sandbox(s->sandbox, &result->sandboxed);
 	return SHM_CALL_NONE;

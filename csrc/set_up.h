@@ -15,7 +15,8 @@ struct shm_start {
 
 /*
  * Returns SHM_CALL_NONE, or the call that failed, with errno set. Of the result,
- * sets what a call has to tell. Async-signal-safe.
+ * sets what a call has to tell. Async-signal-safe, except for the init of the
+ * arguments.
  */
 enum shm_set_up_call shm_set_up(const struct shm_start *s, struct shm_set_up *result);
 

@@ -41,6 +41,7 @@ int child_family(void *addr, size_t status);  /* forks one that stays, writes it
 int child_open(void *unused, size_t n);       /* exits with its number of open descriptors below 65536, asking for each */
 int child_netns(void *addr, size_t length);   /* writes the name of its network namespace, as a string */
 int child_stack(void *unused, size_t bytes);  /* has an array of so many bytes on its stack, and writes to its far end */
+int child_clock(void *addr, size_t length);   /* stores the nanoseconds of CLOCK_MONOTONIC in the int64_t at addr */
 int is_glibc(void);
 
 int crash_here(volatile int *p); /* reads it */

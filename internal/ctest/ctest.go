@@ -59,6 +59,7 @@ var (
 	Open      = shm.ChildFunc(C.child_open)
 	Family    = shm.ChildFunc(C.child_family)
 	Stack     = shm.ChildFunc(C.child_stack)
+	Clock     = shm.ChildFunc(C.child_clock)
 )
 
 // IsGlibc says whether the C library is glibc.
@@ -76,6 +77,9 @@ func MapLoop(n int, devZero bool, sharing shm.Sharing, length int) error {
 
 // ForkLoop forks a child that exits, and reaps it, n times.
 func ForkLoop(n int) error { return result(C.loop_fork(C.long(n))) }
+
+// Now is CLOCK_MONOTONIC, in nanoseconds, as Clock stores it.
+func Now() int64 { return int64(C.clock_now()) }
 
 // PingPong has a child and this process wake each other by a futex, n times
 // each.

@@ -1,6 +1,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "children.h"
 #include "loops.h"
 
 #include "../../csrc/futex.h"
@@ -14,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 int loop_map(long n, int dev_zero, int flags, size_t length)
@@ -198,4 +200,19 @@ int at_exit_store(int *ran)
 	at_exit.pid = getpid();
 	at_exit.ran = ran;
 	return atexit(on_exit_store) == 0 ? 0 : ENOMEM;
+}
+
+int64_t clock_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int child_clock(void *addr, size_t length)
+{
+	(void)length;
+	*(volatile int64_t *)addr = clock_now();
+	return 0;
 }

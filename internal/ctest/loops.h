@@ -3,6 +3,7 @@
 #define LOOPS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 int loop_map(long n, int dev_zero, int flags, size_t length);
 int loop_fork(long n);
@@ -18,6 +19,7 @@ void copy_memory(void *dst, const void *src, size_t length);
 int interrupt_start(int tid, int *astray);
 void interrupt_stop(void);
 void ignore_children(int yes);
+int64_t clock_now(void); /* CLOCK_MONOTONIC, in nanoseconds */
 int at_exit_store(int *ran); /* has exit(3), in another process than this, store 1 there */
 
 #endif

@@ -1,0 +1,356 @@
+package shm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hook"
+)
+
+// ForkServer makes children of a Shared mapping. It is a process with one thread
+// and little memory. Its children are forked from it, and yet they are children
+// of this process, as those of [Mapping.Fork] are. So this process is not paused,
+// and none of its page tables is copied, whatever it weighs. The server forks in
+// advance: one child waits for its function.
+//
+// A child begins with what the server has: the libraries and the other mappings
+// of the moment when the server was made, and the work of Init. A function of a
+// library that this process has loaded since is not there. Make the server early,
+// while the program has little memory of its own: the server keeps a copy of
+// private memory other than the Go heap, and each child's fork costs as much as
+// the server weighs.
+//
+// The server inherits descriptors 0, 1, 2 and Fork.KeepFDs. Server and children
+// end when this process ends, or calls execve(2). If the server ends otherwise, it
+// is made anew by the next fork, ten times a second at most. Children that live are
+// not affected.
+//
+// The handlers of pthread_atfork(3) do not run in the children. malloc and stdio
+// work there. All else is as with [Mapping.Fork]: the function's result, signals,
+// crash reports, the settings of [ForkConfig].
+//
+// Fork servers need a kernel with CONFIG_CHECKPOINT_RESTORE, and glibc. Under
+// gVisor and with musl the methods work too, but each child is forked by this
+// process and runs Init itself. See clone(2), CLONE_PARENT.
+type ForkServer struct{ *forkServer }
+
+// forkServer is the state of a ForkServer. It is a struct of its own, because the cleanup of an
+// unreachable ForkServer must not keep the ForkServer reachable.
+type forkServer struct {
+	process uint64 // the token of the process that made it: a live fork's child has a copy
+	pid     int    // of that process
+	m       *Mapping
+	cfg     ForkServerConfig
+	closing chan struct{}
+	closed  atomic.Bool
+
+	turn   chan struct{} // has an element while someone uses what follows
+	server *server       // nil if there is none
+	plain  bool          // there can be none: this process forks
+	rate   restartRate
+}
+
+const (
+	serversPerSecond = 10 // see ForkServer
+
+	// maxTries is how often a fork is tried with servers that end, or with children that were killed
+	// while they waited for their function.
+	maxTries = 3
+)
+
+// ForkServer forks a process that makes children of the mapping: see [ForkServer].
+// The mapping must be Shared. A nil cfg means all defaults. Close ends the process.
+// If Init crashes or fails, there is no server, and the error says why. See fork(2),
+// clone(2).
+func (m *Mapping) ForkServer(cfg *ForkServerConfig) (*ForkServer, error) {
+	const op = "fork server"
+	if cfg == nil {
+		cfg = new(ForkServerConfig)
+	}
+	if m.Sharing() != Shared {
+		return nil, &Error{op, m.Len(), fmt.Errorf("%v, must be Shared: %w", m.Sharing(), unix.EINVAL)}
+	}
+	s := &ForkServer{&forkServer{
+		process: processToken(), pid: os.Getpid(), m: m, cfg: *cfg,
+		closing: make(chan struct{}), turn: make(chan struct{}, 1),
+	}}
+	s.cfg.Fork.KeepFDs = slices.Clone(cfg.Fork.KeepFDs)
+	s.cfg.Fork.Limits = slices.Clone(cfg.Fork.Limits)
+	s.cfg.Fork.KillWithParent = true
+	s.cfg.Fork.CloseFDs = true
+	s.cfg.Fork.Lean = true
+	if err := s.renew(); err != nil {
+		return nil, &Error{op, m.Len(), err}
+	}
+	runtime.AddCleanup(s, func(s *forkServer) { go func() { _ = s.close() }() }, s.forkServer)
+	return s, nil
+}
+
+// Fork forks a child that runs child(addr, length), as [Mapping.Fork] does. addr
+// and length are those of the mapping now. If the mapping has moved or has become
+// longer since the server was made, Fork makes another server first.
+//
+// Forks of one server take turns. A server that does not answer within ten seconds
+// is killed, and another one has the request.
+func (s *ForkServer) Fork(child ChildFunc) (*Process, error) {
+	defer runtime.KeepAlive(s)
+	p, err := s.fork(context.Background(), forkArgs{child: child})
+	if err != nil {
+		return nil, &Error{"fork", s.m.Len(), err}
+	}
+	return p, nil
+}
+
+// Call forks a child as Fork does, and waits for the child. Call returns what
+// [Process.Wait] returns. If ctx ends first, the child is killed and reaped, and
+// the error wraps ctx.Err(). See [Call].
+func (s *ForkServer) Call(ctx context.Context, child ChildFunc) error {
+	defer runtime.KeepAlive(s)
+	p, err := s.fork(ctx, forkArgs{child: child})
+	if err != nil {
+		return &Error{"call", s.m.Len(), err}
+	}
+	return p.waitOrEnd(ctx, s.m)
+}
+
+// Close ends the server, and returns when it is reaped. Its children go on, and
+// must be waited for as others. Calls of Fork and Call that wait for the server
+// return [ErrForkServerClosed], and so do later calls and a second Close.
+func (s *ForkServer) Close() error {
+	defer runtime.KeepAlive(s)
+	if err := s.close(); err != nil {
+		return &Error{"close", 0, err}
+	}
+	return nil
+}
+
+func (s *forkServer) close() error {
+	if err := s.checkOwner(); err != nil {
+		return err
+	}
+	if s.closed.Swap(true) {
+		return ErrForkServerClosed
+	}
+	close(s.closing)
+	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
+	defer cancel()
+	select {
+	case s.turn <- struct{}{}:
+		defer s.yield()
+		return s.drop()
+	case <-limit.Done(): // renewWithin ends the server when it is made
+		return errors.New("the fork server is being made anew, and Init has not returned yet")
+	}
+}
+
+// checkOwner returns an error in a live fork's child, which must not use its parent's server.
+func (s *forkServer) checkOwner() error {
+	if s.process != processToken() {
+		return fmt.Errorf("the fork server belongs to process %d, and this process is a fork of it: %w",
+			s.pid, unix.ECHILD)
+	}
+	return nil
+}
+
+// acquire waits for this caller's turn.
+func (s *forkServer) acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closing:
+		return ErrForkServerClosed
+	}
+	if s.closed.Load() {
+		s.yield()
+		return ErrForkServerClosed
+	}
+	return nil
+}
+
+func (s *forkServer) yield() { <-s.turn }
+
+// fork forks a child of the mapping. args says what the child does.
+func (s *forkServer) fork(ctx context.Context, args forkArgs) (p *Process, err error) {
+	if err := s.checkOwner(); err != nil { // first: the lock in a live fork's copy may stay locked
+		return nil, err
+	}
+	if args.child == nil && args.flags&serve == 0 {
+		return nil, fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)
+	}
+	for tries := 0; tries < maxTries; {
+		if err := s.acquire(ctx); err != nil {
+			return nil, err
+		}
+		if s.server == nil && !s.plain {
+			if err := s.renewWithin(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		p, err = s.forkOnce(ctx, args)
+		s.yield()
+		switch {
+		case err == errStale:
+			continue
+		case !errors.Is(err, errServerEnded):
+			return p, err
+		}
+		tries++
+	}
+	return nil, err
+}
+
+// errStale is for a server that has been dropped because the mapping is not as it was.
+var errStale = errors.New("the mapping has moved or has grown")
+
+// forkOnce forks a child by the present server. The caller has the turn.
+func (s *forkServer) forkOnce(ctx context.Context, args forkArgs) (*Process, error) {
+	s.m.mu.RLock()
+	defer s.m.mu.RUnlock()
+	mem, v := s.m.mem, s.server
+	if mem == nil {
+		return nil, ErrClosed
+	}
+	args.addr, args.length = mem.addr, uintptr(mem.length)
+	if s.plain {
+		return s.forkPlain(mem, args)
+	}
+	if mem.addr != v.addr || mem.length > v.length {
+		_ = s.drop()
+		return nil, errStale
+	}
+	p, err := s.forkBy(ctx, v, args)
+	if err == nil {
+		p.uses(mem)
+	}
+	if v.broken {
+		_ = s.drop()
+	}
+	if errors.Is(err, errServerEnded) {
+		err = fmt.Errorf("%w: %w", err, v.howEnded())
+	}
+	return p, err
+}
+
+// forkBy has the server fork a child. A child of a pool gets a descriptor, so it is forked now. Any
+// other has been forked in advance, and gets its function now.
+func (s *forkServer) forkBy(ctx context.Context, v *server, args forkArgs) (*Process, error) {
+	if args.flags&serve != 0 {
+		if err := v.ask(&s.cfg.Fork, args); err != nil {
+			return nil, err
+		}
+		p, err := v.take(ctx, s.closing)
+		if v.next != nil { // ctx has ended first
+			v.broken = true
+		}
+		return p, err
+	}
+	for range maxTries {
+		if v.next == nil {
+			if err := v.ask(&s.cfg.Fork, forkArgs{addr: v.addr, flags: awaitFunction}); err != nil {
+				return nil, err
+			}
+		}
+		p, err := v.take(ctx, s.closing)
+		if err == errStillborn {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if p.giveFunction(args.child, int(args.length)) {
+			// If this fails, the next fork tries again.
+			_ = v.ask(&s.cfg.Fork, forkArgs{addr: v.addr, flags: awaitFunction})
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("%d children were killed while they waited for their function", maxTries)
+}
+
+// giveFunction gives the function to a child that waits for it. If the child has ended, giveFunction
+// has it reaped, and returns false.
+func (p *Process) giveFunction(child ChildFunc, length int) bool {
+	ended := true
+	_ = p.handle.use(func(id childID) { ended = id.hasEnded() })
+	if ended {
+		p.reaped()
+		return false
+	}
+	p.control.page.giveFunction(child, length)
+	return true
+}
+
+// forkPlain forks a child without a server.
+func (s *forkServer) forkPlain(mem *memory, args forkArgs) (*Process, error) {
+	cfg := s.cfg.Fork
+	if args.flags&serve != 0 {
+		cfg.KeepFDs = append(slices.Clone(cfg.KeepFDs), int(args.wakeFD))
+	}
+	args.init = s.cfg.Init
+	return startChild(mem, args, &cfg)
+}
+
+// renewWithin makes a server, and yields the turn then. If ctx ends first, the server is made all
+// the same, for those who fork next.
+func (s *forkServer) renewWithin(ctx context.Context) error {
+	made := make(chan error, 1)
+	go func() {
+		defer s.yield()
+		timer := time.NewTimer(time.Until(s.rate.next(serversPerSecond)))
+		defer timer.Stop()
+		err := error(ErrForkServerClosed)
+		select {
+		case <-timer.C:
+			err = s.renew()
+		case <-s.closing:
+		}
+		if s.closed.Load() { // close may not have waited
+			_ = s.drop()
+		}
+		made <- err
+	}()
+	select {
+	case err := <-made:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// renew makes the server. The caller has the turn, or nobody else has the forkServer yet.
+func (s *forkServer) renew() error {
+	s.m.mu.RLock()
+	defer s.m.mu.RUnlock()
+	if s.m.mem == nil {
+		return ErrClosed
+	}
+	v, err := startServer(s.m.mem, &s.cfg)
+	if errors.Is(err, errNoServer) {
+		s.plain = true
+		return nil
+	}
+	s.server = v
+	return err
+}
+
+// drop ends the server, if there is one. The caller has the turn.
+func (s *forkServer) drop() error {
+	if s.server == nil {
+		return nil
+	}
+	err := s.server.stop()
+	s.server = nil
+	return err
+}

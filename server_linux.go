@@ -1,0 +1,336 @@
+package shm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/hook"
+)
+
+// ForkServerConfig is the configuration of a [ForkServer].
+type ForkServerConfig struct {
+	// Fork is the configuration of each child. KillWithParent, Lean and CloseFDs are
+	// always set. The descriptors in KeepFDs must stay open until Close, because the
+	// server may have to be made anew.
+	Fork ForkConfig
+
+	// Init is a C function that the server runs once, before it makes children:
+	// init(addr, length) of the mapping. Its children find its work done: libraries
+	// that it loaded, tables that it filled, files that it opened. Init must return
+	// 0. It must leave no thread running, and no robust mutex locked. nil means that
+	// there is nothing to do.
+	Init ChildFunc
+}
+
+// server is a process that forks: csrc/fork_server.h says how it is talked to. A server that was
+// taken over can write to its control page and send anything. So what is relied on is here, in this
+// process's own memory, and the kernel says who sent an answer.
+type server struct {
+	*Process
+	control *control
+	socket  *os.File // this process's end of the server's socket
+	conn    syscall.RawConn
+
+	addr   unsafe.Pointer // the mapping, as it was when the server was forked
+	length int
+	box    sandboxOf // that its children enter
+
+	seq    uint32    // the number of the last request
+	next   *forkArgs // the request that has not been answered yet, or nil
+	asked  time.Time // the time of that request
+	broken bool      // the server is not used again
+}
+
+const (
+	// answerTimeout is how long a fork waits for the server's answer on its thread. After that it
+	// waits in the poller, which holds none.
+	answerTimeout = time.Millisecond
+
+	// hangTimeout is how long the server may take for an answer. Then it is taken for hung, as by
+	// SIGSTOP.
+	hangTimeout = 10 * time.Second
+)
+
+// errServerEnded is for a request that no child runs for, because the server ended. Another server
+// can have the request.
+var errServerEnded = errors.New("the fork server ended")
+
+// errStillborn is for a child that was killed before it said who it is.
+var errStillborn = errors.New("a child was killed before it began")
+
+// startServer forks a server. The error is errNoServer if this system can have none.
+func startServer(mem *memory, cfg *ForkServerConfig) (*server, error) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	defer unix.Close(ends[1]) // only the server keeps this end open
+	v := &server{addr: mem.addr, length: mem.length}
+	if v.box, err = cfg.Fork.Sandbox.prepare(mem); err != nil {
+		_ = unix.Close(ends[0])
+		return nil, err
+	}
+	defer v.box.close() // the server keeps its descriptors open
+	if err := v.openSocket(ends[0]); err != nil {
+		_ = unix.Close(ends[0])
+		return nil, err
+	}
+	if err := v.start(mem, cfg, ends[1]); err != nil {
+		_ = v.socket.Close()
+		return nil, err
+	}
+	return v, nil
+}
+
+// openSocket makes fd this process's end of the server's socket.
+func (v *server) openSocket(fd int) (err error) {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return os.NewSyscallError("fcntl", err)
+	}
+	v.socket = os.NewFile(uintptr(fd), "fork server")
+	v.conn, err = v.socket.SyscallConn() // an error is for a nil file only
+	return err
+}
+
+// start forks the server. fd is its end of the socket.
+func (v *server) start(mem *memory, cfg *ForkServerConfig, fd int) (err error) {
+	forkConfig := ForkConfig{
+		KillWithParent: true, Lean: true,
+		CloseFDs: true, KeepFDs: append(slices.Clone(cfg.Fork.KeepFDs), fd),
+		NoOOMScore: cfg.Fork.NoOOMScore, NoCrashReport: cfg.Fork.NoCrashReport,
+	}
+	args := forkArgs{
+		init: cfg.Init, addr: v.addr, length: uintptr(v.length), flags: serveForks, wakeFD: int32(fd),
+	}
+	if v.Process, err = args.start(mem, &forkConfig, &v.box); err != nil {
+		return err
+	}
+	ended := v.handle.isReaped()
+	if !ended {
+		v.control = v.Process.control
+		v.control.retain()
+		_ = v.handle.use(func(id childID) { ended = id.hasEnded() })
+	}
+	v.reaped() // reaps it when it ends
+	if ended { // in Init
+		<-v.reaped()
+		v.control.release()
+		return fmt.Errorf("%w: %w", errServerEnded, v.howEnded())
+	}
+	return nil
+}
+
+// howEnded returns how a server ended that is reaped.
+func (v *server) howEnded() error {
+	select {
+	case <-v.reaped():
+	default:
+		return fmt.Errorf("process %d was sent SIGKILL but has not ended yet", v.pid)
+	}
+	if v.err == nil {
+		return &ExitError{Pid: v.pid} // it called exit(0)
+	}
+	return v.err
+}
+
+// ask sends the server a request for a child as args and cfg say. There must be no request that has
+// not been answered.
+func (v *server) ask(cfg *ForkConfig, args forkArgs) error {
+	if _, err := cfg.addTo(&args); err != nil {
+		return err
+	}
+	args.flags &^= closeFDs | oomFirst // the server has done that
+	if cfg.Sandbox == nil && !args.canFail() {
+		args.flags &^= awaitSetUp
+	}
+	args.owner = hook.NewOwner()
+	v.seq++
+	var err error
+	controlErr := v.conn.Control(func(fd uintptr) {
+		syscall.ForkLock.RLock() // a fork would inherit the descriptor of the control page
+		defer syscall.ForkLock.RUnlock()
+		err = args.askServer(fd, v.seq)
+	})
+	if err = errors.Join(controlErr, err); err == nil {
+		v.next, v.asked = &args, time.Now()
+		return nil
+	}
+	hook.OwnerEnded(args.owner)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EAGAIN) {
+		v.broken = true // it has ended, or does not read
+		return errServerEnded
+	}
+	return err
+}
+
+// take waits for the answer to the request, and returns the child once it is set up. If ctx ends or
+// closing is closed first, the request stays.
+func (v *server) take(ctx context.Context, closing <-chan struct{}) (p *Process, err error) {
+	pid, err := v.await(ctx, closing)
+	if err != nil && (err == ctx.Err() || err == ErrForkServerClosed) {
+		return nil, err
+	}
+	defer func() { count(p, err) }()
+	args := v.next
+	v.next = nil
+	if err != nil {
+		hook.OwnerEnded(args.owner)
+	} else {
+		p, err = adopt(pid, time.Since(v.asked), args.owner)
+	}
+	return args.setUp(p, err, &v.box)
+}
+
+// await waits for the answer, and returns the child's process id.
+func (v *server) await(ctx context.Context, closing <-chan struct{}) (pid int, err error) {
+	defer context.AfterFunc(ctx, v.wakeUp)()
+	timeout, interval := answerTimeout, minCheckInterval
+	for {
+		// If wakeUp is called before this line, the checks below see the reason. If it is called
+		// after this line, it ends the read.
+		_ = v.socket.SetReadDeadline(time.Now().Add(interval))
+		stillborn := v.stillborn() // before the look for the answer, which comes before its end
+		pid, err = v.answer(timeout)
+		timeout = 0
+		switch {
+		case err == nil:
+			return pid, nil
+		case err != unix.EAGAIN:
+			return 0, v.failed(err)
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		case stillborn != 0:
+			v.reapStillborn()
+			return 0, errStillborn
+		case time.Since(v.asked) > hangTimeout:
+			return 0, v.failed(err)
+		}
+		select {
+		case <-closing:
+			return 0, ErrForkServerClosed
+		default:
+		}
+		_ = v.conn.Read(func(fd uintptr) bool {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			return n > 0 || err != nil && err != unix.EINTR
+		})
+		interval = min(2*interval, maxCheckInterval)
+	}
+}
+
+// wakeUp makes await check for the end of the context.
+func (v *server) wakeUp() { _ = v.socket.SetReadDeadline(time.Unix(1, 0)) }
+
+// failed returns the error of a request that was answered by err, which is EAGAIN if it was not.
+func (v *server) failed(err error) error {
+	switch err {
+	case unix.EPIPE:
+		err = errServerEnded
+	case unix.EAGAIN:
+		err = fmt.Errorf("%w: it did not answer for %v, and was killed",
+			errServerEnded, hangTimeout)
+	case unix.EPROTO:
+		err = fmt.Errorf("%w: it did not answer the question, and was killed", errServerEnded)
+	default: // it could not fork, and says so
+		return err
+	}
+	v.broken = true
+	v.end()
+	return err
+}
+
+// answer waits for the answer as long as timeout.
+func (v *server) answer(timeout time.Duration) (pid int, err error) {
+	controlErr := v.conn.Control(func(fd uintptr) {
+		pid, err = serverAnswer(fd, v.seq, v.pid, timeout)
+	})
+	if controlErr != nil {
+		return 0, controlErr
+	}
+	return pid, err
+}
+
+// end kills the server. If it has made a child for the last request, the child is killed and reaped.
+func (v *server) end() {
+	_ = v.Kill()
+	for end := time.Now().Add(hook.KillTimeout); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		switch pid, err := v.answer(0); err {
+		case nil:
+			killUnwatched(pid)
+			return
+		case unix.EPIPE: // nobody has the socket any more
+			v.reapStillborn()
+			return
+		}
+	}
+}
+
+// stop ends the server and the child that it has made in advance, and frees this process's part of
+// them.
+func (v *server) stop() error {
+	_ = v.Kill()
+	if v.next != nil {
+		v.end()
+		newControl(v.next).release()
+		hook.OwnerEnded(v.next.owner)
+		v.next = nil
+	}
+	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
+	defer cancel()
+	err := v.Wait(limit)
+	_ = v.socket.Close()
+	v.control.release()
+	if err != nil && err == limit.Err() {
+		return fmt.Errorf("fork server %d was sent SIGKILL but has not ended yet", v.pid)
+	}
+	return nil
+}
+
+// stillborn returns the child that the server says it has made for the request, if that has ended.
+func (v *server) stillborn() (pid int) {
+	if !v.hasMade() {
+		return 0
+	}
+	pid = int(atomic.LoadInt32(&v.control.page.reply.result))
+	if pid <= 1 {
+		return 0
+	}
+	wpid, _, _ := childID{unix.P_PID, pid}.wait(unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	if wpid != pid {
+		return 0
+	}
+	return pid
+}
+
+// hasMade reports whether the server says that it has made a child for the request.
+func (v *server) hasMade() bool { return atomic.LoadUint32(&v.control.page.reply.seq) == v.seq }
+
+// reapStillborn reaps a child that was killed before it said who it is. The server can lie about its
+// process id. So the forker reaps it, which reaps those alone that it has forked, and those that
+// these have cloned as its children.
+func (v *server) reapStillborn() {
+	for range 100 { // its end of the socket is closed shortly before it has ended
+		if pid := v.stillborn(); pid != 0 {
+			syscall.ForkLock.Lock()
+			defer syscall.ForkLock.Unlock()
+			reapByForker(pid)
+			return
+		}
+		if !v.hasMade() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
