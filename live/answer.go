@@ -69,7 +69,7 @@ func (e fnError) Unwrap() error { return e.error }
 
 // answer is the child's part of a call: it sends what work writes, or how work
 // failed. It returns the exit status.
-func answer(p *pipe, parent int, work func(io.Writer) error) int {
+func answer(p *pipe, parent self, work func(io.Writer) error) int {
 	to := os.NewFile(uintptr(p.w), "pipe")
 	if err := whileParentLives(parent, func() { os.Exit(1) }); err != nil {
 		return 1

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"reflect"
 	"slices"
 
@@ -157,15 +156,20 @@ func (c *caller) ask(ctx context.Context, work func(io.Writer) error) ([]byte, e
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("live: call: %w", err)
 	}
-	p, err := newPipe()
+	parent, err := openSelf()
 	if err != nil {
 		return nil, err
 	}
-	if c.DropFDs {
-		c.KeepFDs = append(slices.Clone(c.KeepFDs), p.w)
+	p, err := newPipe()
+	if err != nil {
+		parent.close()
+		return nil, err
 	}
-	parent := os.Getpid()
+	if c.DropFDs {
+		c.KeepFDs = append(slices.Clone(c.KeepFDs), p.w, parent.pidfd)
+	}
 	child, err := GoWith(func() int { return answer(p, parent, work) }, &c.Config)
+	parent.close()
 	if err != nil {
 		p.close()
 		return nil, err

@@ -5,8 +5,11 @@ package live_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync/atomic"
 	"syscall"
@@ -16,6 +19,7 @@ import (
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
 	"forkshm.example/shm/internal/hook"
+	"forkshm.example/shm/internal/testenv"
 	"forkshm.example/shm/live"
 
 	"github.com/stretchr/testify/assert"
@@ -146,6 +150,27 @@ func TestACopyWithTheSamePidIsACopy(t *testing.T) {
 	assert.NoError(t, err)
 	assert.NoError(t, pool.Close())
 	assert.NoError(t, stays.Kill())
+}
+
+// A snapshot knows its parent from a pid namespace of its own, too.
+func TestASnapshotInAnotherPidNamespaceKnowsItsParent(t *testing.T) {
+	if !alone(t) {
+		return
+	}
+	testenv.SpareThreads() // a thread whose children are in another namespace cannot start one
+	runtime.GOMAXPROCS(1)  // the goroutine that forks comes to the same thread
+	path := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, snapshot(t, path, writes("first use")))
+	if err := syscall.Unshare(syscall.CLONE_NEWPID); err != nil {
+		t.Skip("a pid namespace of its own needs CAP_SYS_ADMIN: ", err)
+	}
+	require.NoError(t, snapshot(t, path, func(w io.Writer) error {
+		_, err := fmt.Fprint(w, os.Getpid())
+		return err
+	}))
+	pid, err := os.ReadFile(path)
+	require.NoError(t, err)
+	t.Logf("the child's process id was %s", pid) // 1, if it came to that thread
 }
 
 // A live fork's child forks by a thread of its own, which has what the child's

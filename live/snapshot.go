@@ -3,7 +3,6 @@ package live
 import (
 	"context"
 	"io"
-	"os"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -76,7 +75,7 @@ func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker)
 		return nil, err
 	}
 	s, err := newSaving(path, locks, t.dir,
-		func(b *board, parent int) error { return t.replace(parent, b, encode) })
+		func(b *board, parent self) error { return t.replace(parent, b, encode) })
 	if err != nil {
 		t.close()
 		return nil, err
@@ -109,7 +108,7 @@ func SnapshotTo(w io.Writer, encode func(w io.Writer) error,
 		return nil, err
 	}
 	s, err := newSaving("", locks, p.w,
-		func(b *board, parent int) error { return p.fill(parent, b, encode) })
+		func(b *board, parent self) error { return p.fill(parent, b, encode) })
 	if err != nil {
 		p.close()
 		return nil, err
@@ -150,8 +149,13 @@ type Saving struct {
 
 // newSaving forks a child that runs work. The child keeps the descriptor fd.
 func newSaving(path string, locks []sync.Locker, fd int,
-	work func(b *board, parent int) error) (*Saving, error) {
-	d, err := newDropping(fd)
+	work func(b *board, parent self) error) (*Saving, error) {
+	parent, err := openSelf()
+	if err != nil {
+		return nil, err
+	}
+	defer parent.close()
+	d, err := newDropping(fd, parent.pidfd)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +166,6 @@ func newSaving(path string, locks []sync.Locker, fd int,
 	}
 	s := &Saving{path: path, memory: m, done: make(chan struct{})}
 	if s.board, err = shm.At[board](m, 0); err == nil {
-		parent := os.Getpid()
 		err = withCollectorOff(func(limit int64) error {
 			for _, l := range locks {
 				l.Lock()

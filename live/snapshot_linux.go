@@ -156,7 +156,7 @@ func (t *target) close() {
 }
 
 // replace is the child's part: it replaces the file by what encode writes.
-func (t *target) replace(parent int, b *board, encode func(io.Writer) error) error {
+func (t *target) replace(parent self, b *board, encode func(io.Writer) error) error {
 	ignoreSignals()
 	n := &newFile{target: t}
 	if err := whileParentLives(parent, n.abandon); err != nil {
@@ -223,7 +223,7 @@ func (n *newFile) fill(b *board, encode func(io.Writer) error) error {
 }
 
 // install gives the file the former one's name.
-func (n *newFile) install(parent int) error {
+func (n *newFile) install(parent self) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	defer n.removeName() // unless the file was renamed
@@ -233,8 +233,8 @@ func (n *newFile) install(parent int) error {
 		}
 		n.named = true
 	}
-	if os.Getppid() != parent {
-		return errors.New("the parent has ended")
+	if parent.hasEnded(0) {
+		return errParentEnded
 	}
 	if err := unix.Renameat(n.dir, n.temporary, n.dir, n.name); err != nil {
 		return os.NewSyscallError("renameat", err)
@@ -371,25 +371,37 @@ func (t *target) dress(f *os.File) error {
 // SIGXFSZ, a file that grows too large is an error.
 func ignoreSignals() { signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGXFSZ) }
 
-// whileParentLives calls exit when the parent ends. It waits by a pidfd, since
-// PR_SET_PDEATHSIG would signal the end of the thread that forked.
-func whileParentLives(parent int, exit func()) error {
-	fd, err := unix.PidfdOpen(parent, 0)
-	if err != nil && err != unix.ESRCH {
-		return os.NewSyscallError("pidfd_open", err)
-	}
-	if err != nil || os.Getppid() != parent { // the process id may have been used again
-		return errors.New("the parent has ended")
+// self is a pidfd of this process, by which its children know it. A child in
+// another pid namespace does not know its process id.
+type self struct{ pidfd int }
+
+func openSelf() (self, error) {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	return self{fd}, os.NewSyscallError("pidfd_open", err)
+}
+
+func (s self) close() { _ = unix.Close(s.pidfd) }
+
+var errParentEnded = errors.New("the parent has ended")
+
+// whileParentLives calls exit when the parent ends. PR_SET_PDEATHSIG would signal
+// the end of the thread that forked.
+func whileParentLives(parent self, exit func()) error {
+	if parent.hasEnded(0) {
+		return errParentEnded
 	}
 	go func() {
-		for {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
-			if n == 1 || err != nil && err != unix.EINTR {
-				exit()
-			}
+		for !parent.hasEnded(-1) {
 		}
+		exit()
 	}()
 	return nil
+}
+
+// hasEnded waits for the process's end for so many milliseconds.
+func (s self) hasEnded(timeout int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(s.pidfd), Events: unix.POLLIN}}, timeout)
+	return n == 1 || err != nil && err != unix.EINTR
 }
 
 // privateDirty returns how many bytes of memory this process alone has, or 0 if
@@ -420,7 +432,7 @@ func (p *pipe) close() {
 }
 
 // fill is the child's part: it writes what encode writes to the pipe.
-func (p *pipe) fill(parent int, b *board, encode func(io.Writer) error) error {
+func (p *pipe) fill(parent self, b *board, encode func(io.Writer) error) error {
 	ignoreSignals()
 	if err := whileParentLives(parent, func() { os.Exit(1) }); err != nil {
 		return err
