@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -131,13 +132,17 @@ func TestDeniedSaysWhere(t *testing.T) {
 	setInt(m, 0)
 	for _, cfg := range []shm.ForkConfig{{}, {NoCrashReport: true}, {KillWithParent: true}, {Lean: true}} {
 		cfg.Sandbox = new(shm.Sandbox)
-		err := wait(t, forkedWith(t, m, ctest.Escape, &cfg))
+		p := forkedWith(t, m, ctest.Escape, &cfg)
+		err := wait(t, p)
 		d := denied(t, err, "openat", "openat")
 		require.NotNil(t, d)
 		assert.EqualValues(t, unix.SYS_OPENAT, d.Syscall)
 		assert.NotZero(t, d.PC)
-		assert.NotEmpty(t, d.Module)
-		assert.Regexp(t, `^child \d+: sandbox: system call openat denied, at .*\+0x[0-9a-f]+`, err.Error())
+		assert.Contains(t, err.Error(), fmt.Sprintf("child %d: sandbox: system call openat denied, at ", p.Pid()))
+		if runtime.GOARCH != "386" { // its calls are made in the vDSO, which is no file
+			assert.NotEmpty(t, d.Module)
+			assert.Regexp(t, `, at .*\+0x[0-9a-f]+`, err.Error())
+		}
 	}
 }
 
@@ -182,7 +187,8 @@ func TestCrashesInASandboxAreReported(t *testing.T) {
 		assert.Equal(t, sig, exit.Status.Signal(), "%v", exit)
 		assert.False(t, exit.Status.CoreDump())
 		require.NotNil(t, exit.Crash, "%v", exit)
-		assert.NotEmpty(t, exit.Crash.Module)
+		assert.NotZero(t, exit.Crash.PC)
+		assert.True(t, exit.Crash.Module != "" || sig == unix.SIGABRT, "%v", exit) // 386 aborts in the vDSO
 		assert.Nil(t, exit.Denied)
 	}
 }
@@ -521,6 +527,32 @@ func TestPoolInASandbox(t *testing.T) {
 	_, err := pool.Call(background, ctest.Sleep, 0, 5) // longer than a call waits by futex(2)
 	assert.NoError(t, err)
 	assert.NoError(t, pool.Close())
+}
+
+// The children of a fork server have the sandbox, and the server itself does not
+// need what they may not do.
+func TestForkServerInASandbox(t *testing.T) {
+	needFilter(t)
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, 2*page, &shm.Config{Technique: shm.Memfd})
+	s, err := m.ForkServer(&shm.ForkServerConfig{Fork: *inSandbox(shm.Sandbox{
+		ReadOnly: []shm.Range{{page, page}}})})
+	require.NoError(t, err)
+	for i := 0; i < len(ctest.Attempts()); i += 10 {
+		setInt(m, i)
+		p, err := s.Fork(ctest.Escape)
+		require.NoError(t, err)
+		assert.True(t, p.Sandboxed().Filter && p.Sandboxed().ReadOnly)
+		denied(t, wait(t, p), ctest.Attempts()[i].Call, ctest.Attempts()[i].What)
+	}
+	assert.NoError(t, s.Call(background, ctest.Compute))
+	p, err := s.Fork(ctest.FirstLast)
+	require.NoError(t, err)
+	var exit *shm.ExitError
+	if assert.ErrorAs(t, wait(t, p), &exit) {
+		assert.Equal(t, unix.SIGSEGV, exit.Status.Signal(), "the last byte is read-only")
+	}
+	require.NoError(t, s.Close())
 }
 
 // Bytes in, bytes out, and the length of an object are there in a sandbox, too.
