@@ -145,7 +145,9 @@
 // for ForkLock: os/exec holds it while a program starts, up to its execve(2). A
 // fork waits for no other lock of the program.
 //
-// # What is not proved
+// # Where it runs
 //
-// Only programs for amd64 were tested.
+// Programs for amd64 and arm64 were tested: docs/PLATFORMS.md of the module has
+// what was run. [Snapshot], [SnapshotTo], [GoWithin] and Config.BeginWithin need
+// pidfd_open(2). They fail where a seccomp(2) filter or gVisor denies it.
 package live

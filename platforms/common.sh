@@ -9,21 +9,27 @@ OUT=$PWD/out/platforms # caches too: a second run downloads nothing
 GO=${GO:-go}
 mkdir -p "$OUT/results"
 
-# is PLATFORM TEXT: begins the results of a platform. The text says what it is. A run of $only
-# some suites keeps the others' outcomes.
+# is TEXT: begins the results of the platform. The text says what it is. A run of $only some suites keeps the others'
+# outcomes.
 is() {
-	local file=$OUT/results/$1.tsv
-	[ -n "${only:-}" ] || : >"$file"
-	touch "$file"
-	sed -i -E '/^(is|ran|cell\tboot)\t/d' "$file"
-	printf 'is\t%s\nran\t%s\n' "$2" "$(date -u +%F)" >>"$file"
+	[ -n "$only" ] || : >"$OUT/results/$platform.tsv"
+	describe "$1"
 }
 
-# record PLATFORM SUITE VERDICT NOTE: VERDICT is pass, fail or unsupported.
+# describe TEXT: says anew what the platform is.
+describe() {
+	local file=$OUT/results/$platform.tsv
+	touch "$file"
+	sed -i -E '/^(is|ran|cell\tboot)\t/d' "$file"
+	printf 'is\t%s\nran\t%s\n' "$1" "$(date -u +%F)" >>"$file"
+}
+
+# record SUITE VERDICT NOTE: VERDICT is pass, fail or unsupported.
 record() {
-	[ ! -e "$OUT/results/$1.tsv" ] || sed -i "/^cell\t$2\t/d" "$OUT/results/$1.tsv"
-	printf 'cell\t%s\t%s\t%s\n' "$2" "$3" "$4" >>"$OUT/results/$1.tsv"
-	printf '%s: %s: %s%s\n' "$1" "$2" "$3" "${4:+ ($4)}"
+	local file=$OUT/results/$platform.tsv
+	sed -i "/^cell\t$1\t/d" "$file"
+	printf 'cell\t%s\t%s\t%s\n' "$1" "$2" "$3" >>"$file"
+	printf '%s: %s: %s%s\n' "$platform" "$1" "$2" "${3:+ ($3)}"
 }
 
 # tally LOG: how many tests the verbose log of a test binary has.
@@ -52,6 +58,7 @@ SLOW='OverlappingCopyThatFaultsLeaves|NoHandlerOfTheParent|LeanDoesNotDisturb|Fo
 LIMIT=${LIMIT:-7200}
 
 programs=true # whether parity is built the programs that it runs
+no_parity=    # why it is not run
 
 # build_suites FLAGS...: builds the suites, and has each taken by what $take names. $only are those that are wanted, if not all.
 build_suites() {
@@ -59,8 +66,12 @@ build_suites() {
 	mkdir -p "$build"
 	build_suite core . "$@"
 	build_suite devzero . -tags devzero "$@"
-	if [ "$programs" = true ] && wanted parity; then build_programs "$@"; fi
-	build_suite parity ./tests/parity "$@"
+	if [ -n "$no_parity" ]; then
+		record parity unsupported "$no_parity"
+	else
+		if [ "$programs" = true ] && wanted parity; then build_programs "$@"; fi
+		build_suite parity ./tests/parity "$@"
+	fi
 	if wanted live; then env -u CC -u CGO_ENABLED -u GOARCH "$GO" build -o "$build/livego" ./cmd/livego; fi
 	GO=$build/livego build_suite live ./live -tags livego "$@"
 }
@@ -77,7 +88,7 @@ build_suite() {
 		"$take" "$name" "$package"
 	else
 		cat "$build/$name.err"
-		record "$platform" "$name" fail "does not compile"
+		record "$name" fail "does not compile"
 	fi
 }
 
@@ -108,10 +119,10 @@ run_suite() {
 	mkdir -p "${log%/*}"
 	(cd "$folder" && timeout --kill-after=10 $((LIMIT + 60)) "$@" </dev/null) >"$log" 2>&1 || rc=$?
 	case $rc in
-	0) record "$platform" "$suite" "$(passed "$log")" "$(tally "$log")" ;;
-	124 | 137) record "$platform" "$suite" fail "not done after $LIMIT seconds" ;;
+	0) record "$suite" "$(passed "$log")" "$(tally "$log")" ;;
+	124 | 137) record "$suite" fail "not done after $LIMIT seconds" ;;
 	*)
-		record "$platform" "$suite" fail "$(tally "$log")"
+		record "$suite" fail "$(tally "$log")"
 		show_failures "$log"
 		;;
 	esac
@@ -130,7 +141,8 @@ need() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
 }
 
-# done_with PLATFORM: whether a cell of it failed.
-done_with() {
-	! grep -q $'^cell\t[^\t]*\tfail' "$OUT/results/$1.tsv"
+# finish exits with 1 if a cell of the platform failed.
+finish() {
+	! grep -q $'^cell\t[^\t]*\tfail' "$OUT/results/$platform.tsv"
+	exit
 }

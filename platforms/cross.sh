@@ -44,9 +44,9 @@ arm64-16k)
 		qemu-system-aarch64 -M virt -cpu max,pauth-impdef=on -m 4G
 	;;
 arm64-64k)
-	is "$platform" "arm64, 64 KiB pages"
+	is "arm64, 64 KiB pages"
 	for suite in core devzero parity live; do
-		record "$platform" "$suite" unsupported "Debian trixie has no kernel with 64 KiB pages"
+		record "$suite" unsupported "Debian trixie has no kernel with 64 KiB pages"
 	done
 	;;
 riscv64)
@@ -59,14 +59,16 @@ arm)
 	description="32-bit ARM, Debian trixie's kernel in qemu, statically linked with glibc"
 	need qemu-system-arm qemu-system-arm
 	export GOARCH=arm GOARM=7
+	no_parity="its scripts are for 64 bits"
 	in_guest arm-linux-gnueabihf armhf linux-image-armmp-lpae ttyAMA0 qemu-system-arm -M virt -cpu cortex-a15 -m 3G
 	;;
 386)
 	description="386, under this machine's kernel of 64 bits, statically linked with glibc"
 	CC=$(cross_cc i686-linux-gnu i386)
 	export CC GOARCH=386
+	no_parity="its scripts are for 64 bits"
 	take=here_suite
-	is "$platform" "$description"
+	is "$description"
 	build_suites "${static[@]}"
 	;;
 *)
@@ -74,4 +76,4 @@ arm)
 	exit 2
 	;;
 esac
-done_with "$platform"
+finish

@@ -5,6 +5,7 @@
 guest_begin() {
 	guest=$OUT/guests/$platform
 	take=guest_suite
+	is "$description"
 	rm -rf "$guest"
 	mkdir -p "$guest/root/tests" "$guest/root/bin" "$guest/root/src"
 	cp platforms/init "$guest/root/init"
@@ -36,10 +37,7 @@ accelerator() {
 # guest_run QEMU...: boots it, and records what its suites came to.
 guest_run() {
 	local log=$OUT/logs/$platform name
-	if [ ! -e "$guest/root/tests/list" ]; then # none was built
-		is "$platform" "$description"
-		return
-	fi
+	[ -e "$guest/root/tests/list" ] || return 0 # none was built
 	mkdir -p "$log"
 	chmod +x "$guest/root/init" "$guest/root/bin/busybox"
 	(cd "$guest/root" && find . | cpio --quiet -o -H newc) >"$guest/initrd"
@@ -49,11 +47,11 @@ guest_run() {
 	rm "$guest/initrd"
 	sed -i 's/\r$//' "$log/console.log"
 	if ! grep -q '^guest: is' "$log/console.log"; then
-		record "$platform" boot fail "the kernel did not start"
+		record boot fail "the kernel did not start"
 		tail -20 "$log/console.log"
 		return
 	fi
-	is "$platform" "$(sed -n 's/^guest: is //p' "$log/console.log"), $description"
+	describe "$(sed -n 's/^guest: is //p' "$log/console.log"), $description"
 	while read -r name _; do
 		guest_outcome "$name" "$log"
 	done <"$guest/root/tests/list"
@@ -64,11 +62,11 @@ guest_outcome() {
 	sed -n "/^guest: begins $name\$/,/^guest: ends $name /p" "$2/console.log" >"$log"
 	rc=$(sed -n "s/^guest: ends $name //p" "$log")
 	case $rc in
-	0) record "$platform" "$name" "$(passed "$log")" "$(tally "$log")" ;;
-	'') record "$platform" "$name" fail "the machine came to no end" ;;
-	137) record "$platform" "$name" fail "not done within its time" ;;
+	0) record "$name" "$(passed "$log")" "$(tally "$log")" ;;
+	'') record "$name" fail "the machine came to no end" ;;
+	137) record "$name" fail "not done within its time" ;;
 	*)
-		record "$platform" "$name" fail "$(tally "$log")"
+		record "$name" fail "$(tally "$log")"
 		show_failures "$log"
 		;;
 	esac

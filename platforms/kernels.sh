@@ -24,4 +24,4 @@ build_suites -ldflags '-linkmode external -extldflags -static'
 # max: what qemu can imitate, as AVX, by which the Go runtime copies.
 guest_run qemu-system-x86_64 -M q35 -cpu max -accel "$(accelerator)" -m 3G -smp 2 \
 	-kernel "$image" -append "console=ttyS0 quiet panic=-1"
-done_with "$platform"
+finish

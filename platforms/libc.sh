@@ -16,17 +16,17 @@ case $platform in
 musl)
 	need musl-gcc musl-tools
 	export CC=musl-gcc
-	is musl "$(uname -m), musl $(dpkg-query -W -f '${Version}' musl-dev 2>/dev/null || echo of this system)"
+	is "$(uname -m), musl $(dpkg-query -W -f '${Version}' musl-dev 2>/dev/null || echo of this system)"
 	build_suites
 	;;
 musl-static)
 	need musl-gcc musl-tools
 	export CC=musl-gcc
-	is musl-static "$(uname -m), musl, linked statically"
+	is "$(uname -m), musl, linked statically"
 	build_suites "${static[@]}"
 	;;
 glibc-static)
-	is glibc-static "$(uname -m), $(getconf GNU_LIBC_VERSION), linked statically"
+	is "$(uname -m), $(getconf GNU_LIBC_VERSION), linked statically"
 	build_suites "${static[@]}"
 	;;
 *)
@@ -34,4 +34,4 @@ glibc-static)
 	exit 2
 	;;
 esac
-done_with "$platform"
+finish
