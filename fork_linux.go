@@ -204,7 +204,10 @@ func (args *forkArgs) start(mem *memory, cfg *ForkConfig, box *sandboxOf) (p *Pr
 	keep = append(keep, box.fds()...)
 	slices.Sort(keep)
 	if args.flags&closeFDs != 0 {
-		keep = withBell(mem.keepForStat(keep))
+		keep = withBell(keep)
+		if !box.opensFiles {
+			keep = mem.keepForStat(keep)
+		}
 	}
 	var lean []memoryRange
 	if cfg != nil && cfg.Lean {
@@ -318,13 +321,19 @@ func (cfg *ForkConfig) keepFDs() (keep []int32, err error) {
 }
 
 // limits returns the limits of the child. A child that dies of a denied call
-// would write a file, its core dump.
+// would write a file, its core dump, or have a program of root's take the dump.
+// The latter only a limit of 1 prevents: see core(5).
 func (cfg *ForkConfig) limits() []Limit {
 	isCore := func(l Limit) bool { return l.Resource == unix.RLIMIT_CORE }
 	if cfg.Sandbox == nil || slices.ContainsFunc(cfg.Limits, isCore) {
 		return cfg.Limits
 	}
-	return append(slices.Clone(cfg.Limits), Limit{Resource: unix.RLIMIT_CORE})
+	var core unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_CORE, &core) == nil {
+		core.Max = min(core.Max, 1)
+		core.Cur = core.Max
+	}
+	return append(slices.Clone(cfg.Limits), Limit{unix.RLIMIT_CORE, core})
 }
 
 // setLimits copies the limits into args.

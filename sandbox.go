@@ -20,13 +20,14 @@ type Sandbox struct {
 
 	// Allow are further system calls: unix.SYS_*. Each is allowed with all
 	// arguments. Only clone(2), which makes threads, is allowed without the flags
-	// that make namespaces.
+	// that make namespaces or siblings.
 	Allow []uintptr
 
 	// Paths are the files and the folders that the child may open. With Compute,
 	// Paths also allows the system calls for that. An open that no path allows fails
 	// with EACCES, and does not end the child. The child can learn by stat(2) which
-	// other files there are. Paths needs Linux 5.13, and 6.2 for PathWrite.
+	// other files there are. Paths needs Linux 5.13, and 6.2 for PathWrite. With
+	// Paths, Allow or Custom, shm_object_length of csrc/shm_child.h returns 0.
 	Paths []PathRule
 
 	// ReadOnly are ranges of a Shared Memfd mapping that the child can read, and
@@ -85,7 +86,8 @@ type Range struct {
 type Deny int
 
 const (
-	// Report ends the child by SIGSYS. ExitError.Denied names the system call.
+	// Report ends the child by SIGSYS. ExitError.Denied names the system call. A child
+	// that was taken over may live on, and has done nothing by the call.
 	Report Deny = iota
 
 	// Errno lets the call fail with EPERM.

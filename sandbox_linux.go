@@ -19,6 +19,11 @@ import (
 type sandboxOf struct {
 	args     *sandboxArgs // nil if there is no Sandbox
 	landlock int          // the version of the ruleset
+
+	// opensFiles is whether the filter may let the child open files. Such a child must not have a
+	// descriptor of its mapping's object: by /proc/self/fd it could open the object for writing,
+	// and landlock(7) does not restrict files without a name.
+	opensFiles bool
 }
 
 // prepare prepares the sandbox for a child of a mapping. The caller closes the result. s may be
@@ -28,6 +33,7 @@ func (s *Sandbox) prepare(mem *memory) (box sandboxOf, err error) {
 		return box, nil
 	}
 	box.args = &sandboxArgs{landlockFD: -1, readOnlyFD: -1}
+	box.opensFiles = s.neededLandlock() > 0
 	if s.Optional {
 		box.args.optional = 1
 	}

@@ -471,6 +471,25 @@ func TestObjectsAreNotTruncated(t *testing.T) {
 	assert.Equal(t, 2*page, must(m.ObjectLen()))
 }
 
+// A child that may open files does not find its mapping's object among its own
+// descriptors. Landlock would let it open the object for writing.
+func TestObjectsAreNotOpenedAgain(t *testing.T) {
+	needLandlock(t, 3)
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, 2*page, &shm.Config{Technique: shm.Memfd})
+	for _, box := range []shm.Sandbox{
+		{Paths: []shm.PathRule{{t.TempDir(), shm.PathWrite}}},
+		{Paths: []shm.PathRule{{"/proc", shm.PathWrite}}},
+		{Allow: []uintptr{unix.SYS_OPENAT}},
+		{Allow: []uintptr{unix.SYS_OPENAT}, ReadOnly: []shm.Range{{page, page}}},
+	} {
+		for fd := 3; fd < 32; fd++ {
+			name := fmt.Sprintf("/proc/self/fd/%d", fd)
+			assert.Equal(t, unix.ENOENT, openIn(t, m, box, name, unix.O_RDWR), "%+v: %d", box, fd)
+		}
+	}
+}
+
 // What holds is told. Without landlock, or without filters, Fork says so.
 func TestSandboxWithoutTheKernelsHelp(t *testing.T) {
 	if !inOwnProcess(t, nil) {

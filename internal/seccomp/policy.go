@@ -38,7 +38,7 @@ const (
 var end = map[string]rule{
 	"exit exit_group rt_sigreturn sigreturn restart_syscall munmap": {allow, nil},
 	"getpid gettid":      {allow, nil},
-	"tgkill kill":        {allow, []condition{{arg: 0, isSelf: true}}},
+	"tgkill tkill kill":  {allow, []condition{{arg: 0, isSelf: true}}},
 	"futex futex_time64": {allow, []condition{{arg: 1, mask: ^uint32(futexFlags), anyOf: futexes}}},
 	"sendto":             {allow, []condition{{arg: 3, anyOf: wakeFlags}, {arg: 4, isNull: true}}},
 
@@ -156,7 +156,8 @@ var writeFiles = map[string]rule{
 
 var fileLocks = []uint32{5, 6, 7, 12, 13, 14} // F_GETLK, F_SETLK, F_SETLKW, and those of 64 bits
 
-const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+// notForThreads are the flags of clone(2) that make namespaces, and children of the parent.
+const notForThreads = unix.CLONE_PARENT | unix.CLONE_PTRACE | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
 // Filter assembles the filter of a policy.
@@ -222,7 +223,7 @@ func (a *arch) mmap() string {
 }
 
 // allow adds the calls that the caller allows. clone(2) makes threads and processes, and no
-// namespaces.
+// namespaces or siblings.
 func (p Policy) allow(a *arch, rules map[uint32]rule) error {
 	for i, n := range p.Allow {
 		if n >= x32 {
@@ -231,7 +232,7 @@ func (p Policy) allow(a *arch, rules map[uint32]rule) error {
 		}
 		r := rule{allow, nil}
 		if a.calls().names[uint32(n)] == "clone" {
-			r.when = []condition{{arg: 0, mask: namespaces, anyOf: []uint32{0}}}
+			r.when = []condition{{arg: 0, mask: notForThreads, anyOf: []uint32{0}}}
 		}
 		rules[uint32(n)] = r
 	}

@@ -82,7 +82,8 @@ func TestComputeOnEachArchitecture(t *testing.T) {
 			{trap, "tgkill", []uint64{otherPid, otherPid, 6}},
 			{trap, "kill", []uint64{0, 9}},
 			{trap, "kill", []uint64{uint64(uint32(0xffffffff)), 9}},
-			{trap, "tkill", []uint64{ownPid, 6}},
+			{allow, "tkill", []uint64{ownPid, 6}}, // by musl
+			{trap, "tkill", []uint64{otherPid, 6}},
 			{allow, "futex", []uint64{0, 128 | 9}},
 			{trap, "futex", []uint64{0, 6}}, // FUTEX_LOCK_PI
 			{allow, "sendto", []uint64{3, 0, 1, unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL, 0}},
@@ -175,6 +176,7 @@ func TestAllowedThreadsMakeNoNamespaces(t *testing.T) {
 		decide := decider(t, Policy{Arch: goarch, Compute: true, Allow: []uintptr{uintptr(a.calls().numbers["clone"])}, Denied: trap})
 		assert.EqualValues(t, allow, decide("clone", unix.CLONE_VM|unix.CLONE_THREAD|unix.CLONE_SIGHAND))
 		assert.EqualValues(t, trap, decide("clone", unix.CLONE_NEWUSER))
+		assert.EqualValues(t, trap, decide("clone", unix.CLONE_PARENT|uint64(unix.SIGCHLD)))
 	}
 }
 
