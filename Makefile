@@ -49,6 +49,7 @@ test: ## the tests, in both builds, without cgo, and those of live forks: 2 minu
 
 slow: ## what builds other programs, and holds this one against C and strace
 	@$(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $(SLOW)); done
+	$(TEST) -run Instruction ./shared -args -sweep
 	$(GO) -C tools test -count=$(COUNT) ./...
 
 # Each set of flags compiles the standard library anew.

@@ -294,12 +294,14 @@ func (p *process) wait() {
 	var usage unix.Rusage
 	var err error
 	p.handle.await(func(id childID) bool {
+		// If a thread of this process traces the child, waitid(2) would take the child's stops
+		// from that thread.
+		if !id.hasEnded() {
+			return false
+		}
 		if p.leadsGroup {
 			// Kill the rest of the group first. A child that another process traces cannot be
 			// reaped, and the tracer may be in the group.
-			if !id.hasEnded() {
-				return false
-			}
 			p.handle.killGroup()
 		}
 		var wpid int

@@ -4,6 +4,8 @@ package shared
 
 import (
 	"context"
+	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -14,3 +16,52 @@ func GateAt(addr *[2]uint32) Gate { return Gate{(*gate)(unsafe.Pointer(addr))} }
 
 func (g Gate) Wait(ctx context.Context, ready func() bool) error { return g.g.wait(ctx, ready) }
 func (g Gate) Wake()                                             { g.g.wake() }
+
+// WaitFlags are the flags of a lock for which somebody may wait.
+const WaitFlags = mutexFutex | mutexBell
+
+// Word returns the word of a lock.
+func Word(l *Mutex) uint32 { return atomic.LoadUint32(l.word) }
+
+// AwaitWaiters waits until threads and goroutines wait for the lock.
+func AwaitWaiters(l *Mutex) {
+	for Word(l)&WaitFlags != WaitFlags {
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// Held returns how many structures this process names in its slots.
+func Held() (n int) {
+	for _, s := range *own().slots.Load() {
+		for i := range s.held {
+			if atomic.LoadUint64(&s.held[i]) != 0 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Owners returns how many slots are taken.
+func Owners() (n int) {
+	for i := range family.slot {
+		if atomic.LoadUint32(&family.slot[i].state) != slotFree {
+			n++
+		}
+	}
+	return n
+}
+
+// AwaitBell waits until a goroutine waits for the lock in the poller.
+func AwaitBell(l *Mutex) {
+	for Word(l)&mutexBell == 0 {
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// Meet returns when two parties have called it.
+func Meet(ready *uint32) {
+	for atomic.AddUint32(ready, 1); atomic.LoadUint32(ready)%2 != 0; {
+		time.Sleep(10 * time.Microsecond)
+	}
+}

@@ -40,6 +40,8 @@ func all() []*suite {
 			args: []string{"-forks=20"}},
 		{name: "live race", pkg: "./live", live: true, flags: []string{"-tags", "livego", "-race"},
 			args: []string{"-forks=10"}},
+		{name: "shared", pkg: "./shared"},
+		{name: "shared race", pkg: "./shared", flags: race},
 		{name: "parity", pkg: "./tests/parity"},
 		{name: "kv", pkg: "./examples/kv", live: true},
 		{name: "parser", pkg: "./examples/parser"},

@@ -10,7 +10,9 @@
 #ifndef SHM_SLOT_H
 #define SHM_SLOT_H
 
+#ifndef SHM_SHARED_API
 #define SHM_SHARED_API
+#endif
 #include "../../csrc/shm_shared.h"
 
 enum { SHM_SLOTS = 4096, SHM_HELD = 16, SHM_NOTES = 8 };

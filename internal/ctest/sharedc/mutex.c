@@ -1,11 +1,13 @@
 #include "mutex.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <sys/ptrace.h>
 #include <unistd.h>
 
 static int act(shm_mutex *l, int32_t what)
 {
-	const struct timespec moment = { 0, 10 * 1000 * 1000 };
+	const struct timespec moment = { 0, 2 * 1000 * 1000 };
 
 	switch (what) {
 	case MUTEX_LOCK:
@@ -18,6 +20,10 @@ static int act(shm_mutex *l, int32_t what)
 		return shm_unlock(l);
 	case MUTEX_TIMED_LOCK:
 		return shm_lock(l, &moment);
+	case MUTEX_TRACE:
+		return ptrace(PTRACE_TRACEME, 0, NULL, NULL) == -1 ? errno : 0;
+	case MUTEX_STOP:
+		return raise(SIGSTOP);
 	default:
 		for (;;)
 			pause();
@@ -58,4 +64,15 @@ int child_count_locked(void *addr, size_t length)
 			return 3;
 	}
 	return 0;
+}
+
+int child_lock_once(void *addr, size_t length)
+{
+	struct mutex_area *a = addr;
+	int err = shm_lock(&a->lock, NULL);
+
+	(void)length;
+	if (err == EOWNERDEAD)
+		err = shm_consistent(&a->lock);
+	return err != 0 ? err : shm_unlock(&a->lock);
 }

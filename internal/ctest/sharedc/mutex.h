@@ -10,9 +10,11 @@ enum mutex_act {
 	MUTEX_TRYLOCK,
 	MUTEX_CONSISTENT,
 	MUTEX_UNLOCK,
-	MUTEX_TIMED_LOCK, /* for 10 ms */
+	MUTEX_TIMED_LOCK, /* for 2 ms */
 	MUTEX_PAUSE,      /* for ever */
 	MUTEX_NEXT,       /* go on with the lock behind this one */
+	MUTEX_TRACE,      /* be traced by the thread that forked */
+	MUTEX_STOP,       /* stop, for the tracer */
 };
 
 enum { MUTEX_ACTS = 40 };
@@ -34,5 +36,8 @@ int child_mutex_acts(void *addr, size_t length);
 
 /* Adds 1 to the counter, rounds times. Returns 0, or 1 if another process was within the lock. */
 int child_count_locked(void *addr, size_t length);
+
+/* Locks, makes consistent what a dead owner left, and unlocks. Returns 0 or an errno value. */
+int child_lock_once(void *addr, size_t length);
 
 #endif

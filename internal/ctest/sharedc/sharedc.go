@@ -5,6 +5,7 @@ package sharedc
 
 /*
 #cgo CFLAGS: -std=gnu11 -D_GNU_SOURCE -fno-plt
+#include "bench.h"
 #include "gate.h"
 #include "mutex.h"
 
@@ -18,6 +19,8 @@ import "C"
 import (
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"forkshm.example/shm"
 	_ "forkshm.example/shm/shared" // has the functions that the children call
 )
@@ -27,6 +30,8 @@ var (
 	Answer      = shm.ChildFunc(C.child_answer)
 	MutexActs   = shm.ChildFunc(C.child_mutex_acts)
 	CountLocked = shm.ChildFunc(C.child_count_locked)
+	LockOnce    = shm.ChildFunc(C.child_lock_once)
+	HandOver    = shm.ChildFunc(C.child_hand_over)
 )
 
 // GatePair is struct gate_pair.
@@ -46,6 +51,8 @@ const (
 	MutexTimedLock  = C.MUTEX_TIMED_LOCK
 	MutexPause      = C.MUTEX_PAUSE
 	MutexNext       = C.MUTEX_NEXT
+	MutexTrace      = C.MUTEX_TRACE
+	MutexStop       = C.MUTEX_STOP
 )
 
 // MutexArea is struct mutex_area.
@@ -66,3 +73,35 @@ const OthersOffset = C.offset_others
 
 // The struct is as large as in C: another index than 0 does not compile.
 var _ = [1]struct{}{}[unsafe.Sizeof(MutexArea{})-C.sizeof_struct_mutex_area]
+
+// HandOverArea is struct hand_over.
+type HandOverArea struct {
+	Lock          [3][64]byte
+	Ready, Rounds uint32
+	_             [56]byte
+}
+
+var _ = [1]struct{}{}[unsafe.Sizeof(HandOverArea{})-C.sizeof_struct_hand_over]
+
+// HandOverHere takes part in a hand-over with a child.
+func HandOverHere(a *HandOverArea) error {
+	return result(C.hand_over((*C.struct_hand_over)(unsafe.Pointer(a)), 0))
+}
+
+// LockLoop locks and unlocks n times in C.
+func LockLoop(l *[64]byte, n int) error {
+	return result(C.loop_lock((*C.shm_mutex)(unsafe.Pointer(l)), C.long(n)))
+}
+
+// RobustLoop is LockLoop with a robust mutex of pthreads.
+func RobustLoop(n int) error { return result(C.loop_robust(C.long(n))) }
+
+// HandOverRobust is a hand-over of robust mutexes, n rounds.
+func HandOverRobust(n int) error { return result(C.loop_hand_over_robust(C.long(n))) }
+
+func result(e C.int) error {
+	if e == 0 {
+		return nil
+	}
+	return unix.Errno(e)
+}
