@@ -20,6 +20,7 @@ import (
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest"
 	"forkshm.example/shm/internal/hook"
+	"forkshm.example/shm/internal/testenv"
 )
 
 func newForkServer(t testing.TB, m *shm.Mapping, cfg *shm.ForkServerConfig) *shm.ForkServer {
@@ -203,8 +204,11 @@ func TestForkServerSaysWhatInitDid(t *testing.T) {
 		_, err := m.ForkServer(&shm.ForkServerConfig{Init: c.init})
 		assert.ErrorContains(t, err, c.want)
 	}
-	s := newForkServer(t, m, &shm.ForkServerConfig{Init: ctest.InitJoined})
-	assert.NoError(t, wait(t, served(t, s, ctest.Increment)))
+	testenv.SpareThreads() // the stacks of this process's threads are the server's to use and to unmap
+	for range 5 {
+		s := newForkServer(t, m, &shm.ForkServerConfig{Init: ctest.InitJoined})
+		assert.NoError(t, wait(t, served(t, s, ctest.Increment)))
+	}
 }
 
 func TestForkServerRefuses(t *testing.T) {
@@ -331,12 +335,12 @@ func TestForkServerThatHangs(t *testing.T) {
 	require.NoError(t, s.Call(background, ctest.StopServer))
 	ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
 	defer cancel()
-	for { // the child that was made in advance may still serve
-		if err := s.Call(ctx, ctest.Exit); ctx.Err() != nil {
-			assert.ErrorIs(t, err, context.DeadlineExceeded)
-			break
-		}
+	var exit *shm.ExitError
+	err := s.Call(ctx, ctest.Exit)
+	for err == nil || errors.As(err, &exit) { // the child that was made in advance may still serve
+		err = s.Call(ctx, ctest.Exit)
 	}
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	started := make(chan struct{})
 	called := make(chan error)
 	go func() {
@@ -345,7 +349,6 @@ func TestForkServerThatHangs(t *testing.T) {
 	}()
 	<-started
 	assert.NoError(t, s.Close(), "Close does not wait for the server")
-	var exit *shm.ExitError
 	if err := <-called; err != nil && !errors.As(err, &exit) {
 		assert.ErrorIs(t, err, shm.ErrForkServerClosed)
 	}
@@ -359,13 +362,20 @@ func TestForkServerCloseWhileInitRuns(t *testing.T) {
 	needServer(t, s)
 	defer func(d time.Duration) { hook.KillTimeout = d }(hook.KillTimeout)
 	hook.KillTimeout = 10 * time.Millisecond
-	slow := must(shm.At[int32](m, 128))
+	slow, begun := must(shm.At[int32](m, 128)), must(shm.At[int32](m, 132))
 	atomic.StoreInt32(slow, 1)
 	require.NoError(t, unix.Kill(s.ServerPid(), unix.SIGKILL))
-	ctx, cancel := context.WithTimeout(background, 100*time.Millisecond)
+	ctx, cancel := context.WithCancel(background)
 	defer cancel()
-	for s.Call(ctx, ctest.Malloc) == nil { // by the child that was made in advance
-	}
+	called := make(chan struct{})
+	go func() {
+		defer close(called)
+		for s.Call(ctx, ctest.Malloc) == nil { // by the child that was made in advance
+		}
+	}()
+	require.True(t, eventually(func() bool { return atomic.LoadInt32(begun) == 1 }))
+	cancel()
+	<-called
 	assert.ErrorContains(t, s.Close(), "Init has not returned")
 	atomic.StoreInt32(slow, 0)
 	require.True(t, eventually(func() bool { return s.ServerPid() == 0 }))

@@ -153,19 +153,29 @@ static int copy_arguments(struct shm_start *start, const int *keep, const struct
 int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count,
 		  const struct shm_sandbox *sandbox)
 {
-	struct shm_fork_args copy = *args; /* the child may lack the memory of *args */
-	struct shm_start start = { .args = &copy, .keep_count = keep_count, .parent = getpid() };
-	int err;
+	/*
+	 * The child may lack the memory of *args. Of the thread that calls this, the
+	 * forker's child has no stack: libc may use that for a thread of the child's.
+	 */
+	struct shm_fork_args *copy = copy_of(args, sizeof(*args));
+	struct shm_start *start = calloc(1, sizeof(*start));
+	int err = ENOMEM;
 
-	copy.call = "malloc";
-	err = copy_arguments(&start, keep, sandbox);
-	if (err == 0)
-		err = fork_with_control(&start, &copy, lean, lean_count);
-	free(start.keep);
-	free(start.sandbox);
-	args->call = copy.call;
-	args->pid = copy.pid;
-	args->control = copy.control;
-	args->fork_time = copy.fork_time;
+	args->call = "malloc";
+	if (copy != NULL && start != NULL) {
+		*start = (struct shm_start){ .args = copy, .keep_count = keep_count, .parent = getpid() };
+		copy->call = "malloc";
+		err = copy_arguments(start, keep, sandbox);
+		if (err == 0)
+			err = fork_with_control(start, copy, lean, lean_count);
+		free(start->keep);
+		free(start->sandbox);
+		args->call = copy->call;
+		args->pid = copy->pid;
+		args->control = copy->control;
+		args->fork_time = copy->fork_time;
+	}
+	free(start);
+	free(copy);
 	return err;
 }

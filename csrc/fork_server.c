@@ -356,7 +356,7 @@ static int wait_readable(int fd, int64_t timeout)
 
 int shm_server_answer(int fd, uint32_t seq, pid_t server_pid, int64_t timeout, pid_t *pid, int *err)
 {
-	struct answer a;
+	struct answer a = { 0 };
 	pid_t sender = 0;
 	int failed;
 

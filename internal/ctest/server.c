@@ -219,7 +219,9 @@ int init_once(void *addr, size_t length)
 int init_slow(void *addr, size_t length)
 {
 	(void)length;
-	while (__atomic_load_n(word(addr, 128), __ATOMIC_SEQ_CST) == 1)
+	while (__atomic_load_n(word(addr, 128), __ATOMIC_SEQ_CST) == 1) {
+		__atomic_store_n(word(addr, 132), 1, __ATOMIC_SEQ_CST);
 		usleep(100);
+	}
 	return 0;
 }

@@ -59,12 +59,12 @@ int main(int argc, char **argv)
 	char *touched = malloc(heap + 1);
 
 	if (clock == MAP_FAILED || times == NULL || touched == NULL)
-		return 1;
+		exit(1);
 	memset(touched, 1, heap + 1);
 	memset(times, 1, (size_t)n * 2 * sizeof(*times));
 	before = faults();
 	if (measure(n, clock, times, times + n) != 0)
-		return 1;
+		exit(1);
 	before = faults() - before;
 	qsort(times, (size_t)n, sizeof(*times), compare);
 	qsort(times + n, (size_t)n, sizeof(*times), compare);
