@@ -1,6 +1,20 @@
 # Packages of any Debian release and processor, from the mirror that apt is set up with. They are
 # unpacked under out/platforms; this system's own packages and lists stay as they are.
 
+command -v apt-get >/dev/null || { echo "apt-get is missing: this platform needs a machine with Debian" >&2 && exit 1; }
+
+# mirror prints where this system has Debian from. apt knows that once it has lists.
+mirror() {
+	local found
+	found=$(debian_targets)
+	[ -n "$found" ] || { apt-get update -qq >&2 && found=$(debian_targets); }
+	echo "${found:-http://deb.debian.org/debian/}"
+}
+
+debian_targets() {
+	apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" { print $2; exit }'
+}
+
 # in_release RELEASE ARCH APT-COMMAND...: runs a command of apt for a release and a processor.
 in_release() {
 	local release=$1 arch=$2 program=$3 dir=$OUT/debian/$1-$2 mirror
@@ -8,7 +22,7 @@ in_release() {
 	mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
 	: >"$dir/status"
 	if [ ! -s "$dir/sources.list" ]; then
-		mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" { print $2; exit }')
+		mirror=$(mirror)
 		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $release main" >"$dir/sources.list"
 	fi
 	"$program" -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o Acquire::Languages=none \
