@@ -461,12 +461,10 @@ func TestObjectsAreNotTruncated(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, 2*page, &shm.Config{Technique: shm.Memfd})
 	cfg := inSandbox(shm.Sandbox{Allow: []uintptr{unix.SYS_FTRUNCATE}})
-	for fd := range 64 {
+	for fd := 3; fd < 64; fd++ { // not what go test writes to
 		got, err := call(t, m, cfg, unix.SYS_FTRUNCATE, uintptr(fd), 0)
 		assert.NoError(t, err)
-		if fd > 2 { // those are the test's own
-			assert.Equal(t, -int(unix.EBADF), got, fd)
-		}
+		assert.Equal(t, -int(unix.EBADF), got, fd)
 	}
 	assert.Equal(t, 2*page, must(m.ObjectLen()))
 }
