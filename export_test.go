@@ -3,6 +3,7 @@
 package shm
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -117,3 +118,35 @@ func (s *ForkServer) NextPid(timeout time.Duration) (pid int, err error) {
 
 // IsPlain reports whether the children are forked without a server.
 func (s *ForkServer) IsPlain() bool { return s.plain }
+
+// A FakeServer stands for a server's process, in tests of what this process does with its answers.
+type FakeServer struct{ v *server }
+
+// NewFakeServer returns a fork server whose process is p, and whose end of the socket is fd. p has a
+// control page.
+func NewFakeServer(p *Process, fd int) (*FakeServer, error) {
+	v := &server{Process: p, control: p.control, seq: 1, next: new(forkArgs), asked: time.Now()}
+	v.control.retain()
+	return &FakeServer{v}, v.openSocket(fd)
+}
+
+// Take waits for the answer to request 1, and returns the child.
+func (f *FakeServer) Take(ctx context.Context) (*Process, error) {
+	f.v.next = new(forkArgs)
+	return f.v.take(ctx, nil)
+}
+
+// Claim writes to the control page that the process has made a child for request 1.
+func (f *FakeServer) Claim(pid int) {
+	atomic.StoreInt32(&f.v.control.page.reply.result, int32(pid))
+	atomic.StoreUint32(&f.v.control.page.reply.seq, 1)
+}
+
+// IsBroken reports whether the server is not used again.
+func (f *FakeServer) IsBroken() bool { return f.v.broken }
+
+// Stop ends the server.
+func (f *FakeServer) Stop() error {
+	f.v.next = nil
+	return f.v.stop()
+}

@@ -75,22 +75,31 @@ func (m *Mapping) ForkServer(cfg *ForkServerConfig) (*ForkServer, error) {
 	if cfg == nil {
 		cfg = new(ForkServerConfig)
 	}
-	if m.Sharing() != Shared {
-		return nil, &Error{op, m.Len(), fmt.Errorf("%v, must be Shared: %w", m.Sharing(), unix.EINVAL)}
+	inner, err := newForkServer(m, cfg)
+	if err != nil {
+		return nil, &Error{op, m.Len(), err}
 	}
-	s := &ForkServer{&forkServer{
+	s := &ForkServer{inner}
+	runtime.AddCleanup(s, func(s *forkServer) { go func() { _ = s.close() }() }, inner)
+	return s, nil
+}
+
+func newForkServer(m *Mapping, cfg *ForkServerConfig) (*forkServer, error) {
+	if m.Sharing() != Shared {
+		return nil, fmt.Errorf("%v, must be Shared: %w", m.Sharing(), unix.EINVAL)
+	}
+	s := &forkServer{
 		process: processToken(), pid: os.Getpid(), m: m, cfg: *cfg,
 		closing: make(chan struct{}), turn: make(chan struct{}, 1),
-	}}
+	}
 	s.cfg.Fork.KeepFDs = slices.Clone(cfg.Fork.KeepFDs)
 	s.cfg.Fork.Limits = slices.Clone(cfg.Fork.Limits)
 	s.cfg.Fork.KillWithParent = true
 	s.cfg.Fork.CloseFDs = true
 	s.cfg.Fork.Lean = true
 	if err := s.renew(); err != nil {
-		return nil, &Error{op, m.Len(), err}
+		return nil, err
 	}
-	runtime.AddCleanup(s, func(s *forkServer) { go func() { _ = s.close() }() }, s.forkServer)
 	return s, nil
 }
 

@@ -4,7 +4,9 @@ package shm_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
@@ -61,7 +63,7 @@ func TestForkServersChildrenAreOurs(t *testing.T) {
 	leavesNothing(t)
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		if sharing != shm.Shared {
-			t.Skip("a server needs a Shared mapping")
+			return // which a server needs
 		}
 		m := newMapping(t, sharing, page, cfg)
 		s := newForkServer(t, m, nil)
@@ -442,4 +444,189 @@ func TestForkServerBesideOtherForks(t *testing.T) {
 		}()
 	}
 	all.Wait()
+}
+
+// fakeServer returns a fork server's socket, and what reads from it.
+func fakeServer(t *testing.T) (end int, f *shm.FakeServer, m *shm.Mapping) {
+	t.Helper()
+	m = newMapping(t, shm.Shared, page, nil)
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	p, err := m.Fork(ctest.Pause, &shm.ForkConfig{CloseFDs: true, KillWithParent: true})
+	require.NoError(t, err)
+	f, err = shm.NewFakeServer(p, ends[0])
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_ = unix.Close(ends[1])
+		assert.NoError(t, f.Stop())
+	})
+	return ends[1], f, m
+}
+
+// take is Take of a server that is not waited for when it was killed: the test
+// itself has its end of the socket.
+func take(ctx context.Context, f *shm.FakeServer) (*shm.Process, error) {
+	defer func(d time.Duration) { hook.KillTimeout = d }(hook.KillTimeout)
+	hook.KillTimeout = 10 * time.Millisecond
+	return f.Take(ctx)
+}
+
+// What a server that was taken over answers. It cannot name a child that is not
+// its own, nor have this process wait, or keep what it sends.
+func TestForkServersAnswersThatLie(t *testing.T) {
+	leavesNothing(t)
+	answer := func(words ...uint32) []byte {
+		bytes := make([]byte, 0, 4*len(words))
+		for _, w := range words {
+			bytes = binary.NativeEndian.AppendUint32(bytes, w)
+		}
+		return bytes
+	}
+	rights := unix.UnixRights(0, 1, 2)
+	for name, lie := range map[string]struct{ bytes, control []byte }{
+		"another request":        {answer(2, 0), nil},
+		"another sender":         {answer(1, 0), nil}, // which is this process
+		"an error of no server":  {answer(1, uint32(unix.EAGAIN)), nil},
+		"no errno value":         {answer(1, 1<<31), nil},
+		"short":                  {answer(1), nil},
+		"long":                   {answer(1, 0, 0), nil},
+		"descriptors":            {answer(1, 0), rights},
+		"descriptors and errors": {answer(1, 11), rights},
+	} {
+		t.Run(name, func(t *testing.T) {
+			end, f, _ := fakeServer(t)
+			descriptors := openDescriptors()
+			require.NoError(t, unix.Sendmsg(end, lie.bytes, lie.control, nil, 0))
+			_, err := take(background, f)
+			assert.ErrorContains(t, err, "did not answer the question")
+			assert.True(t, f.IsBroken())
+			assert.LessOrEqual(t, openDescriptors(), descriptors)
+		})
+	}
+}
+
+func TestForkServerThatEndsWithoutAnAnswer(t *testing.T) {
+	leavesNothing(t)
+	end, f, _ := fakeServer(t)
+	require.NoError(t, unix.Shutdown(end, unix.SHUT_RDWR))
+	_, err := f.Take(background)
+	assert.ErrorContains(t, err, "the fork server ended")
+	assert.True(t, f.IsBroken())
+}
+
+// The kernel says who has answered.
+func TestForkServersChildSaysWhoItIs(t *testing.T) {
+	leavesNothing(t)
+	end, f, m := fakeServer(t)
+	setInt(m, end)
+	sender := forked(t, m, ctest.Answer)
+	p, err := f.Take(background)
+	require.NoError(t, err)
+	assert.Equal(t, sender.Pid(), p.Pid())
+	require.NoError(t, sender.Kill())
+	for _, p := range []*shm.Process{sender, p} { // one of the two gets the status
+		_ = wait(t, p)
+	}
+	assert.Equal(t, int64(0), shm.ReadCounters().Live-1, "the server")
+}
+
+// A server can say that it has made a child, which has ended before it said who
+// it is. This process reaps such a child, but not one of os/exec.
+func TestForkServerThatClaimsTheChildOfAnother(t *testing.T) {
+	leavesNothing(t)
+	_, f, _ := fakeServer(t)
+	for _, pid := range []int{-1, 0, 1, os.Getpid(), 1 << 30} {
+		ctx, cancel := context.WithTimeout(background, 20*time.Millisecond)
+		f.Claim(pid)
+		_, err := f.Take(ctx)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		cancel()
+	}
+	cmd := exec.Command("/bin/true")
+	require.NoError(t, cmd.Start())
+	require.True(t, eventually(func() bool { return isZombie(cmd.Process.Pid) }))
+	f.Claim(cmd.Process.Pid)
+	_, err := f.Take(background)
+	assert.ErrorContains(t, err, "killed before it began")
+	assert.NoError(t, cmd.Wait(), "its status is its owner's")
+}
+
+// A child of a server has its own control page, and no way to those of others.
+func TestGarbageByAForkServersChild(t *testing.T) {
+	leavesNothing(t)
+	a := newAttack(t, 2, &shm.PoolConfig{ForkServer: true})
+	r := rand.New(rand.NewPCG(rand.Uint64(), 0))
+	ends := []uint32{ctest.HostileReturn, ctest.HostilePause, ctest.HostileAbort, ctest.HostileFault}
+	for range 20 {
+		got, err := a.call(t, ctest.HostileRandom, ends[r.IntN(len(ends))], 0, uint32(shm.ControlPageSize), r.Uint32())
+		ended(t, got, err)
+		if atomic.LoadUint32(&a.order.Begun) == 1 {
+			assert.Equal(t, uint32(2), a.order.Pages, "it has its own control page and slot, and no other")
+		}
+		a.siblingWorks(t)
+	}
+	for _, act := range []uint32{ctest.HostileFlood, ctest.HostileShut, ctest.HostileBlock} {
+		got, err := a.call(t, act, ctest.HostileReturn, 0, 0, 0)
+		ended(t, got, err)
+		a.siblingWorks(t)
+	}
+	require.NoError(t, a.pool.Close())
+}
+
+func TestPoolOfAForkServer(t *testing.T) {
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, page, nil)
+	p := newPool(t, m, 2, &shm.PoolConfig{ForkServer: true, RestartRate: 1e6, MaxIn: page, MaxOut: page})
+	for i := range 20 {
+		_, err := p.Call(background, ctest.Increment, 8, 4)
+		require.NoError(t, err)
+		setInt(m, i)
+		var exit *shm.ExitError
+		_, err = p.Call(background, ctest.Crash, 0, 1)
+		require.ErrorAs(t, err, &exit)
+		assert.Equal(t, unix.SIGSEGV, exit.Status.Signal())
+		out, err := p.Do(background, ctest.DoEcho, []byte("hello"))
+		require.NoError(t, err)
+		assert.Equal(t, "hello", string(out))
+		_, err = p.Call(background, ctest.Sleep, 0, 2)
+		require.NoError(t, err)
+	}
+	assert.EqualValues(t, 20, *must(shm.At[int32](m, 8)))
+	_, err := shm.NewPool(m, 1, &shm.PoolConfig{ForkServer: true, InheritFDs: true})
+	assert.ErrorContains(t, err, "InheritFDs and ForkServer are both set")
+	assert.NoError(t, p.Close())
+}
+
+func TestForkServerWithASandbox(t *testing.T) {
+	needFilter(t)
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, 2*page, &shm.Config{Technique: shm.Memfd})
+	s := newForkServer(t, m, &shm.ForkServerConfig{Init: ctest.InitWarm, Fork: *inSandbox(shm.Sandbox{
+		ReadOnly: []shm.Range{{page, page}}})})
+	for i := range 10 {
+		setInt(m, i)
+		p := served(t, s, ctest.Escape)
+		denied(t, wait(t, p), ctest.Attempts()[i].Call, "by a fork server")
+		assert.True(t, p.Sandboxed().Filter)
+		assert.True(t, p.Sandboxed().ReadOnly)
+		assert.NoError(t, s.Call(background, ctest.Increment))
+	}
+	pool := newPool(t, m, 1, &shm.PoolConfig{ForkServer: true, Fork: *inSandbox(shm.Sandbox{})})
+	_, err := pool.Call(background, ctest.Sleep, 0, 5)
+	assert.NoError(t, err)
+	assert.NoError(t, pool.Close())
+}
+
+// A child cannot read the server's memory, not even as the server's user.
+func TestForkServersMemoryIsItsOwn(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs a child that becomes another user")
+	}
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, page, nil)
+	s := newForkServer(t, m, nil)
+	needServer(t, s)
+	setInt(m, s.ServerPid())
+	assert.NoError(t, s.Call(background, ctest.PeekAsUser))
+	assert.Equal(t, int(unix.EPERM), getInt(m))
 }

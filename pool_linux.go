@@ -36,6 +36,12 @@ type PoolConfig struct {
 	// not make the program fork all the time.
 	RestartRate int
 
+	// ForkServer makes the pool fork its children from a small process instead of
+	// this one: see [ForkServer]. So this process is not paused when a child is
+	// replaced, whatever it weighs. The children begin as this process is when
+	// NewPool is called. ForkServer cannot be set with InheritFDs.
+	ForkServer bool
+
 	// MaxIn and MaxOut are the most bytes that a call of Do or DoView can give
 	// to a child, and get back. Each child has address space of that size,
 	// which takes memory only as far as calls use it. 0 means 16 MiB, or 1 MiB
@@ -78,6 +84,7 @@ type pool struct {
 	drainOnce sync.Once
 
 	workers []*worker
+	server  *forkServer // nil unless PoolConfig.ForkServer is set
 
 	restartRate restartRate
 
@@ -111,13 +118,6 @@ const (
 	// futexTimeout is how long a call waits by futex(2), which holds a thread.
 	// After that the call waits in the poller, which holds none.
 	futexTimeout = 100 * time.Microsecond
-
-	// A waiting call checks for the reply from time to time, even if nothing
-	// wakes the call. A hostile child, or another process that has the socket,
-	// may have read the byte that wakes the call. The interval doubles from the
-	// first value to the second.
-	minCheckInterval = 10 * time.Millisecond
-	maxCheckInterval = time.Second
 
 	// maxSpurious is the number of wake-ups without a reply after which a call
 	// ignores the socket.
@@ -156,11 +156,18 @@ func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 		process: processToken(), pid: os.Getpid(), m: m, ownsM: ownsM, cfg: complete,
 		idle: make(chan *worker, n), closing: make(chan struct{}), draining: make(chan struct{}),
 	}}
+	if cfg.ForkServer {
+		p.server, err = newForkServer(m, &ForkServerConfig{Fork: p.cfg.Fork})
+		if err != nil {
+			_ = p.Close()
+			return nil, &Error{op, m.Len(), err}
+		}
+	}
 	for range n {
 		w := new(worker)
 		p.workers = append(p.workers, w)
 		p.idle <- w
-		if err := p.start(w); err != nil {
+		if err := p.start(context.Background(), w); err != nil {
 			_ = p.Close()
 			return nil, err
 		}
@@ -183,6 +190,8 @@ func (cfg PoolConfig) complete(m *Mapping, n int) (_ PoolConfig, err error) {
 	case cfg.InheritFDs && cfg.Fork.Sandbox != nil:
 		err = fmt.Errorf("InheritFDs and Fork.Sandbox are both set (use Fork.KeepFDs): %w",
 			unix.EINVAL)
+	case cfg.InheritFDs && cfg.ForkServer:
+		err = fmt.Errorf("InheritFDs and ForkServer are both set: %w", unix.EINVAL)
 	case cfg.MaxCalls < 0:
 		err = fmt.Errorf("MaxCalls is %d, must not be negative: %w", cfg.MaxCalls, unix.EINVAL)
 	case cfg.InheritFDs && cfg.Fork.CloseFDs:
@@ -205,7 +214,7 @@ func (cfg PoolConfig) complete(m *Mapping, n int) (_ PoolConfig, err error) {
 }
 
 // start forks a child for a worker that has none.
-func (p *pool) start(w *worker) error {
+func (p *pool) start(ctx context.Context, w *worker) error {
 	const op = "fork"
 	const kind = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	ends, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
@@ -213,7 +222,7 @@ func (p *pool) start(w *worker) error {
 		return &Error{op, p.m.Len(), os.NewSyscallError("socketpair", err)}
 	}
 	wake := os.NewFile(uintptr(ends[0]), "pool")
-	child, err := p.fork(ends[1])
+	child, err := p.fork(ctx, ends[1])
 	_ = unix.Close(ends[1]) // only the child has this end open
 	if err != nil {
 		_ = wake.Close()
@@ -230,30 +239,37 @@ func (p *pool) start(w *worker) error {
 }
 
 // fork forks a child that writes to wakeFD.
-func (p *pool) fork(wakeFD int) (*Process, error) {
-	const op = "fork"
-	cfg := p.cfg.Fork
-	if cfg.CloseFDs {
-		cfg.KeepFDs = append(slices.Clone(cfg.KeepFDs), wakeFD)
-	}
-	p.m.mu.RLock()
-	defer p.m.mu.RUnlock()
-	if p.m.mem == nil {
-		return nil, &Error{op, 0, ErrClosed}
-	}
-	args := forkArgs{
-		addr: p.m.mem.addr, length: uintptr(p.m.mem.length), flags: serve, wakeFD: int32(wakeFD),
-	}
+func (p *pool) fork(ctx context.Context, wakeFD int) (child *Process, err error) {
+	args := forkArgs{flags: serve, wakeFD: int32(wakeFD)}
 	args.addSlot(p.cfg.MaxIn, p.cfg.MaxOut)
-	child, err := startChild(p.m.mem, args, &cfg)
+	if p.server != nil {
+		child, err = p.server.fork(ctx, args)
+	} else {
+		child, err = p.forkHere(args)
+	}
 	if err == nil && child.control == nil {
 		err = child.Wait(context.Background()) // other code has reaped the child already
 	}
 	if err != nil {
-		return nil, &Error{op, p.m.mem.length, err}
+		return nil, &Error{"fork", p.m.Len(), err}
 	}
 	child.control.retain()
 	return child, nil
+}
+
+// forkHere forks a child from this process.
+func (p *pool) forkHere(args forkArgs) (*Process, error) {
+	cfg := p.cfg.Fork
+	if cfg.CloseFDs {
+		cfg.KeepFDs = append(slices.Clone(cfg.KeepFDs), int(args.wakeFD))
+	}
+	p.m.mu.RLock()
+	defer p.m.mu.RUnlock()
+	if p.m.mem == nil {
+		return nil, ErrClosed
+	}
+	args.addr, args.length = p.m.mem.addr, uintptr(p.m.mem.length)
+	return startChild(p.m.mem, args, &cfg)
 }
 
 // set sets the worker's child.
@@ -286,7 +302,7 @@ func (p *pool) restart(ctx context.Context, w *worker) error {
 	case <-p.closing:
 		return ErrPoolClosed
 	}
-	if err := p.start(w); err != nil {
+	if err := p.start(ctx, w); err != nil {
 		return err
 	}
 	p.restarts.Add(1)
@@ -426,7 +442,7 @@ func (p *pool) retire(w *worker) {
 	c := w.child
 	_ = w.lose()
 	c.release()
-	_ = p.start(w) // if this fails, the worker's next call tries again
+	_ = p.start(context.Background(), w) // if this fails, the worker's next call tries again
 	p.idle <- w
 }
 
@@ -732,6 +748,9 @@ func (p *pool) close() error {
 			remains = err
 		}
 		c.release()
+	}
+	if p.server != nil {
+		remains = errors.Join(remains, p.server.close())
 	}
 	if p.ownsM {
 		_ = p.m.Close()

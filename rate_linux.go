@@ -5,6 +5,15 @@ import (
 	"time"
 )
 
+const (
+	// A waiting call checks for the reply from time to time, even if nothing
+	// wakes the call. A hostile child, or another process that has the socket,
+	// may have read the byte that wakes the call. The interval doubles from the
+	// first value to the second.
+	minCheckInterval = 10 * time.Millisecond
+	maxCheckInterval = time.Second
+)
+
 // restartRate spaces out what replaces something that was lost.
 type restartRate struct {
 	mu  sync.Mutex

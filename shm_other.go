@@ -188,6 +188,7 @@ type PoolConfig struct {
 	Fork        ForkConfig
 	InheritFDs  bool
 	RestartRate int
+	ForkServer  bool
 	MaxIn       int
 	MaxOut      int
 	MaxCalls    int

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -126,6 +127,17 @@ int child_kill(void *addr, size_t length)
 {
 	(void)length;
 	return kill(*word(addr, 0), SIGKILL);
+}
+
+int child_answer(void *addr, size_t length)
+{
+	const uint32_t answer[2] = { 1, 0 };
+
+	(void)length;
+	if (send(*word(addr, 0), answer, sizeof(answer), 0) == -1)
+		return errno;
+	for (;;)
+		pause();
 }
 
 int child_peek(void *addr, size_t length)

@@ -15,6 +15,7 @@ var (
 	Forks      = shm.ChildFunc(C.child_forks)
 	Warm       = shm.ChildFunc(C.child_warm)
 	StopServer = shm.ChildFunc(C.child_stop_server)
+	Answer     = shm.ChildFunc(C.child_answer)
 	Kill       = shm.ChildFunc(C.child_kill)
 	Peek       = shm.ChildFunc(C.child_peek)
 	PeekAsUser = shm.ChildFunc(C.child_uid)
