@@ -41,10 +41,10 @@ struct shm_fork_args {
 	int flags;
 	int nice;
 	int limits_count;
-	int wake_fd; /* for SHM_SERVE and SHM_FORK_SERVER: the child's end of a socket */
+	int wake_fd;           /* for SHM_SERVE and SHM_FORK_SERVER: the child's end of a socket */
 	size_t slot, slot_out; /* for SHM_SERVE: the bytes of the slot, whole pages, and the offset of its second part */
 	size_t max_out;        /* PoolConfig.MaxOut */
-	uint32_t owner; /* of locks of package shared, or 0 */
+	uint32_t owner;        /* of locks of package shared, or 0 */
 	struct shm_limit limits[SHM_MAX_LIMITS];
 
 	/* results */

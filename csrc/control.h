@@ -28,7 +28,10 @@
 
 #include "shm.h"
 
-enum { SHM_CACHE_LINE = 64, SHM_MAX_MODULE = 1024 };
+enum {
+	SHM_CACHE_LINE = 64,
+	SHM_MAX_MODULE = 1024,
+};
 
 /* The result of the child's set-up. */
 enum shm_set_up_state {
@@ -58,14 +61,14 @@ enum shm_set_up_call {
 	SHM_CALL_ROBUST_LIST,
 	SHM_CALL_ROBUST_MUTEX, /* no system call: a robust mutex is locked */
 	SHM_CALL_THREADS,      /* no system call: which is the number of threads */
-	SHM_CALLS, /* the number of these constants */
+	SHM_CALLS,             /* the number of these constants */
 };
 
 struct shm_set_up {
-	uint32_t state; /* futex: an enum shm_set_up_state */
-	int32_t call;   /* an enum shm_set_up_call */
-	int32_t which;  /* the index of the limit that failed, for SHM_CALL_SETRLIMIT; for others see there */
-	int32_t err;    /* the errno value of the call that failed */
+	uint32_t state;    /* futex: an enum shm_set_up_state */
+	int32_t call;      /* an enum shm_set_up_call */
+	int32_t which;     /* the index of the limit that failed, for SHM_CALL_SETRLIMIT; for others see there */
+	int32_t err;       /* the errno value of the call that failed */
 	int32_t sandboxed; /* what of a sandbox holds: enum shm_sandboxed */
 };
 
@@ -88,8 +91,8 @@ struct shm_request {
 	uint32_t kind;  /* an enum shm_request_kind */
 	uint32_t unused;
 	void (*function)(void); /* a shm_child or a shm_do */
-	size_t offset; /* for SHM_REQUEST_CALL */
-	size_t length; /* for SHM_REQUEST_DO: of the bytes in the slot */
+	size_t offset;          /* for SHM_REQUEST_CALL */
+	size_t length;          /* for SHM_REQUEST_DO: of the bytes in the slot */
 } __attribute__((aligned(SHM_CACHE_LINE)));
 
 struct shm_reply {
@@ -111,7 +114,7 @@ enum shm_crash_state {
 struct shm_crash {
 	uint32_t state; /* an enum shm_crash_state */
 	int32_t sig;
-	int32_t code; /* si_code */
+	int32_t code;       /* si_code */
 	uint32_t called_go; /* 1 if the child ended because it called Go */
 	uint64_t addr, pc;
 	uint64_t base;               /* the address of the beginning of the file that contains pc */

@@ -95,7 +95,10 @@ static long mask_signals(ucontext_t *context)
 static int is_opened_in_passing(const char *path)
 {
 	static const char *const paths[] = {
-		"/proc/sys/vm/overcommit_memory", "/sys/devices/system/cpu/online", "/proc/meminfo", "/proc/stat",
+		"/proc/sys/vm/overcommit_memory",
+		"/sys/devices/system/cpu/online",
+		"/proc/meminfo",
+		"/proc/stat",
 	};
 	size_t i;
 

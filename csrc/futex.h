@@ -11,7 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SHM_FUTEX_WAIT = 0, SHM_FUTEX_WAKE = 1 };
+enum {
+	SHM_FUTEX_WAIT = 0,
+	SHM_FUTEX_WAKE = 1,
+};
 
 /*
  * Waits while *word is value, for timeout nanoseconds at most. A negative timeout

@@ -17,7 +17,7 @@ struct traceback_functions {
 	void (*symbolizer)(void *arg);
 };
 
-void x_cgo_set_context_function(void (*context)(void *arg)) __attribute__((weak)); /* to Go 1.25 */
+void x_cgo_set_context_function(void (*context)(void *arg)) __attribute__((weak));               /* to Go 1.25 */
 void x_cgo_set_traceback_functions(struct traceback_functions *functions) __attribute__((weak)); /* from Go 1.26 */
 
 static struct {

@@ -11,8 +11,8 @@ enum { SHM_POOL_LOST = 125 }; /* the exit status of a child that could not wake 
 
 /* The memory that calls use. */
 struct shm_pool_memory {
-	char *base;      /* the mapping */
-	char *in, *out;  /* the two parts of the slot */
+	char *base;     /* the mapping */
+	char *in, *out; /* the two parts of the slot */
 	size_t max_out;
 };
 

@@ -43,10 +43,19 @@ struct map_line {
 	const char *name; /* empty if the line has none */
 };
 
+static unsigned digit_of(char c)
+{
+	if (c >= '0' && c <= '9')
+		return (unsigned)(c - '0');
+	if (c >= 'a' && c <= 'f')
+		return (unsigned)(c - 'a') + 10;
+	return 16;
+}
+
 static const char *parse_number(const char *s, unsigned base, uintptr_t *value)
 {
 	for (*value = 0;; s++) {
-		unsigned digit = *s >= '0' && *s <= '9' ? (unsigned)(*s - '0') : *s >= 'a' && *s <= 'f' ? (unsigned)(*s - 'a') + 10 : 16;
+		unsigned digit = digit_of(*s);
 
 		if (digit >= base)
 			return s;

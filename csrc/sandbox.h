@@ -7,7 +7,11 @@
 
 #include "control.h"
 
-enum { SHM_MAX_FILTER = 1024, SHM_MAX_SELF = 8, SHM_MAX_READ_ONLY = 64 };
+enum {
+	SHM_MAX_FILTER = 1024,
+	SHM_MAX_SELF = 8,
+	SHM_MAX_READ_ONLY = 64,
+};
 
 /* What of a sandbox holds for a child. */
 enum shm_sandboxed {
@@ -30,10 +34,10 @@ struct shm_span {
 
 /* The parent prepares it. It has no pointers: a child gets a copy. */
 struct shm_sandbox {
-	int32_t optional;      /* what the kernel lacks is left out */
-	int32_t report;        /* the filter answers what it denies by SIGSYS, which is reported */
-	int32_t landlock_fd;   /* a ruleset of landlock(7), or -1 */
-	int32_t read_only_fd;  /* the mapping's object, opened for reading alone, or -1 */
+	int32_t optional;     /* what the kernel lacks is left out */
+	int32_t report;       /* the filter answers what it denies by SIGSYS, which is reported */
+	int32_t landlock_fd;  /* a ruleset of landlock(7), or -1 */
+	int32_t read_only_fd; /* the mapping's object, opened for reading alone, or -1 */
 	uint32_t read_only_count, filter_length, self_count;
 	uint32_t self[SHM_MAX_SELF]; /* the instructions whose k is to be the child's process id */
 	struct shm_span read_only[SHM_MAX_READ_ONLY];

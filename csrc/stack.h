@@ -15,6 +15,9 @@
 
 #include <stddef.h>
 
-enum { SHM_STACK_SIZE = 8 << 20, SHM_STACK_GUARD = 1 << 20 };
+enum {
+	SHM_STACK_SIZE = 8 << 20,
+	SHM_STACK_GUARD = 1 << 20,
+};
 
 #endif

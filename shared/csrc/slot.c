@@ -15,7 +15,10 @@ struct shm_family shm_family = { .bell_fd = -1 };
 /* The owner that this process is, below the token of the process that found it out. */
 static uint64_t self;
 
-enum { OWNER_BITS = 16, OWNER_MASK = (1 << OWNER_BITS) - 1 };
+enum {
+	OWNER_BITS = 16,
+	OWNER_MASK = (1 << OWNER_BITS) - 1,
+};
 
 int shm_family_start(uint32_t number)
 {

@@ -15,7 +15,11 @@
 #endif
 #include "../../csrc/shm_shared.h"
 
-enum { SHM_SLOTS = 4096, SHM_HELD = 16, SHM_NOTES = 8 };
+enum {
+	SHM_SLOTS = 4096,
+	SHM_HELD = 16,
+	SHM_NOTES = 8,
+};
 
 enum shm_slot_state {
 	SHM_SLOT_FREE,
@@ -70,7 +74,6 @@ struct shm_hold {
 	int index; /* of the place in the slot */
 };
 int shm_hold(const struct shm_head *head, struct shm_hold *hold);
-
 
 /* Notes that this thread holds what it named, until shm_hold_give. */
 void shm_hold_got(const struct shm_hold *hold);
