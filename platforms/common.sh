@@ -32,10 +32,11 @@ record() {
 	printf '%s: %s: %s%s\n' "$platform" "$1" "$2" "${3:+ ($3)}"
 }
 
-# tally LOG: how many tests the verbose log of a test binary has.
+# tally LOG: how many tests the verbose log of a test binary has, and what chose them.
 tally() {
 	awk '/^--- PASS/ { passed++ } /^--- SKIP/ { skipped++ } /^--- FAIL/ { failed++ }
 		END { printf "%d tests passed", passed; if (skipped) printf ", %d skipped", skipped; if (failed) printf ", %d failed", failed }' "$1"
+	[ -z "${args:-}" ] || printf ', by %s' "$args"
 }
 
 # passed LOG: the verdict on a log without failures. A run that skipped every test has shown nothing.

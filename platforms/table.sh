@@ -14,7 +14,7 @@ cell() {
 	case ${verdict:-} in
 	'') printf 'not run' ;;
 	unsupported) printf 'not run: %s' "$note" ;;
-	*) printf '%s%s' "$verdict" "${note:+, $note}" ;;
+	*) printf '%s%s' "$verdict" "${note:+, ${note//|/\\|}}" ;;
 	esac
 }
 
