@@ -2,9 +2,9 @@ package parity
 
 import "strings"
 
-// diff returns "" if both lists of lines are the same. Otherwise it returns all
-// lines in order: those of a alone behind "-", those of b alone behind "+", and
-// the first of these with a mark at its end.
+// diff returns "" if both lists of lines are the same. Otherwise diff returns
+// all lines in order. Lines that only a has are behind "-", and lines that only
+// b has are behind "+". The first of these has a mark at its end.
 func diff(a, b []string) string {
 	common := commonLines(a, b)
 	var out strings.Builder

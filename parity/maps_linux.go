@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// SameMaps runs both programs, and reports an error unless the memory of each
-// process of the one is mapped as that of the same process of the other, at two
-// kinds of moments: when a process has just forked, and when it ends. What is
-// compared of each region is what /proc/PID/maps tells: its length, protection,
-// offset and name, but not its address.
+// SameMaps runs both programs, and reports an error if their memory is not
+// mapped alike. It compares each process of one program with the same process
+// of the other, when a process has just forked and when a process ends. It
+// compares the length, protection, offset and name of each region, as
+// /proc/PID/maps has them, but not the address.
 //
-// Regions count if they are shared and have no file, or have one of the
-// [Lengths]. That neither program has a region that counts is an error too. See
-// proc_pid_maps(5), ptrace(2).
+// A region counts if it is shared and has no file, or if it has one of the
+// [Lengths]. If neither program has a region that counts, that is an error,
+// too. See proc_pid_maps(5), ptrace(2).
 func SameMaps(t T, c, g Program, opts ...Option) {
 	t.Helper()
 	o, err := newOptions(opts)
@@ -84,7 +84,7 @@ func (o *options) maps(dir string, p Program) ([]string, error) {
 	return tr.report(), nil
 }
 
-// tracer follows a program and what it forks.
+// tracer follows a program and the processes that it forks.
 type tracer struct {
 	*options
 	tracees map[int]*tracee     // by thread id
@@ -106,8 +106,8 @@ const (
 		traceExit | exitKill
 )
 
-// run goes on until no tracee is left. It asks for each tracee by its thread
-// id: to wait for any child would take away the children of others.
+// run waits for tracees until none is left. It waits for each by its thread id.
+// A wait for any child would reap children that others wait for.
 func (tr *tracer) run() error {
 	for len(tr.tracees) > 0 {
 		idle := true
@@ -133,7 +133,7 @@ func (tr *tracer) run() error {
 	return nil
 }
 
-// stopped looks at a tracee that has stopped, and has it go on.
+// stopped handles a tracee that has stopped, and continues it.
 func (tr *tracer) stopped(tid int, status syscall.WaitStatus) error {
 	t := tr.tracees[tid]
 	signal := 0
@@ -155,7 +155,7 @@ func (tr *tracer) stopped(tid int, status syscall.WaitStatus) error {
 	return syscall.PtraceCont(tid, signal)
 }
 
-// cloned follows what a tracee has made: a thread, or a child.
+// cloned follows the thread or the child that a tracee has made.
 func (tr *tracer) cloned(tid int, t *tracee) error {
 	made, err := syscall.PtraceGetEventMsg(tid)
 	if err != nil {
@@ -186,8 +186,8 @@ func groupOf(tid int) int {
 	return pid
 }
 
-// record notes what is mapped now. Of the threads of a process that ends, the
-// last one's word holds.
+// record notes what is mapped now. When a process ends, each of its threads is
+// recorded, and the last record holds.
 func (tr *tracer) record(tid int, moment string) {
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", tid))
 	if err != nil || len(maps) == 0 {

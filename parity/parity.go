@@ -1,5 +1,5 @@
-// Package parity holds a Go program against the C program that it is a port
-// of: both run on the same kernel, and must do the same.
+// Package parity compares a Go program with the C program that it was ported
+// from. Both run on the same kernel, and must do the same.
 //
 //	func TestPortDoesWhatTheCDoes(t *testing.T) {
 //		c := parity.CompileC(t, "anon_mmap.c", "-DUSE_MAP_ANON")
@@ -9,11 +9,12 @@
 //		parity.SameMaps(t, c, g)
 //	}
 //
-// What differs from run to run by itself is made relative before it is
-// compared: addresses, descriptors and process ids. A difference is reported
-// as a diff, with the first line that differs marked.
+// Addresses, descriptors and process ids differ from run to run. So names stand
+// for them in the comparison, in the order in which they appear. A difference
+// is reported as a diff, which marks the first line that differs.
 //
-// Package parity needs Linux, and a C compiler or the go command to build with.
+// Package parity needs Linux, a C compiler to build C programs, and the go
+// command to build Go programs.
 // [SameSyscalls] needs strace(1).
 package parity
 
@@ -28,8 +29,8 @@ import (
 	"strings"
 )
 
-// T is what this package needs of a test. *[testing.T] and *[testing.B]
-// have it.
+// T has the methods of a test that this package calls. *[testing.T] and
+// *[testing.B] have them.
 type T interface {
 	Helper()
 	TempDir() string
@@ -38,16 +39,16 @@ type T interface {
 	Skipf(format string, args ...any)
 }
 
-// Program is a program that is built: its path, and what a report calls it.
+// Program is a program that is built.
 type Program struct {
 	Path string
 	Name string // for reports, such as "C" or "Go"
 }
 
 // CompileC compiles C sources into a program of the test's temporary folder.
-// Arguments that end in .c are sources; all others go to the compiler as they
-// are. The compiler is cc, or what the environment variable CC names. Warnings
-// are errors.
+// Arguments that end in .c are sources. The compiler gets all others as they
+// are. The compiler is cc, or the one that the environment variable CC names.
+// Warnings are errors.
 func CompileC(t T, args ...string) Program {
 	t.Helper()
 	p := Program{filepath.Join(t.TempDir(), "in-c"), "C"}
@@ -65,8 +66,8 @@ func CompileC(t T, args ...string) Program {
 	return p
 }
 
-// BuildGo builds the package pkg, as go build names packages, into a program of
-// the test's temporary folder. Flags go to go build as they are.
+// BuildGo builds a program in the test's temporary folder. pkg is a package, as
+// go build takes it. go build gets the flags as they are.
 func BuildGo(t T, pkg string, flags ...string) Program {
 	t.Helper()
 	p := Program{filepath.Join(t.TempDir(), "in-go"), "Go"}
@@ -77,7 +78,7 @@ func BuildGo(t T, pkg string, flags ...string) Program {
 	return p
 }
 
-// An Option says how the two programs are run, or what of them is compared.
+// An Option sets how the two programs are run, or what is compared.
 type Option func(*options)
 
 type options struct {
@@ -92,8 +93,8 @@ type options struct {
 // Args gives both programs these arguments.
 func Args(args ...string) Option { return func(o *options) { o.args = args } }
 
-// Stdin gives both programs all that r holds as their standard input. Without
-// Stdin their input is empty.
+// Stdin gives both programs all bytes of r as their standard input. Without
+// Stdin their standard input is empty.
 func Stdin(r io.Reader) Option {
 	return func(o *options) { o.stdin, o.err = io.ReadAll(r) }
 }
@@ -102,15 +103,15 @@ func Stdin(r io.Reader) Option {
 func Env(env ...string) Option { return func(o *options) { o.env = env } }
 
 // Calls names the system calls that [SameSyscalls] compares, as strace names
-// them. Without Calls they are those by which processes map memory, fork and
-// wait.
+// them. Without Calls, SameSyscalls compares the calls that map memory, fork
+// and wait.
 func Calls(names ...string) Option { return func(o *options) { o.calls = names } }
 
-// Lengths has [SameSyscalls] and [SameMaps] compare private memory too, if it
-// was mapped with one of these lengths, in bytes.
+// Lengths makes [SameSyscalls] and [SameMaps] compare private memory, too, if
+// it was mapped with one of these lengths, in bytes.
 //
-// The Go runtime and the C library map private memory of their own, which is
-// none of the port's. So without Lengths only shared memory is compared.
+// The Go runtime and the C library map private memory that does not belong to
+// the port. So without Lengths only shared memory is compared.
 func Lengths(lengths ...int) Option {
 	return func(o *options) {
 		for _, n := range lengths {
@@ -119,7 +120,7 @@ func Lengths(lengths ...int) Option {
 	}
 }
 
-// defaultCalls are those by which processes map memory, fork and wait.
+// defaultCalls are the calls that map memory, fork and wait.
 var defaultCalls = []string{"mmap", "mremap", "munmap", "mprotect", "madvise", "open", "openat",
 	"memfd_create",
 	"close", "clone", "clone3", "fork", "vfork", "wait4", "waitid"}
@@ -142,9 +143,9 @@ func (o *options) command(p Program, wrapper ...string) *exec.Cmd {
 	return cmd
 }
 
-// SameOutput runs both programs, and reports an error unless they write the
-// same to standard output and to standard error and end alike: with the same
-// exit status, or by the same signal.
+// SameOutput runs both programs, and reports an error if they differ in what
+// they write to standard output or to standard error, in their exit status, or
+// in the signal that ends them.
 func SameOutput(t T, c, g Program, opts ...Option) {
 	t.Helper()
 	o, err := newOptions(opts)
@@ -178,8 +179,8 @@ func (o *options) output(p Program) ([]string, error) {
 	return append(lines, fmt.Sprintf("end: %v", cmd.ProcessState)), nil
 }
 
-// prefixed returns the lines of s, each behind a prefix. A last line without an
-// end differs from one with an end.
+// prefixed returns the lines of s, each behind a prefix. A last line without a
+// newline differs from one with a newline.
 func prefixed(prefix, s string) []string {
 	var lines []string
 	for line := range strings.Lines(s) {

@@ -12,21 +12,21 @@ import (
 	"forkshm.example/shm/internal/strace"
 )
 
-// SameSyscalls runs both programs under strace(1), and reports an error unless
-// each process of the one makes the same system calls, with the same arguments
-// and results, in the same order, as the process of the other that was forked
-// as the same child. Threads count for their process.
+// SameSyscalls runs both programs under strace(1), and reports an error if they
+// do not make the same system calls, with the same arguments and results, in
+// the same order. It compares each process of one program with the same process
+// of the other: the first process, its first child, and so on. The calls of a
+// thread count as calls of its process.
 //
-// Compared are the calls that [Calls] names. Of these, calls on memory count if
-// the program mapped that memory shared, or with one of the [Lengths]. Calls on
+// [Calls] names the calls that are compared. Calls on memory count if the
+// program mapped that memory shared, or with one of the [Lengths]. Calls on
 // descriptors count for /dev/zero and memfds. A clone that makes a thread does
-// not count. Addresses, descriptors and process ids are replaced by names, in
-// the order in which they appear.
+// not count.
 //
-// That neither program makes a call that counts is an error too.
+// If neither program makes a call that counts, that is an error, too.
 //
-// Where strace is not installed the test is skipped, and the reason says how
-// strace is installed.
+// If strace is not installed, the test is skipped, and the reason says how to
+// install strace.
 func SameSyscalls(t T, c, g Program, opts ...Option) {
 	t.Helper()
 	o, err := newOptions(opts)
@@ -44,8 +44,8 @@ func SameSyscalls(t T, c, g Program, opts ...Option) {
 }
 
 // Syscalls runs a program under strace(1), and returns the system calls that
-// [SameSyscalls] compares, a line each: first those of the first process, then
-// those of its children.
+// [SameSyscalls] compares, one a line. The calls of the first process come
+// first, and those of its children follow.
 func Syscalls(t T, p Program, opts ...Option) []string {
 	t.Helper()
 	o, err := newOptions(opts)
@@ -91,9 +91,9 @@ func (o *options) trace(dir string, p Program) ([]strace.Call, error) {
 	return calls, nil
 }
 
-// processes says which process each thread of a trace belongs to, and which
-// pid each process has. The name of the first process is "0", that of its
-// second child "0.2".
+// processes has the process of each thread of a trace, and the process id of
+// each process. The name of the first process is "0". The name of its second
+// child is "0.2".
 func processes(calls []strace.Call) (of, pids map[string]string) {
 	of, pids = map[string]string{}, map[string]string{}
 	children := map[string]int{}
@@ -122,8 +122,8 @@ func processes(calls []strace.Call) (of, pids map[string]string) {
 	return of, pids
 }
 
-// relate keeps the calls that count, with names for what differs from run to
-// run, and sorts them by process.
+// relate keeps the calls that count, sorted by process. Names stand for what
+// differs from run to run.
 func (o *options) relate(calls []strace.Call) []string {
 	process, pids := processes(calls)
 	states := newStates(pids, o.lengths)

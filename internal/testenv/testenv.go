@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Eventually waits until done returns true. It gives up, and returns false,
-// after a limit that is for a hang and not for a slow machine.
+// Eventually waits until done returns true. After five minutes it returns
+// false: the limit is for a test that hangs, and not for a slow machine.
 func Eventually(done func() bool) bool {
 	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
@@ -28,8 +28,8 @@ func Eventually(done func() bool) bool {
 	return false
 }
 
-// BuildSetting returns a setting of the build that the running test is of, such
-// as "-tags".
+// BuildSetting returns a setting with which the running test was built, such as
+// "-tags".
 func BuildSetting(key string) string {
 	info, _ := debug.ReadBuildInfo()
 	for _, s := range info.Settings {
@@ -50,8 +50,8 @@ func NeedStrace(t testing.TB) string {
 	return strace
 }
 
-// NeedCC skips a test that compiles C where there is no compiler, as on a
-// machine that only runs the tests.
+// NeedCC skips a test that compiles C if there is no compiler, as on a machine
+// that only runs the tests.
 func NeedCC(t testing.TB) {
 	t.Helper()
 	if _, err := exec.LookPath(CC()); err != nil {
@@ -59,8 +59,8 @@ func NeedCC(t testing.TB) {
 	}
 }
 
-// NeedDynamic skips a test that has another library loaded where the program is
-// linked statically.
+// NeedDynamic skips a test that loads another library if the program is linked
+// statically.
 func NeedDynamic(t testing.TB) {
 	t.Helper()
 	if IsStatic() {
@@ -68,8 +68,8 @@ func NeedDynamic(t testing.TB) {
 	}
 }
 
-// IsStatic says whether this program is linked statically, with its C library
-// in it.
+// IsStatic returns whether this program is linked statically, so that it
+// contains its C library.
 func IsStatic() bool {
 	f, err := elf.Open("/proc/self/exe")
 	if err != nil {
@@ -84,8 +84,8 @@ func IsStatic() bool {
 	return true
 }
 
-// NeedTime skips a test that builds or traces other programs where go test has
-// -short.
+// NeedTime skips a test that builds or traces other programs if go test has the
+// flag -short.
 func NeedTime(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -93,7 +93,8 @@ func NeedTime(t testing.TB) {
 	}
 }
 
-// Go runs the go command in a folder. What it prints is part of the error.
+// Go runs the go command in a folder. An error contains what the command
+// printed.
 func Go(dir string, args ...string) error {
 	cmd := exec.Command("go", args...)
 	cmd.Dir = dir
@@ -132,9 +133,10 @@ func CompileOnce(name string, args ...string) func(testing.TB) string {
 	})
 }
 
-// once returns a function that builds a program by a compiler. Where that is
-// missing, as on a machine that only runs the tests, it skips the test. If
-// SHM_TEST_PROGRAMS is a folder that has the program, that one is meant.
+// once returns a function that builds a program by a compiler. Without a
+// compiler, as on a machine that only runs the tests, the function skips the
+// test. If the environment variable SHM_TEST_PROGRAMS names a folder that has
+// the program, the function returns that program.
 func once(name, compiler string, build func(program string) error) func(testing.TB) string {
 	if dir := os.Getenv("SHM_TEST_PROGRAMS"); dir != "" {
 		there := filepath.Join(dir, name)
@@ -171,8 +173,8 @@ func CC() string {
 	return "cc"
 }
 
-// readSources reads a folder's sources, so that go test does not take a former
-// result for theirs.
+// readSources reads the sources in a folder. So go test does not use a cached
+// result if they have changed.
 func readSources(dir string) {
 	for _, pattern := range []string{"*.go", "*.[ch]"} {
 		files, _ := filepath.Glob(filepath.Join(dir, pattern))
@@ -202,7 +204,7 @@ func RemoveScratch() {
 // Root returns the folder of this module.
 func Root() string { return root }
 
-// root is found before a test can change the working directory.
+// root is set before a test can change the working directory.
 var root = func() string {
 	dir, err := os.Getwd()
 	for err == nil {
