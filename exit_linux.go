@@ -115,11 +115,16 @@ func (d *Denied) String() string {
 // denied, if the child died of that. The child can lie about everything except
 // the signal.
 func (c *control) denied(status unix.WaitStatus) *Denied {
-	const bySeccomp = 1 // SYS_SECCOMP
 	if !c.isMapped() || !status.Signaled() || status.Signal() != unix.SIGSYS {
 		return nil
 	}
 	r := c.crashRecord()
+	return r.denied()
+}
+
+// denied converts the record, if it is of a denied call.
+func (r *crashRecord) denied() *Denied {
+	const bySeccomp = 1 // SYS_SECCOMP
 	if !r.isOf(unix.SIGSYS) || r.code != bySeccomp {
 		return nil
 	}

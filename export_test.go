@@ -41,12 +41,22 @@ const CrashLocated = crashLocated
 
 // CrashOf returns what is made of a record, nil if it is not of that signal.
 func CrashOf(record []byte, sig unix.Signal) *Crash {
-	var r crashRecord
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)), record)
+	r := recordOf(record)
 	if !r.isOf(sig) {
 		return nil
 	}
 	return r.crash(moduleAt(uintptr(r.pc)))
+}
+
+// DeniedOf returns what is made of a record, nil if it is not of a denied call.
+func DeniedOf(record []byte) *Denied {
+	r := recordOf(record)
+	return r.denied()
+}
+
+func recordOf(record []byte) (r crashRecord) {
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)), record)
+	return r
 }
 
 // SymbolTables returns how many symbol tables are kept.

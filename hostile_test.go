@@ -434,6 +434,7 @@ func FuzzCrashRecord(f *testing.F) {
 	f.Add(shm.CrashRecord(shm.CrashLocated-1, unix.SIGILL, here, 0, ""), int(unix.SIGILL))
 	f.Add(shm.CrashRecord(math.MaxUint32, unix.SIGILL, math.MaxUint32, 1,
 		strings.Repeat("m", 5000)), int(unix.SIGILL))
+	f.Add(shm.CrashRecord(shm.CrashLocated, unix.SIGSYS, here, 0, "/x\n\x1b[2J"), int(unix.SIGSYS))
 	f.Add([]byte{}, 0)
 	f.Fuzz(func(t *testing.T, record []byte, sig int) {
 		c := shm.CrashOf(record, unix.Signal(sig))
@@ -441,6 +442,9 @@ func FuzzCrashRecord(f *testing.F) {
 			return
 		}
 		e := shm.ExitError{Pid: 1, Status: unix.WaitStatus(sig & 0x7f), Crash: c}
+		if sig == int(unix.SIGSYS) {
+			e.Denied = shm.DeniedOf(record)
+		}
 		for _, r := range e.Error() {
 			if !strconv.IsPrint(r) {
 				t.Fatalf("%q", e.Error())

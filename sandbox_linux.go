@@ -210,7 +210,7 @@ func (s *Sandbox) preparePaths(box *sandboxOf, _ *memory) error {
 	}
 	fd, err := landlock.Ruleset(version, rules)
 	if err != nil {
-		return fmt.Errorf("Paths: %w", err)
+		return fmt.Errorf("a ruleset of Paths: %w", err)
 	}
 	box.args.landlockFD, box.landlock = int32(fd), version
 	return nil

@@ -285,7 +285,7 @@ func TestSandboxRefusesWhatItCannotDo(t *testing.T) {
 	}{
 		{shm.Sandbox{Policy: 7}, unix.EINVAL, "Policy is 7, must be Compute or Custom: invalid argument"},
 		{shm.Sandbox{OnDeny: -1}, unix.EINVAL, "OnDeny is -1, must be Report, Errno or Kill: invalid argument"},
-		{shm.Sandbox{Allow: []uintptr{1 << 30}}, unix.EINVAL, "Allow[0] is 1073741824: no system call has this number: invalid argument"},
+		{shm.Sandbox{Allow: []uintptr{1 << 30}}, unix.EINVAL, "no system call has the number 1073741824 of Allow[0]: invalid argument"},
 		{shm.Sandbox{Paths: []shm.PathRule{{Path: "/", Access: 9}}}, unix.EINVAL, "Paths[0].Access is 9, must be PathRead, PathWrite or PathExecute: invalid argument"},
 		{shm.Sandbox{ReadOnly: many}, unix.EINVAL, "ReadOnly has 65 ranges, at most 64 are possible: invalid argument"},
 		{shm.Sandbox{ReadOnly: []shm.Range{{0, page}, {page, page + 1}}}, shm.ErrRange,

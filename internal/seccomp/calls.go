@@ -22,19 +22,18 @@ var callFiles embed.FS
 
 // arch is a processor architecture as the kernel tells them apart.
 type arch struct {
-	audit  uint32 // AUDIT_ARCH_*
-	is64   bool
-	compat string // the other architecture whose calls such a processor's kernel may serve, if any
-	calls  func() *calls
+	audit uint32 // AUDIT_ARCH_*
+	is64  bool
+	calls func() *calls
 }
 
 // arches are the architectures that have a filter, by GOARCH.
 var arches = map[string]*arch{
-	"amd64":   {unix.AUDIT_ARCH_X86_64, true, "386", readOnce("amd64")},
-	"386":     {unix.AUDIT_ARCH_I386, false, "amd64", readOnce("386")},
-	"arm64":   {unix.AUDIT_ARCH_AARCH64, true, "arm", readOnce("arm64")},
-	"arm":     {unix.AUDIT_ARCH_ARM, false, "arm64", readOnce("arm")},
-	"riscv64": {unix.AUDIT_ARCH_RISCV64, true, "", readOnce("riscv64")},
+	"amd64":   {unix.AUDIT_ARCH_X86_64, true, readOnce("amd64")},
+	"386":     {unix.AUDIT_ARCH_I386, false, readOnce("386")},
+	"arm64":   {unix.AUDIT_ARCH_AARCH64, true, readOnce("arm64")},
+	"arm":     {unix.AUDIT_ARCH_ARM, false, readOnce("arm")},
+	"riscv64": {unix.AUDIT_ARCH_RISCV64, true, readOnce("riscv64")},
 }
 
 // x32 is set in the number of each call of the x32 ABI, which has amd64's AUDIT_ARCH.

@@ -54,8 +54,6 @@ func branch(code uint16, k uint32, yes, no uint8) instruction {
 	return instruction{SockFilter: unix.SockFilter{Code: code, K: k, Jt: yes, Jf: no}}
 }
 
-func result(action uint32) block { return block{op(giveBack, action)} }
-
 // condition is a condition on an argument of a system call. The kernel takes most arguments for 32
 // bits, and ignores the rest.
 type condition struct {

@@ -227,8 +227,8 @@ func (a *arch) mmap() string {
 func (p Policy) allow(a *arch, rules map[uint32]rule) error {
 	for i, n := range p.Allow {
 		if n >= x32 {
-			return fmt.Errorf("Allow[%d] is %d: no system call has this number: %w",
-				i, n, unix.EINVAL)
+			return fmt.Errorf("no system call has the number %d of Allow[%d]: %w",
+				n, i, unix.EINVAL)
 		}
 		r := rule{allow, nil}
 		if a.calls().names[uint32(n)] == "clone" {

@@ -184,7 +184,7 @@ func TestPolicyRefuses(t *testing.T) {
 	_, err := Policy{Arch: "s390x"}.Filter()
 	assert.EqualError(t, err, "there is no seccomp(2) filter for s390x: function not implemented")
 	_, err = Policy{Arch: "amd64", Allow: []uintptr{1, x32}}.Filter()
-	assert.EqualError(t, err, "Allow[1] is 1073741824: no system call has this number: invalid argument")
+	assert.EqualError(t, err, "no system call has the number 1073741824 of Allow[1]: invalid argument")
 }
 
 // Each name of a policy is a system call on some architecture.

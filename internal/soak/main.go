@@ -178,6 +178,22 @@ var things = map[string]func(r *rand.Rand){
 		expect("signal", exit.Status.Signal(), unix.SIGSEGV)
 		expect("address", exit.Crash == nil || exit.Crash.Code <= 0, true)
 	},
+	"children in a sandbox": func(r *rand.Rand) {
+		cfg := config(r)
+		if cfg == nil {
+			cfg = new(shm.ForkConfig)
+		}
+		cfg.Sandbox = &shm.Sandbox{OnDeny: shm.Deny(r.IntN(3)), Optional: true}
+		check(shm.Call(background, ctest.Malloc, short, cfg), nil)
+	},
+	"children that were denied a call": func(r *rand.Rand) {
+		cfg := &shm.ForkConfig{KillWithParent: r.IntN(2) == 0, Sandbox: &shm.Sandbox{Optional: true}}
+		p, err := short.Fork(ctest.Threads, cfg)
+		check(err, nil)
+		var exit *shm.ExitError
+		as(p.Wait(background), &exit)
+		expect("denied", exit.Denied != nil, p.Sandboxed().Filter)
+	},
 	"children waited for by many": func(r *rand.Rand) {
 		p := fork(r, ctest.Exit, sized[7])
 		answers := make(chan error)
