@@ -174,6 +174,21 @@
 // the child, at a limited rate. The children of a pool end with their parent.
 // They inherit no descriptors, unless PoolConfig.InheritFDs is set.
 //
+// # Fork servers
+//
+// A fork pauses this process for the copy of its page tables. A [ForkServer] is
+// a small process that is forked once, and that forks the children from then
+// on. They are children of this process all the same:
+//
+//	s, err := m.ForkServer(&shm.ForkServerConfig{Init: shm.ChildFunc(C.load_fonts)})
+//	...
+//	child, err := s.Fork(shm.ChildFunc(C.work))       // a Process like any other
+//	err = s.Call(ctx, shm.ChildFunc(C.parse))         // fork, wait, kill at ctx's end
+//
+// Make the server early, and after the mapping. Init runs once in the server.
+// Its children find the work done. PoolConfig.ForkServer makes a pool fork its
+// children in this way.
+//
 // # Buffers
 //
 // A [Buffer] is an append buffer outside the Go heap. The zero value is ready

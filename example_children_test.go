@@ -105,6 +105,28 @@ func ExamplePool_Do() {
 	// -3: bad input
 }
 
+func ExampleMapping_ForkServer() {
+	m, err := shm.Map(shm.Shared, 4096, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer m.Close()
+	s, err := m.ForkServer(nil) // early, while the program is small
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+
+	ctx := context.Background()
+	for range 3 {
+		if err := s.Call(ctx, increment); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(m.Bytes()[0])
+	// Output: 3
+}
+
 func ExampleReadCounters() {
 	expvar.Publish("shm", expvar.Func(func() any { return shm.ReadCounters() }))
 

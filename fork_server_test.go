@@ -617,6 +617,31 @@ func TestForkServerWithASandbox(t *testing.T) {
 	assert.NoError(t, pool.Close())
 }
 
+// Where there can be no server, each child is forked by this process, and runs
+// Init itself.
+func TestForkServerThatCannotBe(t *testing.T) {
+	if !inOwnProcess(t, nil) {
+		return
+	}
+	leavesNothing(t)
+	denyAll(t, []uint32{unix.SYS_GET_ROBUST_LIST})
+	m := newMapping(t, shm.Shared, page, nil)
+	s := newForkServer(t, m, &shm.ForkServerConfig{Init: ctest.InitWarm})
+	assert.True(t, s.IsPlain())
+	for n := range 3 {
+		p := served(t, s, ctest.Warm)
+		assert.Equal(t, exited(p, n+1), wait(t, p))
+	}
+	assert.NoError(t, s.Call(background, ctest.Increment))
+	p := newPool(t, m, 1, &shm.PoolConfig{ForkServer: true})
+	_, err := p.Call(background, ctest.Increment, 0, 4)
+	assert.NoError(t, err)
+	assert.NoError(t, p.Close())
+	failing := newForkServer(t, m, &shm.ForkServerConfig{Init: ctest.InitFail})
+	_, err = failing.Fork(ctest.Increment)
+	assert.ErrorContains(t, err, "Init returned 3")
+}
+
 // A child cannot read the server's memory, not even as the server's user.
 func TestForkServersMemoryIsItsOwn(t *testing.T) {
 	if os.Getuid() != 0 {
