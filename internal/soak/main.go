@@ -1,9 +1,9 @@
 //go:build linux && cgo
 
-// Command soak does all that can be done with children, at random and at once,
-// for as long as it is told. It then looks for what was left behind, and prints
-// what it survived. It exits with status 1 at the first answer that is not what
-// it must be.
+// Command soak makes children that do all that children can do, at random and
+// at once, for a given time. Then soak looks for what they have left behind,
+// and prints how often it did each thing. Soak exits with status 1 at the first
+// wrong answer.
 package main
 
 import (
@@ -30,8 +30,8 @@ import (
 
 var (
 	background = context.Background()
-	short      *shm.Mapping             // for calls that take no number for a length
-	sized      = map[int]*shm.Mapping{} // by length, for those that do
+	short      *shm.Mapping             // for children that ignore the length
+	sized      = map[int]*shm.Mapping{} // by length, for children that take it as a number
 	pool       *shm.Pool
 )
 

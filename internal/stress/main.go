@@ -1,16 +1,15 @@
 //go:build linux
 
-// Command stress runs the tests of this module for a given time on a machine
-// that is kept busy: some tests of a suite at a time, in random order, in each
-// of several settings. It prints the output of each run that fails, and a
-// command that repeats it.
+// Command stress runs the tests of this module for a given time, and keeps the
+// machine busy meanwhile. Each run has some tests of a suite, in random order,
+// in one of several settings. Stress prints the output of each run that fails,
+// and a command that repeats the run.
 //
-// Which tests run together, and in which order, follows from a seed, which it
-// prints. How many of these runs there are until the time is over depends on
-// the machine.
+// Stress prints a seed. The seed decides which tests run together, and in which
+// order. The machine decides how many runs there are.
 //
-// It ends within the time given and a minute. It starts the load itself, and
-// leaves no process and no file.
+// Stress ends at most a minute after the given time. It leaves no process and
+// no file.
 package main
 
 import (

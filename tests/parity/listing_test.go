@@ -156,7 +156,7 @@ func TestListingFailsAsInC(t *testing.T) {
 	}
 }
 
-// Where the runtime's poller has no room for a pidfd, Wait polls it itself.
+// If the runtime's poller has no room for a pidfd, Wait polls the pidfd.
 func TestWaitWithoutThePoller(t *testing.T) {
 	testenv.NeedTime(t)
 	trace := filepath.Join(t.TempDir(), "trace")
@@ -168,7 +168,7 @@ func TestWaitWithoutThePoller(t *testing.T) {
 	assert.Regexp(t, `poll\(\[\{fd=\d+, events=POLLIN\}\]`, string(must(os.ReadFile(trace))))
 }
 
-// A child that cannot be watched is not kept.
+// A child whose end cannot be waited for is killed.
 func TestForkWithoutAPidfdLeavesNoChild(t *testing.T) {
 	testenv.NeedTime(t)
 	trace := filepath.Join(t.TempDir(), "trace")

@@ -16,8 +16,8 @@ import (
 	"forkshm.example/shm/internal/testenv"
 )
 
-// Random scripts, in C and in Go, must come to the same. SHM_SEED repeats a run
-// whose seed was printed, SHM_SCRIPTS says how many there are.
+// Random scripts must have the same results in C and in Go. SHM_SEED repeats a
+// run whose seed was printed. SHM_SCRIPTS is the number of scripts.
 func TestRandomScriptsDoAsInC(t *testing.T) {
 	testenv.NeedTime(t)
 	seed := time.Now().UnixNano()
@@ -50,9 +50,9 @@ func TestRandomScriptsDoAsInC(t *testing.T) {
 	}
 }
 
-// randomScript maps, remaps, protects and touches what lies within 16 pages of
-// a reservation. At its end each page is compared, by its protection and by
-// what a child meets there.
+// randomScript maps, remaps, protects and touches memory within a reservation
+// of 16 pages. At its end each page is compared: its protection, and what a
+// child finds there.
 func randomScript(w *strings.Builder, random *rand.Rand, sharing, source string) {
 	const pages = 16
 	line := func(format string, a ...any) { fmt.Fprintf(w, format+"\n", a...) }
@@ -94,9 +94,10 @@ func randomScript(w *strings.Builder, random *rand.Rand, sharing, source string)
 	}
 }
 
-// randomMappingScript does to three mappings what their methods do. Left out is
-// what a Mapping does otherwise than the call, and says so: growth of shared
-// memory, of a split mapping, and in place; locks of memory without access.
+// randomMappingScript calls methods of three mappings. It leaves out operations
+// in which a Mapping differs from the system call, as the Mapping's doc says:
+// growth of shared memory, of a split mapping and in place, and locks of memory
+// without access.
 func randomMappingScript(w *strings.Builder, random *rand.Rand, sharing, source string) {
 	type state struct {
 		length, first int

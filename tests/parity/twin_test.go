@@ -1,7 +1,7 @@
 //go:build linux && cgo
 
-// Package parity_test holds this module against C: call for call, and system
-// call for system call.
+// Package parity_test compares this module with C: call by call, and system
+// call by system call.
 package parity_test
 
 import (

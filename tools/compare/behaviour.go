@@ -50,8 +50,9 @@ func (b *builder) behaviour() ([]behaviour, error) {
 	return rows, nil
 }
 
-// cells runs a program that prints rows, as the root of a user namespace of its
-// own if it would not be root: it changes its root folder.
+// cells runs a program that prints rows. The program changes its root folder.
+// So if this process is not root, the program is the root of a new user
+// namespace.
 func cells(program, technique, sharing,
 	empty string) (cells map[string]string, order []string, err error) {
 	cmd := exec.Command(program, technique, sharing, empty)
@@ -62,7 +63,7 @@ func cells(program, technique, sharing,
 		}
 	}
 	out, err := cmd.Output()
-	if err != nil && cmd.SysProcAttr != nil { // no user namespaces: one row is not tried then
+	if err != nil && cmd.SysProcAttr != nil { // without user namespaces one row is left out
 		out, err = exec.Command(program, technique, sharing, empty).Output()
 	}
 	if err != nil {

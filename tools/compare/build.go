@@ -15,7 +15,7 @@ type builder struct {
 	progress *progress
 	skipped  []string          // peers whose tools are missing
 	peers    []program         // peers that were built
-	notes    map[string]string // what the programs say of themselves: "rust grow" -> "copies"
+	notes    map[string]string // the notes that programs print: "rust grow" -> "copies"
 }
 
 // program is a peer: how it is run, and what it can do.
@@ -77,7 +77,7 @@ func do(dir string, words ...string) error {
 	return nil
 }
 
-// add adds a peer, or says why there is none.
+// add adds a peer, or the reason why it is skipped.
 func (b *builder) add(p program, needs string, err error) {
 	if err != nil {
 		reason, _, _ := strings.Cut(err.Error(), "\n")
@@ -98,7 +98,8 @@ func (b *builder) python() {
 	}
 }
 
-// rust builds a copy, as cargo writes beside what it builds.
+// rust builds a copy of the peer, because cargo writes into the folder of the
+// sources.
 func (b *builder) rust() {
 	b.progress.show("build the peer in Rust")
 	dir := b.path("rust")

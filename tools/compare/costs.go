@@ -14,7 +14,7 @@ import (
 )
 
 // measure runs all programs in turn, round after round, and writes what they
-// say to a file.
+// print to a file.
 func (b *builder) measure(file string, p plan, m machine) ([]*measure.Row, error) {
 	f, err := os.Create(file)
 	if err != nil {
@@ -73,7 +73,7 @@ func (b *builder) techniques(f *os.File, s size, results map[string]string) erro
 	return nil
 }
 
-// life runs a program once, and writes what it says as a line of Go's benchmark
+// life runs a program once, and writes its figures as a line of Go's benchmark
 // format.
 func (b *builder) life(f *os.File, name string, command []string, technique, sharing string, s size,
 	results map[string]string) error {
@@ -106,7 +106,7 @@ func (b *builder) life(f *os.File, name string, command []string, technique, sha
 	return err
 }
 
-// A benchmark's name has no room for blanks and slashes.
+// The name of a benchmark cannot have blanks and slashes.
 var (
 	toLabel   = strings.NewReplacer(" ", "_", "/", "|")
 	fromLabel = strings.NewReplacer("_", " ", "|", "/")

@@ -13,7 +13,7 @@ import (
 	"forkshm.example/shm/tools/measure"
 )
 
-// sample is a report in which each kind of row is.
+// sample is a report that has each kind of row.
 func sample() *report {
 	r := &report{Date: "2026-01-02", Machine: machineNow(),
 		Skipped: []string{"Rust: it needs cargo"}}
@@ -46,7 +46,7 @@ func sample() *report {
 	return r
 }
 
-// The page stands alone: it asks for no other file, and runs nothing.
+// The page needs no other file, and runs no script.
 func TestPageStandsAlone(t *testing.T) {
 	page, err := sample().html()
 	if err != nil {
@@ -77,8 +77,8 @@ func TestWrongCellIsNamed(t *testing.T) {
 	}
 }
 
-// Where Chromium is, the page renders at the width of a desk's screen and of a
-// phone's.
+// If Chromium is installed, the page renders at the width of a desktop's screen
+// and of a phone's.
 func TestPageRenders(t *testing.T) {
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {

@@ -36,16 +36,16 @@ func (b *builder) syscalls() ([]syscalls, error) {
 	return all, nil
 }
 
-// tracing is what package parity takes for a test.
+// tracing is a parity.T that is not a test.
 type tracing struct {
 	folders []string
 	err     error
 }
 
-// usage is what a wait tells of a child's use of time: it is another each time.
+// usage matches a child's resource usage, which differs from run to run.
 var usage = regexp.MustCompile(`\{ru_utime.*\}`)
 
-// of returns the calls of a program as lines that a reader can take in.
+// of returns the calls of a program, as lines for a reader.
 func (t *tracing) of(path string, opts ...parity.Option) (lines []string) {
 	defer func() {
 		if e := recover(); e != nil && t.err == nil {

@@ -1,5 +1,5 @@
-// Package costs holds what the steps of a mapping's life cost: what
-// tools/compare measures, and what reports show of it.
+// Package costs holds the costs of the steps of a mapping's life, as
+// tools/compare measures them and reports show them.
 package costs
 
 import (
@@ -12,7 +12,8 @@ import (
 	"forkshm.example/shm/tools/measure"
 )
 
-// The kinds of memory, and what reports call the techniques.
+// Sharings and Techniques are the kinds of memory. Titles has the names of the
+// techniques in reports.
 var (
 	Techniques = []string{"anonymous", "devzero", "memfd"}
 	Sharings   = []string{"private", "shared"}
@@ -20,8 +21,8 @@ var (
 		"memfd": "memfd"}
 )
 
-// Steps are those of a mapping's life, in order, with what a report says of
-// them.
+// Steps are the steps of a mapping's life, in order, with their texts in
+// reports.
 var Steps = []Step{
 	{"map", "map"},
 	{"touch", "touch every page"},
@@ -49,7 +50,7 @@ type Cost struct {
 	FaultsInC measure.Figure  `json:"faultsInC"`
 }
 
-// Of puts C's and ours side by side.
+// Of returns the costs of the library and of C, side by side.
 func Of(rows []*measure.Row) All {
 	var costs All
 	for _, ours := range rows {
@@ -105,7 +106,7 @@ func (all All) Sizes() []int {
 	return sizes
 }
 
-// series returns one line for each kind of memory.
+// series returns a curve for each kind of memory.
 func (all All) series(step string) []chart.Series {
 	var lines []chart.Series
 	for colour, t := range Techniques {
@@ -123,7 +124,7 @@ func (all All) series(step string) []chart.Series {
 	return lines
 }
 
-// Keys returns what the legend of the curves shows.
+// Keys returns the entries of the curves' legend.
 func (all All) Keys() []template.HTML {
 	var keys []template.HTML
 	for _, s := range all.series("map") {

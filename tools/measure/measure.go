@@ -1,5 +1,5 @@
-// Package measure reads benchmark results, and says what a figure is worth: its
-// median, and the interval that the median lies in with a confidence of 95 %.
+// Package measure reads benchmark results. It computes the median of a sample,
+// and the interval in which the true median lies with a confidence of 95 %.
 package measure
 
 import (
@@ -61,8 +61,8 @@ func newRow(name benchfmt.Name) *Row {
 	return row
 }
 
-// Find returns the row of a name whose labels include those given, as
-// "key=value", or nil.
+// Find returns the row that has a name and the given labels, each "key=value",
+// or nil.
 func Find(rows []*Row, name string, labels ...string) *Row {
 	for _, row := range rows {
 		if row.Name == name && !slices.ContainsFunc(labels, func(l string) bool {
@@ -75,9 +75,9 @@ func Find(rows []*Row, name string, labels ...string) *Row {
 	return nil
 }
 
-// Figure is the median of a sample, with the interval of 95 % confidence.
-// A sample that is too small for that has the interval from its least to its
-// greatest value, and Confidence tells how much that is worth.
+// Figure is the median of a sample, with the interval of 95 % confidence. If
+// the sample is too small for that, the interval goes from the least value to
+// the greatest, and Confidence is less.
 type Figure struct {
 	Median     float64 `json:"median"`
 	Low        float64 `json:"low"`
@@ -101,8 +101,9 @@ func Of(values []float64) Figure {
 	return f
 }
 
-// Ratio returns the figure of a's values by b's, pair by pair: what was
-// measured one after the other had the same machine.
+// Ratio returns the figure of a's values divided by b's, pair by pair. The
+// values of a pair were measured one after the other, on a machine in the same
+// state.
 func Ratio(a, b []float64) (Figure, bool) {
 	n := min(len(a), len(b))
 	if n == 0 {

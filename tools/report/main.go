@@ -5,8 +5,8 @@
 //	live.txt   make live-bench
 //	costs.txt, data.json  make compare FULL=1
 //
-// With -check it writes nothing, and fails if a file is not what it would
-// write. So a figure and what it was measured by cannot part.
+// With -check Report writes nothing, and fails if a file differs from what
+// Report would write. So no figure can differ from its measurement.
 //
 //	go -C tools run ./report [-check]
 package main
@@ -59,14 +59,14 @@ func sortedNames(files map[string][]byte) []string {
 	return names
 }
 
-// row is a line of a table: what is measured, and what it is held against.
+// row is a line of a table: what was measured, and what it is compared with.
 type row struct {
 	What   string
 	bench  string
 	ours   string // labels, separated by spaces
 	theirs string
 	unit   string
-	Beside string // what theirs is
+	Beside string // the text for theirs
 }
 
 // The tables, by the file that they are made from.
@@ -150,7 +150,7 @@ type line struct {
 	Ours, Theirs, Ratio string
 }
 
-// figures returns the lines of a table that the measurements have.
+// figures returns the lines of a table for which there are measurements.
 func figures(rows []*measure.Row, table []row) []line {
 	var lines []line
 	for _, r := range table {
@@ -205,7 +205,8 @@ func generate(root string) (map[string][]byte, error) {
 	return files, readme(files, root, lines)
 }
 
-// readRows reads a file of measurements. A file that is missing has none.
+// readRows reads a file of measurements. If the file is missing, there are
+// none.
 func readRows(path string) ([]*measure.Row, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -216,7 +217,7 @@ func readRows(path string) ([]*measure.Row, error) {
 	return measure.Read(bytes.NewReader(b), filepath.Base(path))
 }
 
-// data is what data.json tells of a comparison, beside its costs.
+// data is what data.json has of a comparison, except its costs.
 type data struct {
 	Plan, Date string
 	Machine    struct{ CPU, Kernel, Go, CC, LoadBefore, LoadAfter string }
@@ -277,7 +278,8 @@ const (
 	end   = "<!-- end -->\n"
 )
 
-// readme puts the README's figures between its marks, if it has them.
+// readme puts the figures into the README, between its two marks. A README
+// without marks stays as it is.
 func readme(files map[string][]byte, root string, lines map[string][]line) error {
 	old, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if err != nil {

@@ -20,7 +20,7 @@ type Fact struct {
 
 func (f Fact) String() string { return f.Kind + " " + f.Name + " " + f.Type }
 
-// structs are those of package runtime all of whose fields are looked at.
+// structs are the structs of package runtime whose fields are facts.
 var structs = map[string]bool{
 	"m": true, "p": true, "g": true, "schedt": true, "mOS": true, "timers": true, "timer": true,
 	"workType": true, "mutex": true,
@@ -30,10 +30,9 @@ var structs = map[string]bool{
 	"pollDesc": true, "pollCache": true,
 }
 
-// Runtime returns what a fork is to consider of the runtime in parsed files:
-// each variable of the package that code writes to or takes the address of,
-// each field of the scheduler's structs, the states of goroutines, and the
-// locks' ranks.
+// Runtime returns the facts of the runtime's parsed files: each variable of the
+// package that code writes to or takes the address of, each field of the
+// scheduler's structs, the states of goroutines, and the ranks of locks.
 func Runtime(files []*ast.File) []Fact {
 	written := writtenIn(files)
 	var facts []Fact
@@ -71,8 +70,8 @@ func declared(gen *ast.GenDecl, written map[string]bool) (facts []Fact) {
 	return facts
 }
 
-// isAssumed is for the states of goroutines and Ps, what is added to m.locks,
-// and the ranks of locks.
+// isAssumed reports whether a constant is a fact: a state of goroutines or Ps,
+// what is added to m.locks, or the rank of a lock.
 func isAssumed(name string) bool {
 	for _, prefix := range []string{"_G", "_P", "lockRank", "mutexMLocksDelta", "timerModified"} {
 		if strings.HasPrefix(name, prefix) && !strings.HasPrefix(name, "_PROT") &&
@@ -94,8 +93,8 @@ func fields(of string, s *ast.StructType) (facts []Fact) {
 	return facts
 }
 
-// fieldNames are the names of fields declared together, or that of an embedded
-// one.
+// fieldNames returns the names of fields that are declared together, or the
+// name of an embedded field.
 func fieldNames(field *ast.Field) (names []string) {
 	if len(field.Names) == 0 {
 		name := strings.TrimPrefix(text(field.Type), "*")
@@ -107,8 +106,8 @@ func fieldNames(field *ast.Field) (names []string) {
 	return names
 }
 
-// typeText is of a struct type the word alone: its fields are facts of their
-// own, or are not looked at.
+// typeText returns a type as text. For a struct type the text is "struct",
+// since its fields are other facts, or none.
 func typeText(t ast.Expr) string {
 	if _, ok := t.(*ast.StructType); ok {
 		return "struct"
@@ -116,7 +115,8 @@ func typeText(t ast.Expr) string {
 	return text(t)
 }
 
-// typeOf goes by the value where a variable is declared without a type.
+// typeOf returns the type of a variable as text. If the declaration has no
+// type, the text follows from the value.
 func typeOf(spec *ast.ValueSpec, i int) string {
 	if spec.Type != nil {
 		return typeText(spec.Type)
@@ -141,7 +141,8 @@ func typeOf(spec *ast.ValueSpec, i int) string {
 	return "?"
 }
 
-// valueOf is of a constant in a list with iota its place there.
+// valueOf returns the value of a constant as text. For a constant in a list
+// with iota the text says which constant is before it.
 func valueOf(gen *ast.GenDecl, i, j int) string {
 	if spec := gen.Specs[i].(*ast.ValueSpec); j < len(spec.Values) {
 		return text(spec.Values[j])
@@ -154,8 +155,9 @@ func valueOf(gen *ast.GenDecl, i, j int) string {
 	return "?"
 }
 
-// writtenIn names what functions assign to, take the address of, or call
-// methods of: by name alone, so a local variable of the same name counts too.
+// writtenIn returns the names to which functions assign, of which they take the
+// address, or of which they call methods. A local variable of the same name
+// counts, too.
 func writtenIn(files []*ast.File) map[string]bool {
 	written := map[string]bool{}
 	mark := func(expr ast.Expr) {
@@ -193,7 +195,7 @@ func writtenIn(files []*ast.File) map[string]bool {
 	return written
 }
 
-// root is the variable that an expression is part of, as a is of a.b[i].
+// root returns the variable of an expression: a for a.b[i].
 func root(expr ast.Expr) string {
 	for {
 		switch x := expr.(type) {

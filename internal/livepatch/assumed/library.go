@@ -9,17 +9,16 @@ import (
 	"strings"
 )
 
-// aside are the folders below the library's source that no program of a user's
-// imports, or only tests do.
+// aside are the folders of the library's source that only tests import, or no
+// user's program.
 var aside = []string{"cmd", "vendor", "testdata", "builtin", "_asm", "_gen", "internal/trace",
 	"internal/testenv", "net/internal/socktest",
 	"internal/fuzz", "internal/lazytemplate", "crypto/internal/fips140test",
 	"crypto/internal/cryptotest", "internal/dag", "internal/pkgbits",
 	"internal/coverage", "go", "internal/obscuretestdata", "internal/goroot"}
 
-// Library returns, of each package of the standard library below a folder, the
-// variables that have a lock of package sync in them which goroutines of the
-// program take: those that another goroutine may hold at a fork.
+// Library returns the locks of package sync in the variables of the standard
+// library below a folder. Another goroutine may hold these locks at a fork.
 func Library(src string) ([]Fact, error) {
 	lib := library{}
 	err := filepath.WalkDir(src, func(path string, entry fs.DirEntry, err error) error {
@@ -31,7 +30,7 @@ func Library(src string) ([]Fact, error) {
 			return err
 		}
 		if pkg == "runtime" {
-			return nil // it has locks of its own kind; the packages below it do not
+			return nil // it has another kind of locks, unlike the packages below it
 		}
 		if slices.Contains(aside, pkg) || slices.Contains(aside, filepath.Base(pkg)) &&
 			filepath.Base(pkg) != "go" {
@@ -40,7 +39,7 @@ func Library(src string) ([]Fact, error) {
 		files, err := Folder(path)
 		if len(files) > 0 {
 			lib[pkg] = files
-			return nil // with a later Go's syntax too
+			return nil // even if a later Go's syntax is an error
 		}
 		return err
 	})
@@ -59,7 +58,7 @@ func Library(src string) ([]Fact, error) {
 // library has the files of each package.
 type library map[string][]*ast.File
 
-// locks are the variables of a file in which there is one.
+// locks returns the locks in the variables of a file.
 func (lib library) locks(pkg string, file *ast.File) (facts []Fact) {
 	for _, decl := range file.Decls {
 		gen, ok := decl.(*ast.GenDecl)
@@ -80,8 +79,8 @@ func (lib library) locks(pkg string, file *ast.File) (facts []Fact) {
 	return facts
 }
 
-// declaredType is nil where a variable's type cannot be told from its
-// declaration.
+// declaredType returns the type of a variable, or nil if its declaration does
+// not tell the type.
 func declaredType(spec *ast.ValueSpec, i int) ast.Expr {
 	if spec.Type != nil {
 		return spec.Type
@@ -105,8 +104,9 @@ func declaredType(spec *ast.ValueSpec, i int) ast.Expr {
 	return nil
 }
 
-// inside names the locks in a type, in those of its fields, and in what the
-// function returns that makes it: each by its path from there, and its type.
+// inside returns the locks in a type, each as its path and its type. It also
+// looks into the types of the fields. If t is the name of a function, inside
+// looks into the type that the function returns.
 func (lib library) inside(pkg string, file *ast.File, t ast.Expr, depth int) (found []string) {
 	if depth > 6 {
 		return nil
@@ -144,7 +144,8 @@ func (lib library) inside(pkg string, file *ast.File, t ast.Expr, depth int) (fo
 	return slices.Compact(found)
 }
 
-// named looks into a type, or into what a function returns.
+// named returns the locks in a named type, or in the type that a function
+// returns.
 func (lib library) named(pkg, name string, depth int) []string {
 	if pkg == "sync" || strings.HasPrefix(pkg, "sync/") || pkg == "internal/sync" {
 		return nil // a Once begins anew, the locks of a Map and a Pool are free
@@ -168,7 +169,7 @@ func (lib library) named(pkg, name string, depth int) []string {
 	return nil
 }
 
-// imported is the package that a file knows by a name.
+// imported returns the path of the package that a file imports by a name.
 func imported(file *ast.File, name string) string {
 	for _, spec := range file.Imports {
 		path := strings.Trim(spec.Path.Value, `"`)

@@ -15,24 +15,23 @@ const Unconsidered = "?"
 
 // Verdicts has what each verdict means.
 var Verdicts = map[string]string{
-	"repaired": "the patch names it: it sets it right in the child, or takes it before the fork",
-	"reset": "a lock that the child opens, as what it guards is never half done: livego adds " +
-		"a file to its package that does",
-	"taken": "a lock of a moment that a fork takes, and both processes release: livego adds that " +
-		"to its package too",
-	"idle": "nobody uses it while the world is stopped, with the locks and semaphores that a " +
-		"fork takes",
-	"kept":  "what the parent has there is right in the child",
+	"repaired": "the patch names it, and repairs it in the child or takes it before the fork",
+	"reset": "a lock that the child frees, as what it guards is never half changed: livego adds " +
+		"a file to the lock's package that does so",
+	"taken": "a lock that is held for a moment: the fork takes it, and both processes release it, " +
+		"by a file that livego adds to the lock's package",
+	"idle":  "nobody uses it while the world is stopped and the fork holds its locks and semaphores",
+	"kept":  "the parent's value is right in the child",
 	"fixed": "it does not change once the program runs",
-	"none":  "not used on Linux, or by debug builds and tests alone",
-	"held":  "whoever held it at the fork holds it in the child: the documentation says so",
+	"none":  "not used on Linux, or used by debug builds and tests only",
+	"held":  "a lock that stays held in the child: the documentation says so",
 }
 
-// Considered is a fact that is listed.
+// Considered is a fact in facts.txt.
 type Considered struct {
 	Fact
 	Verdict string
-	Minors  []string // the Go versions that have it, as go1.26
+	Minors  []string // the Go versions that have the fact, such as go1.26
 }
 
 // List parses facts.txt.
@@ -53,14 +52,14 @@ func List() ([]Considered, error) {
 	return list, nil
 }
 
-// A Difference is that of a source from the list.
+// A Difference is how the facts of a source differ from the list.
 type Difference struct {
-	New  []Fact // or of another type
+	New  []Fact // not in the list, or of another type there
 	Gone []Fact
 }
 
-// Compare finds how the facts of a source differ from those that are listed for
-// a Go version like go1.26, of the given kinds.
+// Compare returns how the facts of a source differ from those that are listed
+// for a Go version such as go1.26. It compares facts of the given kinds.
 func Compare(list []Considered, minor string, found []Fact, kinds ...string) (d Difference) {
 	known := map[Fact]bool{}
 	for _, c := range list {
@@ -90,8 +89,9 @@ func sortFacts(facts []Fact) {
 	slices.SortFunc(facts, func(a, b Fact) int { return strings.Compare(a.String(), b.String()) })
 }
 
-// CheckRuntime returns an error that names what the Go files of a build's
-// package runtime have and the list has not for a Go version like go1.26.
+// CheckRuntime returns an error if the Go files of package runtime have facts
+// that are not listed for a Go version such as go1.26. The error names the
+// first ones.
 func CheckRuntime(minor string, names []string) error {
 	files, err := Files(names)
 	if err != nil {
@@ -113,8 +113,8 @@ func CheckRuntime(minor string, names []string) error {
 		len(d.New), minor, strings.Join(first, "; "))
 }
 
-// Add adds a Go version to the facts that it has. Those that the version before
-// had keep their verdict.
+// Add adds a Go version to its facts in the list. A fact that the version
+// before has, too, keeps its verdict.
 func Add(list []Considered, minor, before string, found []Fact) []Considered {
 	at := map[Fact]int{}
 	for i, c := range list {
@@ -129,7 +129,7 @@ func Add(list []Considered, minor, before string, found []Fact) []Considered {
 		case slices.Contains(list[i].Minors, minor):
 		case slices.Contains(list[i].Minors, before):
 			list[i].Minors = append(list[i].Minors, minor)
-		default: // it has come back
+		default: // an older version has the fact, the version before does not
 			list[i].Verdict, list[i].Minors = Unconsidered, append(list[i].Minors, minor)
 		}
 	}

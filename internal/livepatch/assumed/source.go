@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// The processors whose files are looked at. A build has one of them.
+// processors are the processors whose files are read. A build has one of them.
 var processors = []string{"386", "amd64", "arm", "arm64", "riscv64"}
 
 var otherSystems = strings.Fields("aix android darwin dragonfly freebsd hurd illumos ios js nacl " +
@@ -37,9 +37,10 @@ func Folder(dir string) ([]*ast.File, error) {
 	}))
 }
 
-// Files parses Go files, but those whose build constraint no build for Linux
-// meets. With syntax that this program's parser does not know, as that of a
-// later Go, it returns an error and what it could parse.
+// Files parses Go files. It leaves out those whose build constraint holds in no
+// build for Linux. If a file has syntax that this program's parser does not
+// know, such as that of a later Go, Files returns an error and what it could
+// parse.
 func Files(names []string) (parsed []*ast.File, syntax error) {
 	fset := token.NewFileSet()
 	for _, name := range names {
@@ -57,7 +58,8 @@ func Files(names []string) (parsed []*ast.File, syntax error) {
 	return parsed, syntax
 }
 
-// isForLinux goes by the end of a file's name, as in os_linux_arm64.go.
+// isForLinux reports whether the end of a file's name allows Linux, as that of
+// os_linux_arm64.go does.
 func isForLinux(name string) bool {
 	parts := strings.Split(strings.TrimSuffix(name, ".go"), "_")[1:]
 	return !slices.ContainsFunc(parts[max(0, len(parts)-2):], func(part string) bool {
@@ -65,7 +67,8 @@ func isForLinux(name string) bool {
 	})
 }
 
-// constraintCanHold tries the processors, with all combinations of the other
+// constraintCanHold reports whether a file's build constraint holds in some
+// build for Linux. It tries each processor with all combinations of the other
 // tags.
 func constraintCanHold(text []byte) bool {
 	for line := range bytes.Lines(text) {
@@ -77,7 +80,7 @@ func constraintCanHold(text []byte) bool {
 		}
 		expr, err := constraint.Parse(strings.TrimSpace(string(line)))
 		if err != nil {
-			return true // for the compiler to say
+			return true // the compiler reports the error
 		}
 		tags := freeTags(expr)
 		for n := range len(processors) << len(tags) {
@@ -94,8 +97,8 @@ func constraintCanHold(text []byte) bool {
 	return true
 }
 
-// freeTags are those in an expression that some builds for Linux have and
-// others have not.
+// freeTags returns the tags of an expression that some builds for Linux have
+// and others do not have.
 func freeTags(expr constraint.Expr) (tags []string) {
 	switch x := expr.(type) {
 	case *constraint.AndExpr:
@@ -117,6 +120,6 @@ func freeTags(expr constraint.Expr) (tags []string) {
 // text prints an expression on one line.
 func text(expr ast.Node) string {
 	var out bytes.Buffer
-	_ = printer.Fprint(&out, token.NewFileSet(), expr) // to memory
+	_ = printer.Fprint(&out, token.NewFileSet(), expr) // writing to memory does not fail
 	return strings.Join(strings.Fields(out.String()), " ")
 }
