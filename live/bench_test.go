@@ -20,12 +20,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BenchmarkFork forks with a heap of some size, all of it touched, and waits
-// for the child, each in a process of its own that has nothing else. pause-ns
-// is how long the fork held its caller, first-ns how long it is from there to
-// the first code in the child, which in Go is another goroutine's. Held
-// against: C with as much memory from malloc; Python's os.fork; the same Go
-// program started anew by os/exec, which has none of the memory then.
+// BenchmarkFork forks beside a heap that is touched, and waits for the child,
+// in a process that has nothing else. pause-ns is how long the caller of fork
+// waited. first-ns is the time from there to the child's first code, which in
+// Go is another goroutine's. The peers are C with as much memory from malloc,
+// Python's os.fork, and the same Go program, started by os/exec without that
+// memory.
 func BenchmarkFork(b *testing.B) {
 	self, err := os.Executable()
 	require.NoError(b, err)

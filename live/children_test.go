@@ -29,8 +29,8 @@ import (
 
 func init() { hook.KillTimeout = childLimit } // for a hang, and not for a slow machine
 
-// Children in C belong to the process that forked them: a live fork's child has
-// its own, and leaves its parent's alone.
+// Children that run C belong to the process that forked them. A live fork's
+// child has no part in its parent's children.
 func TestTheChildLeavesItsParentsChildrenAlone(t *testing.T) {
 	ctx := context.Background()
 	m, err := shm.Map(shm.Shared, 4096, nil)
@@ -96,8 +96,8 @@ func TestTheChildLeavesItsParentsChildrenAlone(t *testing.T) {
 	assert.Equal(t, int32(3), *served)
 }
 
-// A copy of a pool knows that it is a copy even where both processes have the
-// process id 1, each in a pid namespace of its own.
+// A copy of a pool knows that it is a copy, even if both processes have the
+// process id 1 in different pid namespaces.
 func TestACopyWithTheSamePidIsACopy(t *testing.T) {
 	const env = "LIVE_TEST_PID_1"
 	if os.Getenv(env) == "" {
@@ -173,9 +173,9 @@ func TestASnapshotInAnotherPidNamespaceKnowsItsParent(t *testing.T) {
 	t.Logf("the child's process id was %s", pid) // 1, if it came to that thread
 }
 
-// A live fork's child forks by a thread of its own, which has what the child's
-// process has: not what the thread happens to have that first asks for such a
-// child.
+// A live fork's child forks its own children by a new thread. That thread has
+// the settings of the child's process, and not those of the thread that first
+// asks for a child.
 func TestTheChildsForkerIsItsOwn(t *testing.T) {
 	m, err := shm.Map(shm.Shared, 4096, nil)
 	require.NoError(t, err)

@@ -29,7 +29,7 @@ import (
 // untilKilled is the function of a child that does nothing.
 func untilKilled() int { select {} }
 
-// dropping forks a child that lets go of what it may, and then runs fn.
+// dropping forks a child that lets go of descriptors, and then runs fn.
 func dropping(t *testing.T, fn func() int, keep ...syscall.Conn) *shm.Process {
 	t.Helper()
 	p, err := live.GoWith(fn, &live.Config{DropFDs: true, Keep: keep})
@@ -54,8 +54,7 @@ func number(t *testing.T, f syscall.Conn) (fd int) {
 	return fd
 }
 
-// What the parent closes while a child of one of these kinds is alive is
-// closed.
+// While a child that has let go is alive, the parent closes what it closes.
 func TestWhatTheParentClosesIsClosed(t *testing.T) {
 	_, path := withFormer(t)
 	idle := func(io.Writer) error { select {} }
@@ -128,8 +127,8 @@ func flocked(t *testing.T, path string) *os.File {
 	return f
 }
 
-// A number that the child lets go of stays taken: the parent's objects that the
-// child closes close nothing of the child's own.
+// The number of a descriptor that the child lets go of stays taken. So if the
+// child closes an inherited object, no descriptor of the child is closed.
 func TestNumbersThatAreLetGoOfStayTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -190,7 +189,7 @@ func TestNumbersThatAreLetGoOfStayTaken(t *testing.T) {
 	assert.Equal(t, good, wait(t, p))
 }
 
-// Files can be read, each at an offset of the child's own, and not written to.
+// The child can read files, at offsets of its own, and cannot write to them.
 func TestFilesStayReadable(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
@@ -326,7 +325,7 @@ func TestConfigsThatCannotBe(t *testing.T) {
 	assert.ErrorContains(t, err, "nil")
 }
 
-// Where /proc is something else the numbers are found one by one.
+// If another file system is at /proc, the numbers are tried one by one.
 func TestDescriptorsAreLetGoOfWithoutProc(t *testing.T) {
 	own, out, err := inOwnProcess(t, &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS})
 	if !own {
@@ -349,8 +348,8 @@ func TestDescriptorsAreLetGoOfWithoutProc(t *testing.T) {
 	kill(t, p)
 }
 
-// openFiles returns what belongs to each open file of this process, and so to a
-// child too: flags and offset.
+// openFiles returns the flags and the offset of each open file of this process.
+// A child shares these.
 func openFiles(t *testing.T) map[int]string {
 	entries, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
@@ -370,8 +369,7 @@ func openFiles(t *testing.T) map[int]string {
 	return files
 }
 
-// No fork, and nothing that a child does to begin, changes what parent and
-// child share.
+// A fork and the start of a child do not change what parent and child share.
 func TestAForkLeavesOpenFilesAsTheyAre(t *testing.T) {
 	if !alone(t) {
 		return
@@ -414,8 +412,8 @@ func TestAForkLeavesOpenFilesAsTheyAre(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 }
 
-// What the program closed stays closed: its number may be another file's by
-// now.
+// A standard file that the program closed stays closed in the child. Another
+// file may have its number.
 func TestAClosedStandardFileStaysClosed(t *testing.T) {
 	if !alone(t) {
 		return
@@ -449,8 +447,8 @@ func TestAClosedStandardFileStaysClosed(t *testing.T) {
 	}
 }
 
-// A child that has ended before its function begins is no reason to wait on:
-// this would take an hour.
+// If a child ends before its function begins, GoWith does not wait for the
+// limit, which here is an hour.
 func TestGoWithinTellsAtOnceOfADeadChild(t *testing.T) {
 	setInChild(t, func() { os.Exit(3) })
 	p, err := live.GoWithin(time.Hour, func() int { return good })
@@ -462,8 +460,8 @@ func TestGoWithinTellsAtOnceOfADeadChild(t *testing.T) {
 	assert.Equal(t, 3, wait(t, p))
 }
 
-// The socket's file is that of the process that listens. A child's own goes
-// with the child's listener.
+// The file of a Unix listener belongs to the process that listens. A child's
+// listener removes the child's file.
 func TestAListenersFileIsOfItsProcess(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "parent")
@@ -514,7 +512,7 @@ func TestAListenersFileIsOfItsProcess(t *testing.T) {
 	assert.True(t, unlinks(path, l), "the parent's own")
 }
 
-// A program that is told to may take a listener over.
+// A child that calls SetUnlinkOnClose takes over the listener's file.
 func TestSetUnlinkOnCloseHoldsInTheChild(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "socket")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -527,8 +525,8 @@ func TestSetUnlinkOnCloseHoldsInTheChild(t *testing.T) {
 	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
-// As the package's doc has it: a connection of the child's own is a duplicate.
-// The parent's stays as it was.
+// As the package's doc says, the child can use a duplicate of a connection. The
+// parent's connection does not change.
 func TestADuplicateIsTheChildsOwn(t *testing.T) {
 	if !alone(t) {
 		return
@@ -559,8 +557,8 @@ func TestADuplicateIsTheChildsOwn(t *testing.T) {
 	assert.Equal(t, before, openFiles(t))
 }
 
-// What fails in a child makes the child fail, whatever its function returns,
-// and is told.
+// A test that fails in a child prints the failure, and makes the child fail,
+// whatever its function returns.
 func TestATestThatFailsInAChildFailsTheChild(t *testing.T) {
 	if os.Getenv("LIVE_TEST_FAILS") == "" {
 		for _, v := range []string{"-test.v=false", "-test.v=true"} {
@@ -602,7 +600,7 @@ func TestATestThatFailsInAChildFailsTheChild(t *testing.T) {
 	assert.Equal(t, good, wait(t, p))
 }
 
-// What a leak checker goes by.
+// A leak checker can tell inherited goroutines by the state in a traceback.
 func TestTracesTellWhatIsInherited(t *testing.T) {
 	stop := make(chan bool)
 	defer close(stop)

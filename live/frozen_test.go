@@ -36,11 +36,11 @@ var (
 	atOnce = flag.Int("at-once", 4, "how many of its children there are at a time")
 )
 
-// childLimit ends a child that hangs. A crash prints all its goroutines.
+// childLimit is how long a child may take before the test ends it.
 const childLimit = 3 * time.Minute
 
-// busy is a program with goroutines of every kind, each with a counter that
-// says how far it came.
+// busy is a program with goroutines of every kind. Each has a counter of its
+// steps.
 type busy struct {
 	names    []string
 	counters []*atomic.Int64
@@ -265,7 +265,7 @@ func get(client *http.Client, url string) (string, error) {
 	return answer, err
 }
 
-// getBy says also whether the request went by a connection that there was
+// getBy returns also whether the request used a connection that there was
 // already. On a busy machine package net/http may let one go that is good.
 func getBy(client *http.Client, url string) (answer string, reused bool, err error) {
 	trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}
@@ -307,15 +307,15 @@ func newServer(t require.TestingT, handler http.HandlerFunc) (url string) {
 	return "http://" + l.Addr().String()
 }
 
-// must ends the program where a goroutine of it fails.
+// must ends the program if one of its goroutines fails.
 func must(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// A child of a busy program finds every other goroutine frozen, and can do all
-// that Go can.
+// In a child of a busy program all other goroutines are frozen, and the child
+// can do everything that Go programs do.
 func TestFrozenMeansFrozen(t *testing.T) {
 	b := startBusy(t)
 	defer b.end()
@@ -363,7 +363,8 @@ func TestFrozenMeansFrozen(t *testing.T) {
 		time.Duration(total.Load()/int64(*forks)), time.Duration(longest.Load()))
 }
 
-// waitOrDump has a child that hangs print its goroutines.
+// waitOrDump waits for a child, and makes a child that hangs print its
+// goroutines.
 func waitOrDump(p *shm.Process) error {
 	ctx, cancel := context.WithTimeout(context.Background(), childLimit)
 	defer cancel()
@@ -380,7 +381,7 @@ func waitOrDump(p *shm.Process) error {
 	return err
 }
 
-// insideChild returns the exit status: good if all is as it should be.
+// insideChild checks what a child finds, and returns the child's exit status.
 func insideChild(b *busy, n int) int {
 	fail := func(status int, format string, args ...any) int {
 		fmt.Fprintf(os.Stderr, "child of fork %d: %s\n", n, fmt.Sprintf(format, args...))

@@ -21,8 +21,8 @@ import (
 
 func runtimeStack(buf []byte) int { return runtime.Stack(buf, true) }
 
-// switched writes to the child's writer in a child, and to the parent's, with a
-// lock held, in the parent.
+// switched writes to one writer in the parent, with a lock held, and to another
+// in a child.
 type switched struct {
 	parents slowWriter
 	childs  *bytes.Buffer
@@ -35,8 +35,8 @@ func (s switched) Write(p []byte) (int, error) {
 	return s.parents.Write(p)
 }
 
-// Whoever was writing by a logger of package log or a handler of log/slog at
-// the fork, the child has it.
+// The child can use a logger of package log or a handler of log/slog, even if
+// another goroutine was writing by it at the fork.
 func TestTheChildHasEveryLoggerOfTheStandardLibrary(t *testing.T) {
 	formerOutput, formerFlags, formerDefault := log.Writer(), log.Flags(), slog.Default()
 	defer func() {
@@ -102,8 +102,8 @@ func TestTheChildHasEveryLoggerOfTheStandardLibrary(t *testing.T) {
 	}
 }
 
-// A context that the child derives ends when that which it is derived from
-// would have.
+// A context that the child derives from an inherited context ends at that one's
+// deadline.
 func TestADerivedContextHasItsParentsDeadline(t *testing.T) {
 	inherited, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()

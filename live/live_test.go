@@ -40,11 +40,11 @@ import (
 
 func ptr[T any](p *T) unsafe.Pointer { return unsafe.Pointer(p) }
 
-// good is what a child exits with that is content. Package testing does not let
-// a test exit with 0.
+// good is the exit status of a child that found no fault. Package testing lets
+// no test exit with 0.
 const good = 42
 
-// wait returns what the child exited with, or -1 where it did not exit.
+// wait returns the child's exit status, or -1 if the child did not exit.
 func wait(t *testing.T, p *shm.Process) int {
 	err := waitOrDump(p)
 	if err == nil {
@@ -143,8 +143,9 @@ func openNull() int {
 	return fd
 }
 
-// A thread that a locked goroutine ends on exits; the process's first one does
-// not, lest it be a zombie's /proc.
+// If a goroutine ends that is locked to its thread, the thread exits. The first
+// thread of a process does not exit, because /proc/self would be that of a
+// zombie.
 func TestTheChildsFirstThreadStays(t *testing.T) {
 	check := func() int {
 		time.Sleep(50 * time.Millisecond) // as it exits
@@ -190,7 +191,7 @@ func TestNilIsRefused(t *testing.T) {
 	assert.ErrorContains(t, err, "nil")
 }
 
-// What the parent is looking up is not what the child waits for.
+// The child does not wait for a name that the parent is looking up.
 func TestTheChildLooksNamesUp(t *testing.T) {
 	asking, goOn, done := make(chan bool), make(chan bool), make(chan bool)
 	former := net.DefaultResolver
@@ -219,8 +220,8 @@ func TestTheChildLooksNamesUp(t *testing.T) {
 	<-done
 }
 
-// The child's requests by the default transport are not written to what the
-// parent is connected to.
+// The child's requests by the default transport use no connection of the
+// parent.
 func TestTheChildMakesConnectionsOfItsOwn(t *testing.T) {
 	former := http.DefaultTransport
 	defer func() { http.DefaultTransport = former }()
@@ -302,8 +303,8 @@ func memoryInUse() int64 {
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
-// A child has none of its parent's threads. What the runtime had for each is
-// freed, generation after generation.
+// A child has no thread of its parent. It frees the memory that the runtime had
+// for each, and so do its children.
 func TestThreadsOfAncestorsCostNoMemory(t *testing.T) {
 	const threads, first, last = 16, 4, 24
 	var then int64
@@ -364,7 +365,7 @@ func TestForkFromALockedGoroutine(t *testing.T) {
 	assert.Equal(t, good, status.ExitStatus())
 }
 
-// The child's own code may wake one that was frozen, also one that is locked to
+// The child's own code can wake a frozen goroutine, even one that is locked to
 // a thread.
 func TestTheChildCanWakeAFrozenGoroutine(t *testing.T) {
 	ask, answer := make(chan int), make(chan int)
@@ -424,7 +425,8 @@ func TestAtForkLetsTheChildHaveALock(t *testing.T) {
 	mu.Unlock()
 }
 
-// One that waits for a lock stays frozen when the child makes that lock free.
+// A goroutine that waits for a lock stays frozen when the child resets the
+// lock.
 func TestResetLockWakesNobody(t *testing.T) {
 	type resettable struct {
 		sync.Locker
@@ -475,8 +477,9 @@ func TestResetLockWakesNobody(t *testing.T) {
 	assert.Panics(t, func() { live.ResetLock(new(sync.Mutex)) }, "outside of a child")
 }
 
-// untilGoroutine waits until a goroutine that is in a function waits for what is
-// named in the traces. Other tests' goroutines may wait for the same.
+// untilGoroutine waits until a goroutine in the given function is in the given
+// state, as tracebacks name it. Other tests' goroutines may be in the same
+// state.
 func untilGoroutine(t *testing.T, state, function string) {
 	stacks := make([]byte, 1<<20)
 	require.Eventually(t, func() bool {
@@ -512,8 +515,8 @@ func TestGoWithinKillsAChildThatIsStuck(t *testing.T) {
 	assert.ErrorIs(t, err, syscall.ECHILD, "and is reaped")
 }
 
-// The frames of C below it are gone. It is called from there, and stays parked
-// when the child wakes it.
+// A goroutine that C called stays parked when the child wakes it, since the
+// frames of C below it are gone.
 func TestAGoroutineThatCCalledDoesNotReturnThere(t *testing.T) {
 	for name, call := range map[string]func(fn func()){
 		"from a goroutine":     callback.Call,
@@ -551,7 +554,8 @@ func TestAGoroutineThatCCalledDoesNotReturnThere(t *testing.T) {
 	}
 }
 
-// The thread that forks goes on in the child, with what C has on it.
+// The thread that forks goes on in the child, with the frames of C on its
+// stack.
 func TestForkWhileCalledFromC(t *testing.T) {
 	inChild := func() {
 		runtime.GC()
@@ -589,7 +593,7 @@ func TestForkWhileCalledFromC(t *testing.T) {
 	})
 }
 
-// cpuTime is what this process had of the processors.
+// cpuTime returns the processor time that this process has used.
 func cpuTime() time.Duration {
 	var usage syscall.Rusage
 	must(syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
@@ -662,8 +666,8 @@ func TestTheChildTakesAnExecutionTrace(t *testing.T) {
 	assert.ErrorIs(t, err, live.ErrTracing)
 }
 
-// A cleanup that is under way in the parent does not keep the child's from
-// running.
+// A cleanup that is running in the parent does not keep cleanups from running
+// in the child.
 func TestCleanupsRunInTheChild(t *testing.T) {
 	began, goOn, done := make(chan bool), make(chan bool), make(chan bool)
 	func() {
@@ -695,8 +699,8 @@ func (w slowWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The child can log while another goroutine was doing so, and change its
-// environment.
+// The child can log and change its environment, even if another goroutine was
+// logging at the fork.
 func TestTheChildLogs(t *testing.T) {
 	w := make(slowWriter)
 	log.SetOutput(w)
@@ -724,7 +728,7 @@ func TestTheChildLogs(t *testing.T) {
 	assert.Empty(t, os.Getenv("LIVE_TEST_CHILD"))
 }
 
-// A signal that arrives as the child begins is the child's, and finds it whole.
+// The child can handle a signal that arrives when it begins.
 func TestASignalToTheGroupReachesBoth(t *testing.T) {
 	c := make(chan os.Signal, 1000)
 	signal.Notify(c, syscall.SIGUSR1)
@@ -773,7 +777,8 @@ func children(t *testing.T) (pids []int) {
 	return pids
 }
 
-// Goroutines that are just changing what they are notified of stay there.
+// Goroutines that are in signal.Notify at the fork are frozen, and the child
+// can call signal.Notify.
 func TestForkWhileOthersNotify(t *testing.T) {
 	var changes atomic.Int64
 	for _, sig := range []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2} {
@@ -802,7 +807,8 @@ func TestForkWhileOthersNotify(t *testing.T) {
 	}
 }
 
-// What the parent was notified of does in the child what it does by default.
+// A signal for which the parent called Notify has its default action in the
+// child.
 func TestTheParentsSignalsEndTheChild(t *testing.T) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
@@ -818,8 +824,8 @@ func TestTheParentsSignalsEndTheChild(t *testing.T) {
 	assert.Equal(t, syscall.SIGTERM, exit.Status.Signal())
 }
 
-// No thread of the child's keeps the signals blocked that were over the fork,
-// with locked goroutines about.
+// Signals are blocked during the fork. No thread of the child keeps them
+// blocked, even if there are locked goroutines.
 func TestTheChildsThreadsTakeSignals(t *testing.T) {
 	stop := make(chan bool)
 	defer close(stop)
@@ -866,8 +872,8 @@ func threadsThatBlock(sig syscall.Signal) (blocking []string) {
 	return blocking
 }
 
-// As the package's doc has it. The fork must come before the timers: on a slow
-// machine they take longer.
+// Timers are as the package's doc says. The fork must come before the timers
+// fire, so the timers are longer on a slow machine.
 func TestTimersInTheChild(t *testing.T) {
 	for d := 100 * time.Millisecond; ; d *= 2 {
 		status := timersInTheChild(t, d)

@@ -26,7 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// blockingWriter tells that it is written to, and waits.
+// blockingWriter signals the first write to it, and waits.
 type blockingWriter struct{ writing, release chan struct{} }
 
 func (w blockingWriter) Write(b []byte) (int, error) {
@@ -35,8 +35,8 @@ func (w blockingWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// shakeHands makes a TLS connection within the process, whose keys are written
-// to w.
+// shakeHands makes a TLS connection within the process, and writes its keys to
+// w.
 func shakeHands(server *tls.Config, w io.Writer) error {
 	here, there := net.Pipe()
 	defer here.Close()
@@ -82,14 +82,14 @@ func TestLocksOfTheStandardLibraryAreFreeInTheChild(t *testing.T) {
 	}
 }
 
-// newType makes one that no other call makes.
+// newType makes a type that no other call makes.
 func newType(n int64) reflect.Type {
 	field := reflect.StructField{Name: fmt.Sprint("F", n), Type: reflect.TypeFor[int]()}
 	inner := reflect.StructOf([]reflect.StructField{field})
 	return reflect.StructOf([]reflect.StructField{field, {Name: fmt.Sprint("G", n), Type: inner}})
 }
 
-// useCaches has packages note a type, a pattern, and the working directory.
+// useCaches makes packages cache a type, a pattern, and the working directory.
 func useCaches(n int64) error {
 	var out bytes.Buffer
 	value := reflect.New(newType(n)).Elem()
@@ -110,12 +110,12 @@ func useCaches(n int64) error {
 	return err
 }
 
-// last is the number of the last type. Packages keep those of former runs of the
-// test.
+// last is the number of the last type. Packages keep those of former runs of
+// the test.
 var last atomic.Int64
 
-// Goroutines fill the caches of packages as children are forked, which fill
-// them on.
+// Goroutines fill the caches of packages while children are forked. The
+// children fill the caches, too.
 func TestCachesOfTheStandardLibraryAreWholeInTheChild(t *testing.T) {
 	stop := make(chan struct{})
 	var running sync.WaitGroup
@@ -150,8 +150,8 @@ func TestCachesOfTheStandardLibraryAreWholeInTheChild(t *testing.T) {
 	running.Wait()
 }
 
-// An index of /debug/pprof asks for all profiles, a request for one looks it
-// up.
+// The index of /debug/pprof reads the list of profiles, and so does a request
+// for one profile.
 func TestChildrenLookProfilesUpAsOthersDo(t *testing.T) {
 	stop := make(chan struct{})
 	var busy sync.WaitGroup
@@ -183,8 +183,8 @@ func TestChildrenLookProfilesUpAsOthersDo(t *testing.T) {
 	}
 }
 
-// A child may take an execution trace, whoever of the parent's was in the midst
-// of beginning or ending one.
+// A child can take an execution trace, even if a goroutine of the parent was
+// starting or stopping one.
 func TestChildrenTraceAsOthersBeginAndEnd(t *testing.T) {
 	stop := make(chan struct{})
 	ended := make(chan struct{})

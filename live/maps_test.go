@@ -18,12 +18,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Few forks, as without the child's freeing the locks a fifth of the children
-// hang.
+// Few forks suffice: if the child did not free the locks, a fifth of the
+// children would hang.
 const mapForks = 30
 
-// mapOf checks in a child that a sync.Map is whole: what is stored is there,
-// once, and what is deleted is gone.
+// mapOf checks in a child that a sync.Map is whole. A key that is stored is
+// there once, and a key that is deleted is not there.
 func mapOf(m *sync.Map, keys int) error {
 	for round := range 2 {
 		for k := range keys {
@@ -52,8 +52,8 @@ func mapOf(m *sync.Map, keys int) error {
 	return nil
 }
 
-// byMany has check done by several goroutines that share nothing but what the
-// locks of maps guard.
+// byMany runs check in several goroutines, which share only what the locks of
+// maps guard.
 func byMany(check func(i int) error) error {
 	errs := make(chan error)
 	for i := range 4 {
@@ -117,7 +117,7 @@ func TestChildrenUseASyncMapThatOthersWriteTo(t *testing.T) {
 	}
 }
 
-// The child's own goroutines write to the map as it forks in turn, and so on.
+// Goroutines of the child write to the map while the child forks, and so on.
 func TestAChildsChildrenUseASyncMapThatItsGoroutinesWriteTo(t *testing.T) {
 	const keys = 50
 	var m sync.Map
@@ -152,8 +152,8 @@ func TestAChildsChildrenUseASyncMapThatItsGoroutinesWriteTo(t *testing.T) {
 	}
 }
 
-// Each first unique.Make of a value adds it to a map, and a collection removes
-// it.
+// The first unique.Make of a value adds the value to a map, and a collection
+// removes it.
 func TestChildrenMakeValuesUniqueAsOthersDo(t *testing.T) {
 	type value struct{ n int }
 	handles := func(n int) error {
@@ -187,7 +187,8 @@ func TestChildrenMakeValuesUniqueAsOthersDo(t *testing.T) {
 	}
 }
 
-// A goroutine that first uses a sync.Pool holds the lock of all of them.
+// A goroutine that uses a sync.Pool for the first time holds the lock of all
+// pools.
 func TestChildrenUseAPoolThatOthersBeginToUse(t *testing.T) {
 	for range 4 {
 		defer repeatedly(func() {
@@ -215,7 +216,7 @@ func TestChildrenUseAPoolThatOthersBeginToUse(t *testing.T) {
 	}
 }
 
-// The first use of a type makes its encoder, for which others wait.
+// The first use of a type makes the type's encoder, and others wait for that.
 func TestChildrenEncodeTypesThatOthersBeginToEncode(t *testing.T) {
 	var count atomic.Int64
 	newType := func() reflect.Type {

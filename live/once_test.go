@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// held runs do in a goroutine until its function waits for release, and tells
-// how often that was called.
+// held runs do in a goroutine until do's function waits for release. It also
+// returns how often that function was called.
 func held(do func(f func())) (release chan struct{}, calls *atomic.Int32) {
 	release, calls = make(chan struct{}), new(atomic.Int32)
 	begun := make(chan struct{})
@@ -36,7 +36,7 @@ func held(do func(f func())) (release chan struct{}, calls *atomic.Int32) {
 	return release, calls
 }
 
-// As in the child of a fork(2) with pthread_once(3).
+// A Once begins anew in the child, as with pthread_once(3) after fork(2).
 func TestAOnceThatAnotherGoroutineWasInBeginsAnew(t *testing.T) {
 	var once sync.Once
 	release, calls := held(func(f func()) { once.Do(f) })
@@ -87,7 +87,8 @@ func TestOnceFuncsBeginAnew(t *testing.T) {
 	assert.Equal(t, 7, wait(t, p))
 }
 
-// A Once that the goroutine that forks is in is its own in the child too.
+// If the goroutine that forks is in a Once, it is still in that Once in the
+// child.
 func TestAForkInsideAOnce(t *testing.T) {
 	var once sync.Once
 	pid, calls := 0, 0
@@ -116,8 +117,8 @@ func TestAForkInsideAOnce(t *testing.T) {
 	assert.True(t, state.Success(), state)
 }
 
-// Children of children: what was begun anew is not forgotten, nor begun a third
-// time.
+// In a child of a child, a Once that the child began anew is neither forgotten
+// nor begun a third time.
 func TestAOnceBegunAnewHoldsInAGrandchild(t *testing.T) {
 	var once sync.Once
 	release, calls := held(func(f func()) { once.Do(f) })
@@ -139,7 +140,7 @@ func TestAOnceBegunAnewHoldsInAGrandchild(t *testing.T) {
 	assert.Equal(t, 2, wait(t, p))
 }
 
-// What package net finds out once it may be finding out just as a child is
+// Package net finds some things out once, and may be doing so when a child is
 // forked.
 func TestChildrenListenAsTheParentFirstDoes(t *testing.T) {
 	const env = "LIVE_TEST_FIRST_LISTEN"

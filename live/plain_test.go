@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Built by plain go. The tests of forks have the build tag livego: see make
-// live.
+// Plain go builds this test. The tests of forks have the build tag livego: see
+// make live.
 func TestForkSaysThatTheRuntimeIsNotPatched(t *testing.T) {
 	assert.False(t, live.Patched())
 	_, err := live.Fork()

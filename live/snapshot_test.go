@@ -30,8 +30,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inChild is called in the children of all forks, before anything of the
-// snapshot's.
+// inChild is called in the children of all forks, before the snapshot's own
+// code.
 var inChild atomic.Pointer[func()]
 
 func init() {
@@ -47,7 +47,7 @@ func setInChild(t *testing.T, f func()) {
 	t.Cleanup(func() { inChild.Store(nil) })
 }
 
-// ended waits for a snapshot, for as long as for any child.
+// ended waits for a snapshot, at most as long as for any child.
 func ended(t *testing.T, s *live.Saving) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), childLimit)
@@ -76,8 +76,8 @@ func writes(text string) func(io.Writer) error {
 	}
 }
 
-// holds asserts that a folder has these files and no other: names and contents,
-// in turn.
+// holds asserts that a folder has the given files and no others. Names and
+// contents alternate.
 func holds(t *testing.T, dir string, files ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -91,8 +91,8 @@ func holds(t *testing.T, dir string, files ...string) {
 	assert.Equal(t, files, found)
 }
 
-// withFormer returns the path of a file that says former, in a folder of its
-// own.
+// withFormer makes a folder with a file that contains "former", and returns
+// both paths.
 func withFormer(t *testing.T) (dir, path string) {
 	dir = t.TempDir()
 	path = filepath.Join(dir, "db")
@@ -132,8 +132,8 @@ func TestSnapshotIsTheMemoryAtTheFork(t *testing.T) {
 	holds(t, dir, "db", "again")
 }
 
-// A child tells what it fails with. Neither it nor what it wrote is left, and
-// the former file is.
+// A child that fails tells its error. Neither the child nor its file is left,
+// and the former file stays.
 func TestSnapshotThatFailsLeavesTheFormerFile(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -205,7 +205,7 @@ func TestSnapshotThatFailsLeavesTheFormerFile(t *testing.T) {
 	}
 }
 
-// quiet keeps a child's trace out of the tests' output.
+// quiet keeps a child's traceback out of the tests' output.
 func quiet() { _ = syscall.Dup3(openNull(), 2, 0) }
 
 func TestSnapshotKilledInItsMidst(t *testing.T) {
@@ -230,9 +230,10 @@ func TestSnapshotKilledInItsMidst(t *testing.T) {
 	holds(t, dir, "db", "former")
 }
 
-// seccomp has the kernel answer a call of this process, with an error or with
-// its death; of openat that for a file without a name only, of the others that
-// with fd as the first argument, unless fd is negative.
+// seccomp makes the kernel answer a system call of this process by an error, or
+// by ending the process. For openat, only calls for a file without a name
+// count. For other calls, only those with fd as the first argument count,
+// unless fd is negative.
 func seccomp(call uint32, fd int, answer uint32) {
 	const allow = 0x7fff0000
 	load := func(off uint32) unix.SockFilter {
@@ -382,8 +383,8 @@ func inOwnProcess(t *testing.T, attr *syscall.SysProcAttr,
 	return false, string(b), err
 }
 
-// alone runs the test in a process of its own, for what counts all that a process
-// has, and reports whether this is that process.
+// alone runs the test in a process of its own, for what counts all that a
+// process has, and reports whether this is that process.
 func alone(t *testing.T) bool {
 	t.Helper()
 	own, out, err := inOwnProcess(t, nil)

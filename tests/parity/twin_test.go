@@ -37,9 +37,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// The calls as C has them do what they do in C: each script runs in a C program
-// (internal/ctest/testdata/twin.c says what its commands are) and, through this package's calls,
-// in this process, and both must print the same.
+// The raw calls do what the calls in C do. Each script runs in a C program, and in
+// this process through this package's calls, and both must print the same.
+// internal/ctest/testdata/twin.c explains the commands of a script.
 //
 // "$sharing" and "$source" stand for what is being tested; names of flags for their numbers. What a
 // script unmaps, another thread may map at once: so scripts work within a reservation r, which
@@ -610,8 +610,8 @@ func TestCallsDoAsInC(t *testing.T) {
 	}
 }
 
-// What the machine refuses, to C and to Go alike. Each is in processes of its
-// own, as none is taken back.
+// Limits of the machine hold for C and Go alike. Each runs in new processes,
+// since a limit cannot be undone.
 func TestLimitsHoldAsInC(t *testing.T) {
 	testenv.NeedTime(t)
 	for _, s := range []struct{ name, script string }{
@@ -701,8 +701,8 @@ func TestWaitSeesEverySignal(t *testing.T) {
 	compareWithTwin(t, script)
 }
 
-// compareWithTwin runs a script in C and in Go, each in a process of its own,
-// and holds each of its parts, which begin with "echo", against the other.
+// compareWithTwin runs a script in C and in Go, in two processes, and compares
+// the parts of their output. Each part begins with "echo".
 func compareWithTwin(t *testing.T, script string) {
 	script = numbers(reserved(script))
 	inC := run(t, script, exec.Command(twinProgram(t)))
@@ -720,7 +720,7 @@ func compareWithTwin(t *testing.T, script string) {
 	}
 }
 
-// run returns the script's parts, each step with what it came to.
+// run returns the script's parts: each step with its result.
 func run(t *testing.T, script string, cmd *exec.Cmd) (parts []string) {
 	cmd.Stdin = strings.NewReader(script)
 	cmd.Dir = t.TempDir() // for cores
@@ -742,7 +742,8 @@ func run(t *testing.T, script string, cmd *exec.Cmd) (parts []string) {
 
 var errnoNumber = regexp.MustCompile(`^errno \d+$`)
 
-// errnoName returns the name of what the C twin prints as a number.
+// errnoName returns the name of an errno value, which the C twin prints as a
+// number.
 func errnoName(number string) string {
 	return unix.ErrnoName(unix.Errno(must(strconv.Atoi(strings.TrimPrefix(number, "errno ")))))
 }
@@ -770,7 +771,7 @@ func reserved(script string) string {
 		"mmap q 0 0x20000 none private anon\nmmap r q+0x4000 $1 none private|fixed anon")
 }
 
-// numbers puts numbers for the names of flags, where the twin takes numbers.
+// numbers replaces the names of flags by their numbers.
 func numbers(script string) string {
 	position := map[string][]int{
 		"mmap": {4, 5}, "mremap": {5}, "mprotect": {3}, "madvise": {3}, "waitpid": {2},
@@ -802,7 +803,8 @@ func number(s string) int {
 	return int(must(strconv.ParseInt(s, 0, 64)))
 }
 
-// goTwin is the C twin's main, in Go: it runs when SHM_TEST_TWIN is set.
+// goTwin is the main function of the C twin, in Go. It runs if SHM_TEST_TWIN is
+// set.
 func goTwin() {
 	addrs := map[byte]unsafe.Pointer{}
 	pids := map[byte]int{}
@@ -959,8 +961,8 @@ var childFuncs = map[string]shm.ChildFunc{
 	"malloc": ctest.Malloc, "locked": ctest.Locked,
 }
 
-// mappingsTwin does by the methods of a Mapping what the C twin does by the
-// calls that they are for.
+// mappingsTwin does by methods of a Mapping what the C twin does by system
+// calls.
 type mappingsTwin map[byte]*shm.Mapping
 
 func (twin mappingsTwin) step(w []string) string {
