@@ -159,7 +159,8 @@ const (
 // length). A program converts its own C function by shm.ChildFunc(C.my_child).
 type ChildFunc unsafe.Pointer
 
-// DoFunc is a C function that a [Pool]'s child runs with bytes in and bytes out:
+// DoFunc is a C function that a [Pool]'s child runs with bytes in and bytes
+// out:
 //
 //	int (*)(const void *in, size_t in_length, struct shm_out *out)
 //

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Errors for what the package refuses before it asks the kernel. Test for them with
-// [errors.Is].
+// Errors for what the package refuses before it asks the kernel. Test for them
+// with [errors.Is].
 var (
 	// ErrClosed is for a Mapping or a Buffer that is closed.
 	ErrClosed = errors.New("mapping is closed")
@@ -17,10 +17,10 @@ var (
 	// ErrForkServerClosed is for a ForkServer that is closed.
 	ErrForkServerClosed = errors.New("fork server is closed")
 
-	// ErrNotStarted is for a call of a [Pool] that no child has begun. The call can
-	// be made again without being done twice. Errors of all other calls that ended
-	// early do not wrap it: such a call may be done in part. The pool learns what a
-	// child has begun from the child. A child that was taken over can lie.
+	// ErrNotStarted is for a call of a [Pool] that no child has begun. The call
+	// can be made again without being done twice. Errors of all other calls that
+	// ended early do not wrap it: such a call may be done in part. The pool learns
+	// what a child has begun from the child. A child that was taken over can lie.
 	ErrNotStarted = errors.New("no child has begun the call")
 
 	// ErrRange is for an offset, a length or a count that is negative, or that
@@ -37,14 +37,17 @@ var (
 
 	// ErrLive is for shrinking a shared Memfd mapping while there are children of
 	// Fork that are not reaped.
-	ErrLive = errors.New("live children would get SIGBUS beyond the new length (wait for them, or use Truncate)")
+	ErrLive = errors.New("live children would get SIGBUS beyond the new length " +
+		"(wait for them, or use Truncate)")
 
 	// ErrGrowShared is for growing a shared mapping that is no Memfd past the
 	// size that it was created with.
-	ErrGrowShared = errors.New("a shared mapping cannot grow past its first size (use Config.Reserve, or Memfd)")
+	ErrGrowShared = errors.New("a shared mapping cannot grow past its first size " +
+		"(use Config.Reserve, or Memfd)")
 )
 
-// notStarted is an error that is ErrNotStarted, too. Its text is that of the cause.
+// notStarted is an error that is ErrNotStarted, too. Its text is that of the
+// cause.
 type notStarted struct{ error }
 
 func (e notStarted) Is(target error) bool { return target == ErrNotStarted }
@@ -75,8 +78,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
 }
 
-// ResultError reports that the C function of [Pool.Do] or [Pool.DoView] returned
-// another result than 0. The child lives on.
+// ResultError reports that the C function of [Pool.Do] or [Pool.DoView]
+// returned another result than 0. The child lives on.
 type ResultError struct {
 	Pid    int    // the child
 	Result int    // what the function returned

@@ -30,24 +30,25 @@ type ForkConfig struct {
 	// ProcessGroup makes the child the leader of a new process group (setpgid(2)).
 	// The child's descendants are in the group, unless they leave it by setsid(2)
 	// or setpgid(2). When the child has ended, the rest of the group is killed
-	// (SIGKILL) before Wait returns. Kill kills the whole group at once, and so does
-	// Call when its context ends. If this process ends first, the child's
+	// (SIGKILL) before Wait returns. Kill kills the whole group at once, and so
+	// does Call when its context ends. If this process ends first, the child's
 	// descendants are not killed. Signals from a terminal, as by Ctrl-C, do not
 	// reach the group.
 	ProcessGroup bool
 
-	// Lean leaves the Go heap out of the child (MADV_DONTFORK), so that the cost of
-	// the fork does not depend on the size of the heap. The child gets SIGSEGV if it
-	// touches Go memory. C code that keeps pointers to Go memory, pinned or not,
-	// must not use them in the child. A child that C code forks at the same moment
-	// lacks the Go heap, too. In a program built with -race, what the race detector
-	// keeps of the heap is still copied.
+	// Lean leaves the Go heap out of the child (MADV_DONTFORK), so that the cost
+	// of the fork does not depend on the size of the heap. The child gets SIGSEGV
+	// if it touches Go memory. C code that keeps pointers to Go memory, pinned or
+	// not, must not use them in the child. A child that C code forks at the same
+	// moment lacks the Go heap, too. In a program built with -race, what the race
+	// detector keeps of the heap is still copied.
 	Lean bool
 
 	// Limits are the resource limits that the child sets before its function runs
-	// (setrlimit(2)). Without a limit for RLIMIT_NOFILE, the child has the soft limit
-	// of descriptors that the program was started with, unless the program has set
-	// another limit since. Go raises that limit for itself: see [syscall.Setrlimit].
+	// (setrlimit(2)). Without a limit for RLIMIT_NOFILE, the child has the soft
+	// limit of descriptors that the program was started with, unless the program
+	// has set another limit since. Go raises that limit for itself: see
+	// [syscall.Setrlimit].
 	Limits []Limit
 
 	// Nice is added to the child's nice value: nice(2).
@@ -71,8 +72,8 @@ type ForkConfig struct {
 	// NoCrashReport leaves SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT at their
 	// default in the child. By default a handler records the place of a crash for
 	// [ExitError], and then the child dies of the signal. The handler opens and
-	// reads /proc/self/maps. Set NoCrashReport if a seccomp(2) filter kills the child
-	// for that.
+	// reads /proc/self/maps. Set NoCrashReport if a seccomp(2) filter kills the
+	// child for that.
 	NoCrashReport bool
 
 	// Sandbox restricts what the child can do. nil means no restriction: the child
@@ -93,22 +94,23 @@ type Limit struct {
 // The exit status is the low 8 bits of the result. If those bits are 0 and the
 // result is not, as with 256, the exit status is 255, because 0 means success.
 //
-// Child and parent see each other's changes of a Shared mapping. The child has a
-// copy of a Private mapping. Resize, MoveTo and Close in one of the two processes
-// do not affect the other.
+// Child and parent see each other's changes of a Shared mapping. The child has
+// a copy of a Private mapping. Resize, MoveTo and Close in one of the two
+// processes do not affect the other.
 //
 // The child has one thread. No signal is blocked, and every signal has its
 // default action, except the signals of the crash report. The child inherits
 // every open descriptor, unless CloseFDs is set. The reader of a pipe sees the
-// end of the pipe only after the child has closed its copy of the writing end. So
-// a child can delay the Start of an os/exec command that another goroutine starts
-// at the same moment, since Start waits for the end of a pipe. CloseFDs prevents
-// the delay. A child with the descriptors can also take some out of the program's
-// epoll instance (epoll_ctl(2)). Then the program's timers and network I/O may
-// stop. Set CloseFDs for a child that runs code that you do not trust.
+// end of the pipe only after the child has closed its copy of the writing end.
+// So a child can delay the Start of an os/exec command that another goroutine
+// starts at the same moment, since Start waits for the end of a pipe. CloseFDs
+// prevents the delay. A child with the descriptors can also take some out of
+// the program's epoll instance (epoll_ctl(2)). Then the program's timers and
+// network I/O may stop. Set CloseFDs for a child that runs code that you do not
+// trust.
 //
-// The child has a copy of the thread that forked, and of no other thread. If a C
-// library has threads of its own and waits for them, the library hangs in the
+// The child has a copy of the thread that forked, and of no other thread. If a
+// C library has threads of its own and waits for them, the library hangs in the
 // child. Some libraries give workers to each thread that uses them, as OpenMP
 // does. Such a library works in the child if the thread that forked has never
 // used the library. Children with KillWithParent and the children of a [Pool]
@@ -118,11 +120,11 @@ type Limit struct {
 // one set of workers for the whole program must be used for the first time in
 // the child, or handle fork(2) itself (pthread_atfork(3)).
 //
-// A fork while another thread loads a library leaves the child's loader unusable:
-// glibc ends the child with "Inconsistency detected by ld.so" when it loads one,
-// too. Libraries are loaded by dlopen(3), and by the first pthread_exit(3), which
-// loads libgcc_s. Load what a child needs before the fork, or have the children
-// of a [Pool] load it before other threads do.
+// A fork while another thread loads a library leaves the child's loader
+// unusable: glibc ends the child with "Inconsistency detected by ld.so" when it
+// loads one, too. Libraries are loaded by dlopen(3), and by the first
+// pthread_exit(3), which loads libgcc_s. Load what a child needs before the
+// fork, or have the children of a [Pool] load it before other threads do.
 //
 // The child runs C only. If its C calls an exported Go function, the child ends
 // with exit status 2, and Wait says why: see [ExitError]. See fork(2).
@@ -145,16 +147,16 @@ func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
 }
 
 // Call forks a child as [Mapping.Fork] does, and waits for the child. Call
-// returns what [Process.Wait] returns. If ctx ends first, Call kills and reaps the
-// child, and returns an error that wraps ctx.Err().
+// returns what [Process.Wait] returns. If ctx ends first, Call kills and reaps
+// the child, and returns an error that wraps ctx.Err().
 //
 // Call leaves no child behind, with two exceptions. One is a program that has
-// dropped the privilege to kill the child (setuid(2)). The other is a child that
-// does not end at once after SIGKILL: another process traces it (ptrace(2)), a busy
-// machine gives it no processor, or it waits in the kernel, for example for a file
-// server that does not answer. Then Call returns one second after ctx has ended,
-// and the child is reaped when it ends. Call does not kill the child's own
-// children, unless ForkConfig.ProcessGroup is set.
+// dropped the privilege to kill the child (setuid(2)). The other is a child
+// that does not end at once after SIGKILL: another process traces it
+// (ptrace(2)), a busy machine gives it no processor, or it waits in the kernel,
+// for example for a file server that does not answer. Then Call returns one
+// second after ctx has ended, and the child is reaped when it ends. Call does
+// not kill the child's own children, unless ForkConfig.ProcessGroup is set.
 func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) error {
 	if err := ctx.Err(); err != nil {
 		return &Error{"call", m.Len(), err}
@@ -166,7 +168,8 @@ func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) err
 	return p.waitOrEnd(ctx, m)
 }
 
-// waitOrEnd waits for the child as Call does: if ctx ends first, the child is killed.
+// waitOrEnd waits for the child as Call does: if ctx ends first, the child is
+// killed.
 func (p *Process) waitOrEnd(ctx context.Context, m *Mapping) error {
 	err := p.Wait(ctx)
 	if ctx.Err() == nil || err != ctx.Err() {
@@ -179,8 +182,8 @@ func (p *Process) waitOrEnd(ctx context.Context, m *Mapping) error {
 	return &Error{"call", m.Len(), err}
 }
 
-// startChild forks a child of a mapping. args says what the child does, and cfg how the child is
-// set up. cfg may be nil.
+// startChild forks a child of a mapping. args says what the child does, and cfg
+// how the child is set up. cfg may be nil.
 func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (*Process, error) {
 	var box sandboxOf
 	if cfg != nil {
@@ -230,7 +233,8 @@ func (args *forkArgs) start(mem *memory, cfg *ForkConfig, box *sandboxOf) (p *Pr
 	return p, err
 }
 
-// setUp gives a new child its control page, and waits for its set-up. err is the error of the fork.
+// setUp gives a new child its control page, and waits for its set-up. err is
+// the error of the fork.
 func (args *forkArgs) setUp(p *Process, err error, box *sandboxOf) (*Process, error) {
 	control := newControl(args)
 	if err != nil || p.handle.isReaped() {
@@ -261,8 +265,8 @@ func (p *Process) uses(mem *memory) {
 	p.reapIfOwner()
 }
 
-// withBell adds the descriptor by which a child wakes goroutines that wait for a lock of package
-// shared.
+// withBell adds the descriptor by which a child wakes goroutines that wait for
+// a lock of package shared.
 func withBell(keep []int32) []int32 {
 	if hook.BellFD < 0 {
 		return keep
@@ -272,7 +276,8 @@ func withBell(keep []int32) []int32 {
 	return keep
 }
 
-// addTo adds the configuration to args, and returns the descriptors to keep. cfg may be nil.
+// addTo adds the configuration to args, and returns the descriptors to keep.
+// cfg may be nil.
 func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 	if cfg == nil {
 		cfg = new(ForkConfig)
@@ -292,7 +297,8 @@ func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 		}
 	}
 	if int(int32(cfg.Nice)) != cfg.Nice {
-		return nil, fmt.Errorf("ForkConfig.Nice is %d, out of the range of a C int: %w", cfg.Nice, unix.EINVAL)
+		return nil, fmt.Errorf("ForkConfig.Nice is %d, out of the range of a C int: %w", cfg.Nice,
+			unix.EINVAL)
 	}
 	args.nice = int32(cfg.Nice)
 	if err := args.setLimits(cfg.limits()); err != nil {
@@ -304,7 +310,8 @@ func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 	return cfg.keepFDs()
 }
 
-// keepFDs returns the descriptors that CloseFDs leaves open, in ascending order.
+// keepFDs returns the descriptors that CloseFDs leaves open, in ascending
+// order.
 func (cfg *ForkConfig) keepFDs() (keep []int32, err error) {
 	if len(cfg.KeepFDs) > 0 && !cfg.CloseFDs && cfg.Sandbox == nil {
 		return nil, fmt.Errorf("ForkConfig.KeepFDs has %d descriptors, but CloseFDs is not set: %w",
@@ -353,7 +360,8 @@ func (args *forkArgs) setLimits(limits []Limit) error {
 	return nil
 }
 
-// canFail reports whether the child's set-up can fail. Then the child reports the result.
+// canFail reports whether the child's set-up can fail. Then the child reports
+// the result.
 func (args *forkArgs) canFail() bool {
 	return args.flags&(closeFDs|processGroup) != 0 || args.nice != 0 || args.limitsCount > 0 ||
 		args.init != nil

@@ -325,11 +325,12 @@ func (p *pool) restart(ctx context.Context, w *worker) error {
 // call may be done in part, no other call is affected, and the pool replaces
 // the child. The error of a call that no child has begun wraps [ErrNotStarted],
 // for example if ctx ends while all children are busy. [WithCallInfo] tells
-// which child has served a call. If the pool cannot replace the child, later calls return the
-// reason, and try again. Whatever a child writes to the memory that it shares,
-// a call ends when its context ends, and calls that other children have are not
-// affected. Later calls of the same child are: a function that damages the
-// child's memory and returns can make them fail or return a wrong result.
+// which child has served a call. If the pool cannot replace the child, later
+// calls return the reason, and try again. Whatever a child writes to the memory
+// that it shares, a call ends when its context ends, and calls that other
+// children have are not affected. Later calls of the same child are: a function
+// that damages the child's memory and returns can make them fail or return a
+// wrong result.
 //
 // A child has the mapping at the size and place of the time of the fork. If the
 // mapping has grown by Resize since, the child has the new part only if the
@@ -544,7 +545,8 @@ func (w *worker) run(ctx context.Context, t *task) (again bool, err error) {
 	return !c.control.hasStarted(c.seq), c.orNotStarted(ended)
 }
 
-// orNotStarted returns the error of a call that the child, which has ended, may not have begun.
+// orNotStarted returns the error of a call that the child, which has ended, may
+// not have begun.
 func (c *poolChild) orNotStarted(err error) error {
 	if c.control.hasStarted(c.seq) {
 		return err
@@ -552,8 +554,8 @@ func (c *poolChild) orNotStarted(err error) error {
 	return notStarted{err}
 }
 
-// lose kills the worker's child, and returns how the child has ended. The caller releases the
-// child.
+// lose kills the worker's child, and returns how the child has ended. The
+// caller releases the child.
 func (w *worker) lose() error {
 	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
 	defer cancel()
@@ -657,8 +659,8 @@ func (p *Pool) Stats() PoolStats {
 
 // Drain lets the calls that are in progress end, and then closes the pool. From
 // now on no call begins: calls that wait for a child, and later calls, return
-// [ErrPoolClosed]. If ctx ends first, Drain closes the pool at once, and the error
-// wraps ctx.Err(). A Close at the same time ends Drain.
+// [ErrPoolClosed]. If ctx ends first, Drain closes the pool at once, and the
+// error wraps ctx.Err(). A Close at the same time ends Drain.
 func (p *Pool) Drain(ctx context.Context) error {
 	const op = "drain"
 	if err := p.checkOwner(); err != nil {
@@ -674,8 +676,8 @@ func (p *Pool) Drain(ctx context.Context) error {
 	return nil
 }
 
-// awaitCalls refuses new calls, and waits until the others have ended. It returns ctx.Err() if ctx
-// ends first, and nil if the pool is closed first.
+// awaitCalls refuses new calls, and waits until the others have ended. It
+// returns ctx.Err() if ctx ends first, and nil if the pool is closed first.
 func (p *pool) awaitCalls(ctx context.Context) error {
 	first := false
 	p.drainOnce.Do(func() {

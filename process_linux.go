@@ -73,9 +73,11 @@ func count(p *Process, err error) {
 	counters.forked(p.forkTime)
 }
 
-// newProcess calls fork, and returns the child. fork may be a live fork, too. The child owns locks
-// of package shared as owner.
-func newProcess(fork func(owner uint32) (pid int, forkTime time.Duration, err error)) (*Process, error) {
+// newProcess calls fork, and returns the child. fork may be a live fork, too.
+// The child owns locks of package shared as owner.
+func newProcess(
+	fork func(owner uint32) (pid int, forkTime time.Duration, err error),
+) (*Process, error) {
 	// Once there is a child, opening its handle must not fail. So newProcess checks that
 	// beforehand.
 	if err := canOpenHandle(); err != nil {
@@ -90,8 +92,8 @@ func newProcess(fork func(owner uint32) (pid int, forkTime time.Duration, err er
 	return adopt(pid, forkTime, owner)
 }
 
-// adopt returns a child of this process that nobody waits for. If the child cannot be waited for, it
-// is killed.
+// adopt returns a child of this process that nobody waits for. If the child
+// cannot be waited for, it is killed.
 func adopt(pid int, forkTime time.Duration, owner uint32) (p *Process, err error) {
 	p = &Process{&process{pid: pid, forkTime: forkTime, owner: owner}}
 	p.handle, err = openHandle(pid)
@@ -158,7 +160,8 @@ func (r *setUpReport) failure(args *forkArgs) error {
 	return err
 }
 
-// errNoServer is for a kernel or a C library that a fork server does not work with.
+// errNoServer is for a kernel or a C library that a fork server does not work
+// with.
 var errNoServer = fmt.Errorf("this system can have no fork server: %w", errors.ErrUnsupported)
 
 var limitNames = map[int64]string{
@@ -263,8 +266,8 @@ func (p *Process) WaitChange(ctx context.Context) (unix.WaitStatus, error) {
 	}
 }
 
-// reapIfOwner has the child reaped as soon as it ends, even if nobody waits for it, if the child can
-// hold locks. Others may wait for the locks.
+// reapIfOwner has the child reaped as soon as it ends, even if nobody waits for
+// it, if the child can hold locks. Others may wait for the locks.
 func (p *process) reapIfOwner() {
 	if p.owner != 0 {
 		p.reaped()
@@ -386,9 +389,10 @@ func (p *Process) Kill() error {
 	return p.Signal(unix.SIGKILL) // the child may have left its group
 }
 
-// end kills the child, and waits until the child is reaped, for hook.KillTimeout at
-// most. If the child had ended by itself, ended is true, and err is the result
-// of Wait. Otherwise err wraps cause, the reason to kill the child.
+// end kills the child, and waits until the child is reaped, for
+// hook.KillTimeout at most. If the child had ended by itself, ended is true,
+// and err is the result of Wait. Otherwise err wraps cause, the reason to kill
+// the child.
 func (p *Process) end(cause error) (err error, ended bool) {
 	if err := p.Kill(); err != nil && err != os.ErrProcessDone {
 		return fmt.Errorf("%w; kill child %d: %w", cause, p.pid, err), false

@@ -182,8 +182,9 @@ func (args *forkArgs) fork(keep []int32, lean []memoryRange, box *sandboxArgs) e
 	return os.NewSyscallError(C.GoString((*C.char)(args.call)), err)
 }
 
-// askServer sends a fork server a request for a child as args says. fd is this process's end of the
-// server's socket. Callers hold a lock: no other fork meanwhile.
+// askServer sends a fork server a request for a child as args says. fd is this
+// process's end of the server's socket. Callers hold a lock: no other fork
+// meanwhile.
 func (args *forkArgs) askServer(fd uintptr, seq uint32) error {
 	err := errno(C.shm_server_ask(C.int(fd), C.uint32_t(seq),
 		(*C.struct_shm_fork_args)(unsafe.Pointer(args))))
@@ -193,10 +194,11 @@ func (args *forkArgs) askServer(fd uintptr, seq uint32) error {
 	return os.NewSyscallError(C.GoString((*C.char)(args.call)), err)
 }
 
-// serverAnswer returns the child that a fork server has made for a request. It waits for the answer
-// as long as timeout. server is the server's process id. The errors are EAGAIN if there is no answer
-// yet, EPIPE if there will be none, EPROTO for anything else. If the server could not fork, the error
-// is an *os.SyscallError.
+// serverAnswer returns the child that a fork server has made for a request. It
+// waits for the answer as long as timeout. server is the server's process id.
+// The errors are EAGAIN if there is no answer yet, EPIPE if there will be none,
+// EPROTO for anything else. If the server could not fork, the error is an
+// *os.SyscallError.
 func serverAnswer(fd uintptr, seq uint32, server int, timeout time.Duration) (pid int, err error) {
 	var p C.pid_t
 	var failed C.int
@@ -211,14 +213,15 @@ func serverAnswer(fd uintptr, seq uint32, server int, timeout time.Duration) (pi
 	return int(p), nil
 }
 
-// giveFunction gives a child its function, with the length of the mapping, if it waits for them.
+// giveFunction gives a child its function, with the length of the mapping, if
+// it waits for them.
 func (p *controlPage) giveFunction(child ChildFunc, length int) {
 	C.shm_server_give_function((*C.struct_shm_control)(unsafe.Pointer(p)), C.shm_child(child),
 		C.size_t(length))
 }
 
-// reapByForker reaps a child that has ended, if the forker has forked it. Callers hold a lock: one
-// call at a time.
+// reapByForker reaps a child that has ended, if the forker has forked it.
+// Callers hold a lock: one call at a time.
 func reapByForker(pid int) { C.shm_reap_by_forker(C.pid_t(pid)) }
 
 // waitID is waitid(2). If options has WNOHANG and there is no change, wpid is

@@ -384,8 +384,8 @@ func (s self) close() { _ = unix.Close(s.pidfd) }
 
 var errParentEnded = errors.New("the parent has ended")
 
-// whileParentLives calls exit when the parent ends. PR_SET_PDEATHSIG would signal
-// the end of the thread that forked.
+// whileParentLives calls exit when the parent ends. PR_SET_PDEATHSIG would
+// signal the end of the thread that forked.
 func whileParentLives(parent self, exit func()) error {
 	if parent.hasEnded(0) {
 		return errParentEnded

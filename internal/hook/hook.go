@@ -3,8 +3,8 @@
 // children hold. The variables have no types of package shm, to avoid an import
 // cycle.
 //
-// Package shm sets the variables of this file, and package live uses them. Tests
-// set KillTimeout.
+// Package shm sets the variables of this file, and package live uses them.
+// Tests set KillTimeout.
 package hook
 
 import (
@@ -33,10 +33,10 @@ var Locks []*sync.Mutex
 // up to the second. GoHeap is nil without cgo.
 var GoHeap func() [][2]uintptr
 
-// KillTimeout is how long Call and pools wait for the end of a child that was sent
-// SIGKILL. The kernel usually needs microseconds, and some milliseconds for each
-// GiB of the child's memory. Tests wait longer, because a child may get no
-// processor for a second on a busy machine.
+// KillTimeout is how long Call and pools wait for the end of a child that was
+// sent SIGKILL. The kernel usually needs microseconds, and some milliseconds
+// for each GiB of the child's memory. Tests wait longer, because a child may
+// get no processor for a second on a busy machine.
 var KillTimeout = time.Second
 
 // ChildHeader is the text of csrc/shm_child.h.

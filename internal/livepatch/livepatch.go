@@ -144,8 +144,8 @@ func filesNamed(prefix, minor string, race bool) (added []File, err error) {
 	return added, nil
 }
 
-// constraintHolds evaluates the build constraint in the first line of a file. It
-// returns true for a file that has none.
+// constraintHolds evaluates the build constraint in the first line of a file.
+// It returns true for a file that has none.
 func constraintHolds(text []byte, minor string, race bool) (bool, error) {
 	line, _, _ := strings.Cut(string(text), "\n")
 	if !constraint.IsGoBuild(line) {

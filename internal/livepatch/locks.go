@@ -11,9 +11,9 @@ import (
 )
 
 // lockFile makes the file in which a package handles its locks around a fork.
-// Before a fork the package takes the locks whose verdict is "taken". In a child
-// it frees those, and the locks whose verdict is "reset", which another goroutine
-// may have held. lockFile returns nil for most packages.
+// Before a fork the package takes the locks whose verdict is "taken". In a
+// child it frees those, and the locks whose verdict is "reset", which another
+// goroutine may have held. lockFile returns nil for most packages.
 func lockFile(pkg, minor string) ([]byte, error) {
 	list, err := assumed.List()
 	if err != nil {
@@ -42,8 +42,8 @@ func lockFile(pkg, minor string) ([]byte, error) {
 		child.Bytes()), nil
 }
 
-// lockFormat declares names that no file in this folder declares, since a package
-// may get both.
+// lockFormat declares names that no file in this folder declares, since a
+// package may get both.
 const lockFormat = `package %s
 
 import "unsafe"

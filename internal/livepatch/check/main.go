@@ -5,12 +5,12 @@
 //	go run ./internal/livepatch/check -add GOROOT
 //
 // If the release's version is not listed in facts.txt, Check compares with the
-// latest version that is listed. Run Check by the same Go release, so that Check
-// can parse its syntax.
+// latest version that is listed. Run Check by the same Go release, so that
+// Check can parse its syntax.
 //
-// With -add, Check writes the facts of a new version into facts.txt. A fact that
-// the latest listed version has, too, keeps its verdict. Another fact gets a
-// question mark, and a person must replace it by a verdict.
+// With -add, Check writes the facts of a new version into facts.txt. A fact
+// that the latest listed version has, too, keeps its verdict. Another fact gets
+// a question mark, and a person must replace it by a verdict.
 package main
 
 import (
