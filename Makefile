@@ -28,6 +28,10 @@ CLANG_FORMAT_RELEASE = 14
 C_WARNINGS = -std=gnu11 -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
 CROSS = linux/arm64 linux/386 darwin/arm64 windows/amd64 freebsd/amd64
 BENCHSTAT = $(GO) -C tools tool benchstat
+# staticcheck and knots read what the compiler exports, and know Go up to 1.26. For a later Go they run by
+# that version: the versions of them that know Go 1.27 need Go 1.26 to be built, and lint is for Go 1.24, too.
+KNOWN_GO ?= go1.26.8
+BY_KNOWN_GO = $(if $(filter go1.27%,$(shell $(GO) env GOVERSION)),GOTOOLCHAIN=$(KNOWN_GO))
 # The revision whose exported names are kept.
 API ?= a477f76
 
@@ -182,11 +186,11 @@ lint: cross ## gofmt, go vet, staticcheck, ladders of files, C warnings, builds 
 	@for c in $(C_FILES); do for def in -DUSE_MAP_ANON -UUSE_MAP_ANON; do (set -x; $(CC) -fsyntax-only $(C_WARNINGS) $$def $$c); done; done
 	@if $(CLANG_FORMAT) --version 2>/dev/null | grep -q 'version $(CLANG_FORMAT_RELEASE)\.'; then (set -x; $(CLANG_FORMAT) --dry-run -Werror $(C_FORMATTED)); fi
 	@if command -v cppcheck >/dev/null; then (set -x; cppcheck --quiet --error-exitcode=1 --enable=warning,portability --inline-suppr $(C_FILES)); fi
-	$(GO) -C tools build -o ../out/ honnef.co/go/tools/cmd/staticcheck
-	@for tags in "" devzero; do (set -x; out/staticcheck -tags "$$tags" ./...); done
-	out/staticcheck -tags livego ./live
-	cd tools && ../out/staticcheck ./...
-	@dirs="$$($(GO) list -f '{{.Dir}}' ./...) $$($(GO) -C tools list -f '{{.Dir}}' ./...)"; (set -x; $(GO) -C tools run ./knots $$dirs)
+	$(BY_KNOWN_GO) $(GO) -C tools build -o ../out/ honnef.co/go/tools/cmd/staticcheck
+	@for tags in "" devzero; do (set -x; $(BY_KNOWN_GO) out/staticcheck -tags "$$tags" ./...); done
+	$(BY_KNOWN_GO) out/staticcheck -tags livego ./live
+	cd tools && $(BY_KNOWN_GO) ../out/staticcheck ./...
+	@dirs="$$($(GO) list -f '{{.Dir}}' ./...) $$($(GO) -C tools list -f '{{.Dir}}' ./...)"; (set -x; $(BY_KNOWN_GO) $(GO) -C tools run ./knots $$dirs)
 	$(GO) -C tools vet ./...
 
 format: ## formats the Go, and the C by clang-format
@@ -194,7 +198,7 @@ format: ## formats the Go, and the C by clang-format
 	$(CLANG_FORMAT) -i $(C_FORMATTED)
 
 apidiff: ## what the exported names have lost since revision API
-	@if git cat-file -e '$(API)^{commit}' 2>/dev/null; then (set -x; $(GO) -C tools run ./api $(API)); \
+	@if git cat-file -e '$(API)^{commit}' 2>/dev/null; then (set -x; $(BY_KNOWN_GO) $(GO) -C tools run ./api $(API)); \
 		else echo "exported names are not compared: $(API) is not in this clone (git fetch --unshallow gets it)"; fi
 
 # Its database is at vuln.go.dev.
