@@ -106,7 +106,8 @@ func TestAttemptsFailWithErrno(t *testing.T) {
 	needFilter(t)
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
-	require.NoError(t, wait(t, forkedWith(t, m, ctest.EscapeAll, inSandbox(shm.Sandbox{OnDeny: shm.Errno}))))
+	p := forkedWith(t, m, ctest.EscapeAll, inSandbox(shm.Sandbox{OnDeny: shm.Errno}))
+	require.NoError(t, wait(t, p))
 	errnos := must(shm.Slice[int32](m, 0, page/4))
 	for i, a := range ctest.Attempts() {
 		assert.Equal(t, unix.EPERM, unix.Errno(errnos[i]), a.What)
@@ -130,7 +131,9 @@ func TestDeniedSaysWhere(t *testing.T) {
 	needFilter(t)
 	m := newMapping(t, shm.Shared, page, nil)
 	setInt(m, 0)
-	for _, cfg := range []shm.ForkConfig{{}, {NoCrashReport: true}, {KillWithParent: true}, {Lean: true}} {
+	for _, cfg := range []shm.ForkConfig{
+		{}, {NoCrashReport: true}, {KillWithParent: true}, {Lean: true},
+	} {
 		cfg.Sandbox = new(shm.Sandbox)
 		p := forkedWith(t, m, ctest.Escape, &cfg)
 		err := wait(t, p)
@@ -138,7 +141,8 @@ func TestDeniedSaysWhere(t *testing.T) {
 		require.NotNil(t, d)
 		assert.EqualValues(t, unix.SYS_OPENAT, d.Syscall)
 		assert.NotZero(t, d.PC)
-		assert.Contains(t, err.Error(), fmt.Sprintf("child %d: sandbox: system call openat denied, at ", p.Pid()))
+		assert.Contains(t, err.Error(),
+			fmt.Sprintf("child %d: sandbox: system call openat denied, at ", p.Pid()))
 		if runtime.GOARCH != "386" { // its calls are made in the vDSO, which is no file
 			assert.NotEmpty(t, d.Module)
 			assert.Regexp(t, `, at .*\+0x[0-9a-f]+`, err.Error())
@@ -147,7 +151,8 @@ func TestDeniedSaysWhere(t *testing.T) {
 }
 
 // call makes a system call in a child, and returns what it returns: a negative number is an errno.
-func call(t *testing.T, m *shm.Mapping, cfg *shm.ForkConfig, number uintptr, args ...uintptr) (int, error) {
+func call(t *testing.T, m *shm.Mapping, cfg *shm.ForkConfig, number uintptr, args ...uintptr) (
+	int, error) {
 	t.Helper()
 	words := must(shm.Slice[uintptr](m, 0, 7))
 	clear(words)
@@ -182,13 +187,16 @@ func TestCallsInPassingFail(t *testing.T) {
 func TestCrashesInASandboxAreReported(t *testing.T) {
 	needFilter(t)
 	leavesNothing(t)
-	for how, sig := range map[int]unix.Signal{1: unix.SIGSEGV, 3: unix.SIGILL, 4: unix.SIGSEGV, 5: unix.SIGABRT} {
+	for how, sig := range map[int]unix.Signal{
+		1: unix.SIGSEGV, 3: unix.SIGILL, 4: unix.SIGSEGV, 5: unix.SIGABRT,
+	} {
 		exit := crashOf(t, how, inSandbox(shm.Sandbox{}))
 		assert.Equal(t, sig, exit.Status.Signal(), "%v", exit)
 		assert.False(t, exit.Status.CoreDump())
 		require.NotNil(t, exit.Crash, "%v", exit)
 		assert.NotZero(t, exit.Crash.PC)
-		assert.True(t, exit.Crash.Module != "" || sig == unix.SIGABRT, "%v", exit) // 386 aborts in the vDSO
+		// 386 aborts in the vDSO, which is no file.
+		assert.True(t, exit.Crash.Module != "" || sig == unix.SIGABRT, "%v", exit)
 		assert.Nil(t, exit.Denied)
 	}
 }
@@ -202,7 +210,8 @@ func TestThreadsInASandbox(t *testing.T) {
 	}
 	err := wait(t, forkedWith(t, m, ctest.SumByThreads, inSandbox(shm.Sandbox{})))
 	denied(t, err, "clone", "a thread")
-	p := forkedWith(t, m, ctest.SumByThreads, inSandbox(shm.Sandbox{Allow: []uintptr{unix.SYS_CLONE}}))
+	threads := inSandbox(shm.Sandbox{Allow: []uintptr{unix.SYS_CLONE}})
+	p := forkedWith(t, m, ctest.SumByThreads, threads)
 	assert.Equal(t, exited(p, 64), wait(t, p))
 }
 
@@ -216,7 +225,8 @@ func TestCustomAllowsAlone(t *testing.T) {
 	}
 	_, err := call(t, m, inSandbox(shm.Sandbox{Policy: shm.Custom}), unix.SYS_GETPPID)
 	denied(t, err, "getppid", "getppid")
-	got, err := call(t, m, inSandbox(shm.Sandbox{Policy: shm.Custom, Allow: []uintptr{unix.SYS_GETPPID}}), unix.SYS_GETPPID)
+	allowed := inSandbox(shm.Sandbox{Policy: shm.Custom, Allow: []uintptr{unix.SYS_GETPPID}})
+	got, err := call(t, m, allowed, unix.SYS_GETPPID)
 	assert.NoError(t, err)
 	assert.Equal(t, os.Getpid(), got)
 }
@@ -262,7 +272,7 @@ func TestSandboxDropsCapabilities(t *testing.T) {
 	needLandlock(t, 1)
 	m := newMapping(t, shm.Shared, page, nil)
 	header, data := uintptr(m.Addr())+512, uintptr(m.Addr())+1024
-	*must(shm.At[unix.CapUserHeader](m, 512)) = unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	must(shm.At[unix.CapUserHeader](m, 512)).Version = unix.LINUX_CAPABILITY_VERSION_3
 	fill(m.Bytes()[1024:1024+24], 255)
 	cfg := inSandbox(shm.Sandbox{Allow: []uintptr{unix.SYS_CAPGET, unix.SYS_PRCTL}})
 	got, err := call(t, m, cfg, unix.SYS_CAPGET, header, data)
@@ -283,22 +293,31 @@ func TestSandboxRefusesWhatItCannotDo(t *testing.T) {
 		want error
 		text string
 	}{
-		{shm.Sandbox{Policy: 7}, unix.EINVAL, "Policy is 7, must be Compute or Custom: invalid argument"},
-		{shm.Sandbox{OnDeny: -1}, unix.EINVAL, "OnDeny is -1, must be Report, Errno or Kill: invalid argument"},
-		{shm.Sandbox{Allow: []uintptr{1 << 30}}, unix.EINVAL, "no system call has the number 1073741824 of Allow[0]: invalid argument"},
-		{shm.Sandbox{Paths: []shm.PathRule{{Path: "/", Access: 9}}}, unix.EINVAL, "Paths[0].Access is 9, must be PathRead, PathWrite or PathExecute: invalid argument"},
-		{shm.Sandbox{ReadOnly: many}, unix.EINVAL, "ReadOnly has 65 ranges, at most 64 are possible: invalid argument"},
+		{shm.Sandbox{Policy: 7}, unix.EINVAL,
+			"Policy is 7, must be Compute or Custom: invalid argument"},
+		{shm.Sandbox{OnDeny: -1}, unix.EINVAL,
+			"OnDeny is -1, must be Report, Errno or Kill: invalid argument"},
+		{shm.Sandbox{Allow: []uintptr{1 << 30}}, unix.EINVAL,
+			"no system call has the number 1073741824 of Allow[0]: invalid argument"},
+		{shm.Sandbox{Paths: []shm.PathRule{{Path: "/", Access: 9}}}, unix.EINVAL,
+			"Paths[0].Access is 9, must be PathRead, PathWrite or PathExecute: invalid argument"},
+		{shm.Sandbox{ReadOnly: many}, unix.EINVAL,
+			"ReadOnly has 65 ranges, at most 64 are possible: invalid argument"},
 		{shm.Sandbox{ReadOnly: []shm.Range{{0, page}, {page, page + 1}}}, shm.ErrRange,
-			fmt.Sprintf("ReadOnly[1], %d bytes at offset %d: out of range of a mapping of %d bytes", page+1, page, 2*page)},
+			fmt.Sprintf("ReadOnly[1], %d bytes at offset %d: out of range of a mapping of %d bytes",
+				page+1, page, 2*page)},
 		{shm.Sandbox{ReadOnly: []shm.Range{{1, page}}}, shm.ErrAlign,
-			fmt.Sprintf("ReadOnly[0], %d bytes at offset 1: misaligned: must be whole pages of %d bytes", page, page)},
+			fmt.Sprintf("ReadOnly[0], %d bytes at offset 1: misaligned: "+
+				"must be whole pages of %d bytes", page, page)},
 	} {
 		_, err := m.Fork(ctest.Increment, inSandbox(c.box))
-		assert.EqualError(t, err, fmt.Sprintf("shm: fork %d bytes: ForkConfig.Sandbox: %s", 2*page, c.text))
+		assert.EqualError(t, err,
+			fmt.Sprintf("shm: fork %d bytes: ForkConfig.Sandbox: %s", 2*page, c.text))
 		assert.ErrorIs(t, err, c.want)
 	}
 	anonymous := newMapping(t, shm.Shared, page, &shm.Config{Technique: shm.Anonymous})
-	_, err := anonymous.Fork(ctest.Increment, inSandbox(shm.Sandbox{ReadOnly: []shm.Range{{0, page}}}))
+	_, err := anonymous.Fork(ctest.Increment,
+		inSandbox(shm.Sandbox{ReadOnly: []shm.Range{{0, page}}}))
 	assert.ErrorIs(t, err, errors.ErrUnsupported)
 	assert.Zero(t, getInt(m)+getInt(anonymous), "no child ran")
 }
@@ -314,7 +333,8 @@ func path(m *shm.Mapping, path string) uintptr {
 func openIn(t *testing.T, m *shm.Mapping, box shm.Sandbox, name string, flags int) unix.Errno {
 	t.Helper()
 	dir := unix.AT_FDCWD
-	got, err := call(t, m, inSandbox(box), unix.SYS_OPENAT, uintptr(dir), path(m, name), uintptr(flags), 0o600)
+	got, err := call(t, m, inSandbox(box), unix.SYS_OPENAT,
+		uintptr(dir), path(m, name), uintptr(flags), 0o600)
 	require.NoError(t, err)
 	return unix.Errno(max(0, -got))
 }
@@ -329,9 +349,11 @@ func TestPathsAreAllThatAChildOpens(t *testing.T) {
 		require.NoError(t, os.Mkdir(filepath.Join(dir, folder), 0o777))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, folder, "file"), []byte("text"), 0o666))
 	}
-	read, write, other := filepath.Join(dir, "read/file"), filepath.Join(dir, "write/file"), filepath.Join(dir, "other/file")
+	read, write := filepath.Join(dir, "read/file"), filepath.Join(dir, "write/file")
+	other := filepath.Join(dir, "other/file")
 	require.NoError(t, os.Symlink(other, filepath.Join(dir, "read/link")))
-	box := shm.Sandbox{Paths: []shm.PathRule{{Path: filepath.Join(dir, "read")}, {filepath.Join(dir, "write"), shm.PathWrite}}}
+	box := shm.Sandbox{Paths: []shm.PathRule{
+		{Path: filepath.Join(dir, "read")}, {filepath.Join(dir, "write"), shm.PathWrite}}}
 	for _, c := range []struct {
 		path  string
 		flags int
@@ -356,7 +378,8 @@ func TestPathsAreAllThatAChildOpens(t *testing.T) {
 	}
 	assert.Equal(t, "text", string(must(os.ReadFile(read))))
 	assert.FileExists(t, filepath.Join(dir, "write/new"))
-	_, err := m.Fork(ctest.Increment, inSandbox(shm.Sandbox{Paths: []shm.PathRule{{Path: dir + "/none"}}}))
+	_, err := m.Fork(ctest.Increment,
+		inSandbox(shm.Sandbox{Paths: []shm.PathRule{{Path: dir + "/none"}}}))
 	assert.ErrorIs(t, err, unix.ENOENT)
 	assert.ErrorContains(t, err, dir+"/none")
 }
@@ -369,9 +392,11 @@ func TestPathOfAFile(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte("text"), 0o666))
 	box := shm.Sandbox{Paths: []shm.PathRule{{Path: file}}}
 	assert.Zero(t, openIn(t, m, box, file, unix.O_RDONLY))
-	assert.Equal(t, unix.EACCES, openIn(t, m, box, filepath.Dir(file), unix.O_RDONLY|unix.O_DIRECTORY))
+	assert.Equal(t, unix.EACCES,
+		openIn(t, m, box, filepath.Dir(file), unix.O_RDONLY|unix.O_DIRECTORY))
 	dir := unix.AT_FDCWD
-	_, err := call(t, m, inSandbox(box), unix.SYS_OPENAT, uintptr(dir), path(m, file), unix.O_RDONLY|unix.O_TRUNC)
+	_, err := call(t, m, inSandbox(box), unix.SYS_OPENAT,
+		uintptr(dir), path(m, file), unix.O_RDONLY|unix.O_TRUNC)
 	denied(t, err, "openat", "truncation")
 	assert.Equal(t, "text", string(must(os.ReadFile(file))))
 }
@@ -381,12 +406,13 @@ func TestLandlockIsAnotherWall(t *testing.T) {
 	needLandlock(t, 6)
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
-	box := shm.Sandbox{Allow: []uintptr{unix.SYS_OPENAT, unix.SYS_KILL, unix.SYS_PTRACE, unix.SYS_TRUNCATE}}
+	box := shm.Sandbox{Allow: []uintptr{unix.SYS_OPENAT, unix.SYS_KILL, unix.SYS_PTRACE}}
 	assert.Equal(t, unix.EACCES, openIn(t, m, box, "/etc/passwd", unix.O_RDONLY))
 	got, err := call(t, m, inSandbox(box), unix.SYS_KILL, uintptr(os.Getpid()), 0)
 	assert.NoError(t, err)
 	assert.Equal(t, -int(unix.EPERM), got, "a signal to its parent")
-	got, err = call(t, m, inSandbox(box), unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(os.Getpid()), 0, 0)
+	got, err = call(t, m, inSandbox(box), unix.SYS_PTRACE,
+		unix.PTRACE_SEIZE, uintptr(os.Getpid()), 0, 0)
 	assert.NoError(t, err)
 	assert.Equal(t, -int(unix.EPERM), got, "its parent's memory")
 }
@@ -409,8 +435,10 @@ func TestAbstractSocketsAreOutOfReach(t *testing.T) {
 		addr.Path[i] = int8(name[i])
 	}
 	*must(shm.At[unix.RawSockaddrUnix](m, 512)) = addr
-	cfg := &shm.ForkConfig{Sandbox: &shm.Sandbox{Allow: []uintptr{unix.SYS_CONNECT}}, KeepFDs: []int{socket}}
-	got, err := call(t, m, cfg, unix.SYS_CONNECT, uintptr(socket), uintptr(m.Addr())+512, uintptr(2+len(name)))
+	cfg := inSandbox(shm.Sandbox{Allow: []uintptr{unix.SYS_CONNECT}})
+	cfg.KeepFDs = []int{socket}
+	got, err := call(t, m, cfg, unix.SYS_CONNECT,
+		uintptr(socket), uintptr(m.Addr())+512, uintptr(2+len(name)))
 	assert.NoError(t, err)
 	assert.Equal(t, -int(unix.EPERM), got)
 }
@@ -424,10 +452,12 @@ func TestReadOnlyStaysSo(t *testing.T) {
 	cfg := inSandbox(shm.Sandbox{ReadOnly: []shm.Range{{page, page}}})
 	start := uintptr(m.Addr())
 	p := forkedWith(t, m, ctest.Add, cfg)
-	assert.Equal(t, exited(p, 255), wait(t, p), "it reads: the sum of whole pages has a low byte of 0")
+	// It reads. The sum of whole pages has a low byte of 0.
+	assert.Equal(t, exited(p, 255), wait(t, p))
 	assert.True(t, p.Sandboxed().ReadOnly)
 
-	got, err := call(t, m, cfg, unix.SYS_MPROTECT, start+uintptr(page), uintptr(page), unix.PROT_READ|unix.PROT_WRITE)
+	got, err := call(t, m, cfg, unix.SYS_MPROTECT,
+		start+uintptr(page), uintptr(page), unix.PROT_READ|unix.PROT_WRITE)
 	assert.NoError(t, err)
 	assert.Equal(t, -int(unix.EACCES), got)
 	got, err = call(t, m, cfg, unix.SYS_GETRANDOM, start+uintptr(page), 16)
@@ -438,7 +468,8 @@ func TestReadOnlyStaysSo(t *testing.T) {
 	assert.Equal(t, 16, got, "beside it, it does")
 	_, err = call(t, m, cfg, unix.SYS_MADVISE, start+uintptr(page), uintptr(page), unix.MADV_REMOVE)
 	denied(t, err, "madvise", "a hole")
-	got, err = call(t, m, cfg, unix.SYS_MREMAP, start+uintptr(page), 0, uintptr(page), unix.MREMAP_MAYMOVE)
+	got, err = call(t, m, cfg, unix.SYS_MREMAP,
+		start+uintptr(page), 0, uintptr(page), unix.MREMAP_MAYMOVE)
 	assert.NoError(t, err)
 	assert.True(t, got < 0 || got > 4096, "an alias, or none")
 	err = wait(t, forkedWith(t, m, ctest.WriteAlias, cfg))
@@ -500,9 +531,11 @@ func TestSandboxWithoutTheKernelsHelp(t *testing.T) {
 		deny(t, unix.SYS_LANDLOCK_CREATE_RULESET, unix.ENOSYS)
 		p := forkedWith(t, m, ctest.Increment, inSandbox(shm.Sandbox{}))
 		assert.NoError(t, wait(t, p))
-		assert.Equal(t, shm.Sandboxed{Filter: true}, p.Sandboxed(), "the filter alone denies all files")
+		// The filter alone denies all files.
+		assert.Equal(t, shm.Sandboxed{Filter: true}, p.Sandboxed())
 		_, err := m.Fork(ctest.Increment, inSandbox(paths))
-		assert.ErrorContains(t, err, "needs version 1 of landlock(7), this kernel has 0 (set Optional to go without)")
+		assert.ErrorContains(t, err, "needs version 1 of landlock(7), this kernel has 0 "+
+			"(set Optional to go without)")
 		assert.ErrorIs(t, err, errors.ErrUnsupported)
 		paths.Optional = true
 		p = forkedWith(t, m, ctest.Increment, inSandbox(paths))
@@ -512,7 +545,8 @@ func TestSandboxWithoutTheKernelsHelp(t *testing.T) {
 	onAThreadOfItsOwn(func() {
 		deny(t, unix.SYS_SECCOMP, unix.EINVAL)
 		_, err := m.Fork(ctest.Increment, inSandbox(shm.Sandbox{}))
-		assert.ErrorContains(t, err, "ForkConfig.Sandbox: seccomp: invalid argument (set Optional to go without)")
+		assert.ErrorContains(t, err, "ForkConfig.Sandbox: seccomp: invalid argument "+
+			"(set Optional to go without)")
 		p := forkedWith(t, m, ctest.Increment, inSandbox(shm.Sandbox{Optional: true}))
 		assert.NoError(t, wait(t, p))
 		assert.False(t, p.Sandboxed().Filter)
@@ -576,7 +610,8 @@ func TestForkServerInASandbox(t *testing.T) {
 func TestDoInASandbox(t *testing.T) {
 	needFilter(t)
 	leavesNothing(t)
-	pool := newPool(t, nil, 1, &shm.PoolConfig{Fork: *inSandbox(shm.Sandbox{}), MaxIn: 1 << 20, MaxOut: 1 << 20})
+	pool := newPool(t, nil, 1, &shm.PoolConfig{
+		Fork: *inSandbox(shm.Sandbox{}), MaxIn: 1 << 20, MaxOut: 1 << 20})
 	in := filled(1<<20, 7)
 	for range 3 {
 		out, err := pool.Do(background, ctest.DoEcho, in)
@@ -632,7 +667,8 @@ func worksInSandbox(t *testing.T) {
 func runAsNobody(t *testing.T) {
 	t.Helper()
 	const nobody = 65534
-	dir, err := os.MkdirTemp("/tmp", "shm-nobody-") // TMPDIR may be where another user cannot reach it
+	// TMPDIR may be where another user cannot reach it.
+	dir, err := os.MkdirTemp("/tmp", "shm-nobody-")
 	require.NoError(t, err)
 	defer os.RemoveAll(dir)
 	require.NoError(t, os.Chmod(dir, 0o755))
@@ -640,7 +676,8 @@ func runAsNobody(t *testing.T) {
 	require.NoError(t, os.WriteFile(program, must(os.ReadFile("/proc/self/exe")), 0o755))
 	cmd := exec.Command(program, "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	out, err := cmd.CombinedOutput()
 	assert.NoError(t, err, "%s", out)
 	if strings.Contains(string(out), "--- SKIP: "+t.Name()) {

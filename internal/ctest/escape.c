@@ -90,7 +90,10 @@ static long by_int_0x80(void)
 {
 	long result;
 
-	__asm__ volatile("int $0x80" : "=a"(result) : "a"(5L), "b"(0L), "c"(0L), "d"(0L) : "memory", "r8", "r9", "r10", "r11");
+	__asm__ volatile("int $0x80"
+			 : "=a"(result)
+			 : "a"(5L), "b"(0L), "c"(0L), "d"(0L)
+			 : "memory", "r8", "r9", "r10", "r11");
 	return result;
 }
 
@@ -106,8 +109,14 @@ static long by_x32_execve(void)
 #endif
 
 #define TEXT(s) ((long)(s))
-#define CALL(what, name, ...) { what, #name, SYS_##name, { __VA_ARGS__ }, NULL }
-#define DO(what, name, function) { what, name, 0, { 0 }, function }
+#define CALL(what, name, ...)                                  \
+	{                                                      \
+		what, #name, SYS_##name, { __VA_ARGS__ }, NULL \
+	}
+#define DO(what, name, function)               \
+	{                                      \
+		what, name, 0, { 0 }, function \
+	}
 
 static const char passwd[] = "/etc/passwd", nowhere[] = "/nowhere/at/all", here[] = "/";
 
@@ -184,7 +193,7 @@ static const struct escape escapes[] = {
 	CALL("asks who is at the other end", getpeername, -1, 0, 0),
 	CALL("shuts a socket down", shutdown, -1, 0),
 
-	/* processes */
+/* processes */
 #ifdef SYS_fork
 	CALL("forks", fork),
 	CALL("forks in its memory", vfork),
@@ -254,7 +263,7 @@ static const struct escape escapes[] = {
 	CALL("uses all ports", iopl, 0),
 #endif
 
-	/* memory */
+/* memory */
 #ifdef SYS_mmap2
 	CALL("maps code", mmap2, 0, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
 	CALL("maps shared memory", mmap2, 0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0),
@@ -305,7 +314,7 @@ static const struct escape escapes[] = {
 	CALL("ignores what is denied", rt_sigaction, SIGSYS, 0, 0, 8),
 	DO("ignores what is denied, by libc", "rt_sigaction", cleanup_of_the_guard),
 
-	/* the calls of other ABIs */
+/* the calls of other ABIs */
 #ifdef __x86_64__
 	DO("opens a file by another ABI", "open (386)", by_int_0x80),
 	DO("opens a file by x32", "open (x32)", by_x32),

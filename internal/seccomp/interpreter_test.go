@@ -27,7 +27,8 @@ func (d data) word(offset uint32) uint32 {
 	return binary.LittleEndian.Uint32(b[offset:])
 }
 
-// run interprets a filter as the kernel does. It returns the action, and how many instructions it took.
+// run interprets a filter as the kernel does. It returns the action, and how many
+// instructions it took.
 func run(program []unix.SockFilter, d data) (action uint32, steps int) {
 	var a uint32
 	for pc := 0; ; pc++ {

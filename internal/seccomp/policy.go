@@ -66,7 +66,8 @@ var futexes = []uint32{
 var compute = map[string]rule{
 	"read write readv writev pread64 pwrite64 preadv pwritev lseek _llseek close": {allow, nil},
 	"fstat fstat64 poll ppoll ppoll_time64":                                       {allow, nil},
-	"fcntl fcntl64":                                                               {allow, []condition{{arg: 1, anyOf: descriptorQueries}}},
+
+	"fcntl fcntl64": {allow, []condition{{arg: 1, anyOf: descriptorQueries}}},
 
 	"brk mremap": {allow, nil},
 	"mprotect":   {allow, []condition{notExecutable}},
@@ -80,13 +81,14 @@ var compute = map[string]rule{
 	"getuid32 geteuid32 getgid32 getegid32":                 {allow, nil},
 	"sched_yield set_robust_list rseq getrlimit ugetrlimit": {allow, nil},
 	"sched_getaffinity":                                     {allow, []condition{itself}},
-	"prlimit64":                                             {allow, []condition{itself, {arg: 2, isNull: true}}},
+
+	"prlimit64": {allow, []condition{itself, {arg: 2, isNull: true}}},
 
 	// fstat(3), qsort(3) and stdio
 	"newfstatat fstatat64": {answer | uint32(unix.EACCES), []condition{emptyPath(3)}},
 	"statx":                {answer | uint32(unix.EACCES), []condition{emptyPath(2)}},
 	"sysinfo":              {answer | uint32(unix.EPERM), nil},
-	"ioctl":                {answer | uint32(unix.ENOTTY), []condition{{arg: 1, anyOf: terminalQueries}}},
+	"ioctl":                {answer | uint32(unix.ENOTTY), aboutTerminals},
 }
 
 var (
@@ -98,6 +100,7 @@ var (
 
 	descriptorQueries = []uint32{unix.F_GETFD, unix.F_GETFL}
 	terminalQueries   = []uint32{unix.TCGETS, unix.TIOCGWINSZ}
+	aboutTerminals    = []condition{{arg: 1, anyOf: terminalQueries}}
 )
 
 func emptyPath(arg uint32) condition {
@@ -157,7 +160,8 @@ var writeFiles = map[string]rule{
 var fileLocks = []uint32{5, 6, 7, 12, 13, 14} // F_GETLK, F_SETLK, F_SETLKW, and those of 64 bits
 
 // notForThreads are the flags of clone(2) that make namespaces, and children of the parent.
-const notForThreads = unix.CLONE_PARENT | unix.CLONE_PTRACE | unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
+const notForThreads = unix.CLONE_PARENT | unix.CLONE_PTRACE |
+	unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 	unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 
 // Filter assembles the filter of a policy.

@@ -66,7 +66,7 @@ func TestComputeOnEachArchitecture(t *testing.T) {
 			{allow, "read", nil},
 			{allow, "exit_group", nil},
 			{allow, mmap, []uint64{0, 4096, rw, privateMemory}},
-			{allow, mmap, []uint64{0, 4096, unix.PROT_NONE, privateMemory | unix.MAP_NORESERVE | unix.MAP_FIXED}},
+			{allow, mmap, []uint64{0, 4096, unix.PROT_NONE, privateMemory | unix.MAP_NORESERVE}},
 			{trap, mmap, []uint64{0, 4096, rx, privateMemory}},
 			{trap, mmap, []uint64{0, 4096, rw, unix.MAP_SHARED | unix.MAP_ANONYMOUS}},
 			{trap, mmap, []uint64{0, 4096, rw, unix.MAP_PRIVATE}},
@@ -114,10 +114,12 @@ func TestComputeOnEachArchitecture(t *testing.T) {
 	}
 }
 
-// What no rule names is denied, and so is each call of another ABI, whatever its number and arguments are.
+// What no rule names is denied, and so is each call of another ABI, whatever its number and
+// arguments are.
 func TestAllElseIsDenied(t *testing.T) {
 	for goarch, a := range arches {
-		program := programOf(t, Policy{Arch: goarch, Compute: true, Files: WriteFiles, Denied: trap})
+		p := Policy{Arch: goarch, Compute: true, Files: WriteFiles, Denied: trap}
+		program := programOf(t, p)
 		most := 0
 		for n := range uint32(1000) {
 			action, steps := run(program, data{number: n, arch: a.audit})
@@ -149,11 +151,13 @@ func TestCustomIsTheEndAlone(t *testing.T) {
 	program := programOf(t, p)
 	var allowed []string
 	for n := range uint32(1000) {
-		if action, _ := run(program, data{number: n, arch: unix.AUDIT_ARCH_X86_64}); action == allow {
+		action, _ := run(program, data{number: n, arch: unix.AUDIT_ARCH_X86_64})
+		if action == allow {
 			allowed = append(allowed, Name("amd64", unix.AUDIT_ARCH_X86_64, n))
 		}
 	}
-	assert.Equal(t, []string{"munmap", "rt_sigreturn", "getpid", "exit", "getppid", "gettid", "futex", "restart_syscall", "exit_group"}, allowed)
+	assert.Equal(t, []string{"munmap", "rt_sigreturn", "getpid", "exit", "getppid", "gettid",
+		"futex", "restart_syscall", "exit_group"}, allowed)
 }
 
 func TestFilesOpenForReadingAlone(t *testing.T) {
@@ -173,8 +177,10 @@ func TestFilesOpenForReadingAlone(t *testing.T) {
 
 func TestAllowedThreadsMakeNoNamespaces(t *testing.T) {
 	for goarch, a := range arches {
-		decide := decider(t, Policy{Arch: goarch, Compute: true, Allow: []uintptr{uintptr(a.calls().numbers["clone"])}, Denied: trap})
-		assert.EqualValues(t, allow, decide("clone", unix.CLONE_VM|unix.CLONE_THREAD|unix.CLONE_SIGHAND))
+		clone := []uintptr{uintptr(a.calls().numbers["clone"])}
+		decide := decider(t, Policy{Arch: goarch, Compute: true, Allow: clone, Denied: trap})
+		const thread = unix.CLONE_VM | unix.CLONE_THREAD | unix.CLONE_SIGHAND
+		assert.EqualValues(t, allow, decide("clone", thread))
 		assert.EqualValues(t, trap, decide("clone", unix.CLONE_NEWUSER))
 		assert.EqualValues(t, trap, decide("clone", unix.CLONE_PARENT|uint64(unix.SIGCHLD)))
 	}
@@ -184,7 +190,8 @@ func TestPolicyRefuses(t *testing.T) {
 	_, err := Policy{Arch: "s390x"}.Filter()
 	assert.EqualError(t, err, "there is no seccomp(2) filter for s390x: function not implemented")
 	_, err = Policy{Arch: "amd64", Allow: []uintptr{1, x32}}.Filter()
-	assert.EqualError(t, err, "no system call has the number 1073741824 of Allow[1]: invalid argument")
+	assert.EqualError(t, err,
+		"no system call has the number 1073741824 of Allow[1]: invalid argument")
 }
 
 // Each name of a policy is a system call on some architecture.
@@ -224,8 +231,10 @@ func TestNames(t *testing.T) {
 		assert.Equal(t, c.want, Name(c.goarch, c.audit, c.number))
 	}
 	for number, name := range map[uint32]string{
-		unix.SYS_READ: "read", unix.SYS_OPENAT: "openat", unix.SYS_FUTEX: "futex", unix.SYS_TGKILL: "tgkill",
-		unix.SYS_CLONE3: "clone3", unix.SYS_PRLIMIT64: "prlimit64", unix.SYS_SENDTO: "sendto", unix.SYS_MADVISE: "madvise",
+		unix.SYS_READ: "read", unix.SYS_OPENAT: "openat", unix.SYS_FUTEX: "futex",
+		unix.SYS_TGKILL: "tgkill",
+		unix.SYS_CLONE3: "clone3", unix.SYS_PRLIMIT64: "prlimit64", unix.SYS_SENDTO: "sendto",
+		unix.SYS_MADVISE:                "madvise",
 		unix.SYS_LANDLOCK_RESTRICT_SELF: "landlock_restrict_self", unix.SYS_SECCOMP: "seccomp",
 	} {
 		assert.Equal(t, name, Name(runtime.GOARCH, arches[runtime.GOARCH].audit, number))
@@ -243,7 +252,8 @@ func TestCallsAreThoseOfUnix(t *testing.T) {
 	}
 	line := regexp.MustCompile(`(?m)^\tSYS_([A-Z0-9_]+)\s+= (\d+)$`)
 	for goarch, a := range arches {
-		source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), "unix", "zsysnum_linux_"+goarch+".go"))
+		name := "unix/zsysnum_linux_" + goarch + ".go"
+		source, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(out)), name))
 		require.NoError(t, err)
 		var text strings.Builder
 		for _, m := range line.FindAllStringSubmatch(string(source), -1) {

@@ -55,7 +55,8 @@ func compileLibrary(t *testing.T, name, debian string) shm.ChildFunc {
 	out, err := exec.Command(testenv.CC(), args...).CombinedOutput()
 	if err != nil {
 		text := string(out)
-		if strings.Contains(text, "No such file or directory") || strings.Contains(text, "cannot find") {
+		if strings.Contains(text, "No such file or directory") ||
+			strings.Contains(text, "cannot find") {
 			t.Skipf("the library is not installed (Debian: %s)", debian)
 		}
 		require.NoError(t, err, "%s", out)
