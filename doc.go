@@ -109,6 +109,9 @@
 //   - CloseFDs closes the inherited descriptors, except for those in KeepFDs.
 //   - ProcessGroup gives the child a process group of its own. When the child
 //     ends, the rest of the group is killed.
+//   - Stdin, Stdout, Stderr and Dir are as in os/exec. Arg is a number for the
+//     child's function.
+//   - MemoryLimit limits what the child maps beyond what it inherits.
 //   - NoOOMScore leaves the child's oom_score_adj as it is. Without it, the
 //     kernel kills the child first when memory runs out.
 //   - NoCrashReport leaves the signals of a crash at their default.

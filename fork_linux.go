@@ -3,7 +3,9 @@ package shm
 import (
 	"context"
 	"fmt"
+	"io"
 	"math"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -61,6 +63,39 @@ type ForkConfig struct {
 	// KeepFDs are open descriptors that CloseFDs leaves open. KeepFDs without
 	// CloseFDs is an error.
 	KeepFDs []int
+
+	// Stdin, Stdout and Stderr are the child's descriptors 0, 1 and 2. A child of nil
+	// has those of this process. An [os.File] is passed on, and is set to block (see
+	// [os.File.Fd]). What the child writes to another writer goes through a pipe, and
+	// a goroutine copies it. If Stdout and Stderr are the same writer, one Write is
+	// made at a time. The children of a [Pool] each have pipes of their own, and can
+	// write at the same time.
+	//
+	// Wait returns when all that the child has written is copied. If the writer
+	// returns an error, the child gets SIGPIPE when it writes on, and Wait returns the
+	// error if the child's exit status is 0. Processes that the child leaves behind
+	// can have the pipe open: what they write is copied no longer than some tenths of
+	// a second after the child's end. Wait waits ten seconds for a writer that does
+	// not return. stdio of the child's C library is not flushed at its end: call
+	// fflush(3).
+	Stdin          *os.File
+	Stdout, Stderr io.Writer
+
+	// Dir is the child's working directory. If it is empty, the child has that of this
+	// process at the time of the fork. There is no field for the environment: it is
+	// memory of C, which the child has a copy of. The child can change its copy by
+	// setenv(3).
+	Dir string
+
+	// Arg is a number for the child's C function, which gets it from shm_arg of
+	// shm_child.h. So several children of one mapping can know who they are.
+	Arg uintptr
+
+	// MemoryLimit is how many bytes of address space the child can map beyond what it
+	// inherits (RLIMIT_AS). 0 means no limit. Then malloc(3) returns NULL and mmap(2)
+	// fails with ENOMEM. RLIMIT_AS in Limits, instead, counts all that Go has
+	// reserved, which is much, and grows with the program. MemoryLimit needs /proc.
+	MemoryLimit int
 
 	// NoOOMScore leaves the child's oom_score_adj at the value of this process. By
 	// default the child's value is 1000, the highest. When memory runs out, the
@@ -216,16 +251,32 @@ func (args *forkArgs) start(mem *memory, cfg *ForkConfig, box *sandboxOf) (p *Pr
 	if cfg != nil && cfg.Lean {
 		lean = goHeap()
 	}
+	files, err := cfg.openFiles()
+	if err != nil {
+		return nil, err
+	}
+	if files.areUsed() {
+		args.flags |= awaitSetUp
+	}
 	p, err = newProcess(func(owner uint32) (pid int, forkTime time.Duration, err error) {
 		// os/exec learns of its child's exec by a pipe. The lock keeps most of these pipes out of our
 		// child. It is no complete protection: os/exec releases the lock shortly before it closes its
 		// own writing end.
 		syscall.ForkLock.Lock()
 		defer syscall.ForkLock.Unlock()
+		defer files.forked()
 		args.owner = owner
+		if err := files.addTo(args); err != nil {
+			return 0, 0, err
+		}
 		err = args.fork(keep, lean, box.args)
 		return int(args.pid), time.Duration(args.forkTime), err
 	})
+	if err != nil {
+		files.abandon()
+	} else {
+		p.outputs = files.copyOutputs()
+	}
 	p, err = args.setUp(p, err, box)
 	if err == nil && args.flags&serveForks == 0 {
 		p.uses(mem)
@@ -301,6 +352,12 @@ func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 			unix.EINVAL)
 	}
 	args.nice = int32(cfg.Nice)
+	args.arg = cfg.Arg
+	if cfg.MemoryLimit < 0 {
+		return nil, fmt.Errorf("ForkConfig.MemoryLimit is %d, must not be negative: %w",
+			cfg.MemoryLimit, unix.EINVAL)
+	}
+	args.memoryLimit = uint64(cfg.MemoryLimit)
 	if err := args.setLimits(cfg.limits()); err != nil {
 		return nil, err
 	}
@@ -310,8 +367,19 @@ func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 	return cfg.keepFDs()
 }
 
-// keepFDs returns the descriptors that CloseFDs leaves open, in ascending
-// order.
+// openFiles returns the files of a child. cfg may be nil.
+func (cfg *ForkConfig) openFiles() (*childFiles, error) {
+	if cfg == nil {
+		cfg = new(ForkConfig)
+	}
+	f := &childFiles{stdin: cfg.Stdin, stdout: cfg.Stdout, stderr: cfg.Stderr}
+	if err := f.openDir(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("ForkConfig.Dir: %w", err)
+	}
+	return f, nil
+}
+
+// keepFDs returns the descriptors that CloseFDs leaves open, in ascending order.
 func (cfg *ForkConfig) keepFDs() (keep []int32, err error) {
 	if len(cfg.KeepFDs) > 0 && !cfg.CloseFDs && cfg.Sandbox == nil {
 		return nil, fmt.Errorf("ForkConfig.KeepFDs has %d descriptors, but CloseFDs is not set: %w",
@@ -350,6 +418,10 @@ func (args *forkArgs) setLimits(limits []Limit) error {
 			len(limits), maxLimits, unix.EINVAL)
 	}
 	for i, l := range limits {
+		if l.Resource == unix.RLIMIT_AS && args.memoryLimit != 0 {
+			return fmt.Errorf("ForkConfig.Limits[%d] is RLIMIT_AS, and MemoryLimit is set: %w",
+				i, unix.EINVAL)
+		}
 		args.limits[i] = forkLimit{int64(l.Resource), uint64(l.Rlimit.Cur), uint64(l.Rlimit.Max)}
 		if int(int32(l.Resource)) != l.Resource {
 			return fmt.Errorf("ForkConfig.Limits[%d] (%v): setrlimit(2) knows no such resource: %w",
@@ -364,5 +436,5 @@ func (args *forkArgs) setLimits(limits []Limit) error {
 // the result.
 func (args *forkArgs) canFail() bool {
 	return args.flags&(closeFDs|processGroup) != 0 || args.nice != 0 || args.limitsCount > 0 ||
-		args.init != nil
+		args.init != nil || args.memoryLimit != 0
 }

@@ -30,6 +30,9 @@ enum {
 	offset_sandbox_read_only = offsetof(struct shm_sandbox, read_only),
 	offset_sandbox_filter = offsetof(struct shm_sandbox, filter),
 	offset_fork_args_flags = offsetof(struct shm_fork_args, flags),
+	offset_fork_args_files = offsetof(struct shm_fork_args, files),
+	offset_fork_args_drop = offsetof(struct shm_fork_args, drop),
+	offset_fork_args_memory_limit = offsetof(struct shm_fork_args, memory_limit),
 	offset_fork_args_max_out = offsetof(struct shm_fork_args, max_out),
 	offset_fork_args_owner = offsetof(struct shm_fork_args, owner),
 	offset_fork_args_limits = offsetof(struct shm_fork_args, limits),
@@ -91,6 +94,9 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(sandboxArgs{}.readOnly)-C.offset_sandbox_read_only]
 	_ = [1]struct{}{}[unsafe.Offsetof(sandboxArgs{}.filter)-C.offset_sandbox_filter]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.flags)-C.offset_fork_args_flags]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.files)-C.offset_fork_args_files]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.drop)-C.offset_fork_args_drop]
+	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.memoryLimit)-C.offset_fork_args_memory_limit]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.maxOut)-C.offset_fork_args_max_out]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.owner)-C.offset_fork_args_owner]
 	_ = [1]struct{}{}[unsafe.Offsetof(forkArgs{}.limits)-C.offset_fork_args_limits]
@@ -108,6 +114,7 @@ var (
 	_ = [1]struct{}{}[setUpDone-C.SHM_SET_UP_DONE]
 	_ = [1]struct{}{}[setUpFailed-C.SHM_SET_UP_FAILED]
 	_ = [1]struct{}{}[len(setUpCalls)-C.SHM_CALLS]
+	_ = [1]struct{}{}[setUpMemoryLimit-C.SHM_CALL_MEMORY_LIMIT]
 	_ = [1]struct{}{}[setUpMmap-C.SHM_CALL_MMAP]
 	_ = [1]struct{}{}[setUpSeccomp-C.SHM_CALL_SECCOMP]
 	_ = [1]struct{}{}[filterHolds-C.SHM_SANDBOXED_FILTER]

@@ -115,7 +115,8 @@ const (
 var setUpCalls = [...]string{"none", "prctl", "setpgid", "close_range", "nice", "setrlimit",
 	"mmap", "capset", "prctl PR_SET_NO_NEW_PRIVS", "landlock_restrict_self", "seccomp",
 	"Init",
-	"clone CLONE_PARENT", "prctl PR_GET_TID_ADDRESS", "get_robust_list", "robust mutex", "threads"}
+	"clone CLONE_PARENT", "prctl PR_GET_TID_ADDRESS", "get_robust_list", "robust mutex", "threads",
+	"dup2", "fchdir", "setrlimit"}
 
 // These constants are the first and the last call of a sandbox.
 const (
@@ -132,6 +133,9 @@ const (
 	setUpRobustList
 	setUpRobustMutex
 	setUpThreads
+	setUpDup2
+	setUpFchdir
+	setUpMemoryLimit
 )
 
 // forkArgs is struct shm_fork_args of csrc/child.h.
@@ -142,6 +146,11 @@ type forkArgs struct {
 	length uintptr
 
 	flags, nice, limitsCount, wakeFD int32
+	files                            [3]int32
+	dirFD                            int32
+	drop                             [2]int32
+	arg                              uintptr
+	memoryLimit                      uint64
 	slot, slotOut, maxOut            uintptr
 	owner                            uint32
 	limits                           [maxLimits]forkLimit

@@ -42,6 +42,7 @@ type process struct {
 	leadsGroup bool      // whether the child leads a process group
 	sandboxed  Sandboxed // what of a Sandbox holds
 	owner      uint32    // by which the child holds locks of package shared, or 0
+	outputs    []*output // of what the child writes, those that are copied
 
 	liveChildren *atomic.Int64 // the mapping's number of children that are not reaped, or nil
 
@@ -153,6 +154,12 @@ func (r *setUpReport) failure(args *forkArgs) error {
 		return fmt.Errorf("Init left a robust mutex locked: %w", unix.Errno(r.err))
 	case setUpCloneParent, setUpTidAddress, setUpRobustList:
 		return fmt.Errorf("%w: %w", errNoServer, err)
+	case setUpMemoryLimit:
+		return fmt.Errorf("ForkConfig.MemoryLimit is %d: %w", args.memoryLimit, err)
+	case setUpDup2:
+		return fmt.Errorf("ForkConfig.Stdin, Stdout or Stderr: %w", err)
+	case setUpFchdir:
+		return fmt.Errorf("ForkConfig.Dir: %w", err)
 	}
 	if call == "setrlimit" && r.which >= 0 && r.which < args.limitsCount {
 		return fmt.Errorf("ForkConfig.Limits[%d] (%v): %w", r.which, args.limits[r.which], err)
@@ -313,12 +320,14 @@ func (p *process) wait() {
 	})
 	switch {
 	case err != nil:
+		_ = p.finishOutputs()
 		p.setResult(p.lostError(os.NewSyscallError("waitid", err)))
 	case status == 0:
 		p.usage.Store(&usage)
-		p.setResult(nil)
+		p.setResult(p.finishOutputs())
 	default:
 		p.usage.Store(&usage)
+		_ = p.finishOutputs()
 		exit := &ExitError{Pid: p.pid, Status: status, CalledGo: p.control.hasCalledGo(status)}
 		if p.sandboxed.Filter {
 			exit.Denied = p.control.denied(status)
@@ -328,6 +337,16 @@ func (p *process) wait() {
 		}
 		p.setResult(exit)
 	}
+}
+
+// finishOutputs waits until what the child has written is copied.
+func (p *process) finishOutputs() (err error) {
+	for _, o := range p.outputs {
+		if outputErr := o.finish(); outputErr != nil && err == nil {
+			err = fmt.Errorf("shm: wait for child %d: %w", p.pid, outputErr)
+		}
+	}
+	return err
 }
 
 // setResult sets the result of Wait, once the child is reaped or its status is

@@ -20,7 +20,8 @@ import (
 type ForkServerConfig struct {
 	// Fork is the configuration of each child. KillWithParent, Lean and CloseFDs are
 	// always set. The descriptors in KeepFDs must stay open until Close, because the
-	// server may have to be made anew.
+	// server may have to be made anew. So must Stdin, Stdout and Stderr, and Stdout
+	// and Stderr must be files.
 	Fork ForkConfig
 
 	// Init is a C function that the server runs once, before it makes children:
@@ -110,6 +111,8 @@ func (v *server) start(mem *memory, cfg *ForkServerConfig, fd int) (err error) {
 		KillWithParent: true, Lean: true,
 		CloseFDs: true, KeepFDs: append(slices.Clone(cfg.Fork.KeepFDs), fd),
 		NoOOMScore: cfg.Fork.NoOOMScore, NoCrashReport: cfg.Fork.NoCrashReport,
+		// Its children inherit these.
+		Stdin: cfg.Fork.Stdin, Stdout: cfg.Fork.Stdout, Stderr: cfg.Fork.Stderr, Dir: cfg.Fork.Dir,
 	}
 	args := forkArgs{
 		init: cfg.Init, addr: v.addr, length: uintptr(v.length), flags: serveForks, wakeFD: int32(fd),

@@ -53,6 +53,7 @@ package shm
 #include "csrc/report.c"
 #include "csrc/denial.c"
 #include "csrc/close_fds.c"
+#include "csrc/files.c"
 #include "csrc/sandbox.c"
 #include "csrc/set_up.c"
 #include "csrc/fork_server.c"

@@ -5,6 +5,7 @@ package shm
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -86,6 +87,12 @@ type ForkConfig struct {
 	Nice           int
 	CloseFDs       bool
 	KeepFDs        []int
+	Stdin          *os.File
+	Stdout         io.Writer
+	Stderr         io.Writer
+	Dir            string
+	Arg            uintptr
+	MemoryLimit    int
 	NoOOMScore     bool
 	NoCrashReport  bool
 	Sandbox        *Sandbox

@@ -3,6 +3,7 @@
 #endif
 #include "child.h"
 #include "denial.h"
+#include "files.h"
 #include "fork_server.h"
 #include "forker.h"
 #include "go_guard.h"
@@ -41,6 +42,7 @@ static void set_up(const struct shm_start *s, enum shm_set_up_call (*steps)(cons
 	struct shm_set_up result = { .call = SHM_CALL_NONE };
 
 	shm_set_owner(a->owner);
+	shm_set_arg(a->arg);
 	if (a->flags & SHM_REPORT_CRASH || s->sandbox != NULL)
 		shm_report_to(&a->control->crash, s->sandbox == NULL);
 	if (a->flags & SHM_REPORT_CRASH)

@@ -61,7 +61,10 @@ enum shm_set_up_call {
 	SHM_CALL_ROBUST_LIST,
 	SHM_CALL_ROBUST_MUTEX, /* no system call: a robust mutex is locked */
 	SHM_CALL_THREADS,      /* no system call: which is the number of threads */
-	SHM_CALLS,             /* the number of these constants */
+	SHM_CALL_DUP2,         /* for the standard files */
+	SHM_CALL_FCHDIR,
+	SHM_CALL_MEMORY_LIMIT,
+	SHM_CALLS, /* the number of these constants */
 };
 
 struct shm_set_up {

@@ -3,6 +3,7 @@
 #endif
 #include "set_up.h"
 #include "close_fds.h"
+#include "files.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -101,6 +102,10 @@ enum shm_set_up_call shm_set_up(const struct shm_start *s, struct shm_set_up *re
 		return SHM_CALL_PRCTL;
 	if (o->flags & SHM_OOM_FIRST)
 		be_killed_first();
+	if (shm_set_files(o) == -1)
+		return SHM_CALL_DUP2;
+	if (shm_set_directory(o) == -1)
+		return SHM_CALL_FCHDIR;
 	if (o->flags & SHM_CLOSE_FDS && shm_close_fds(s->keep, s->keep_count) == -1)
 		return SHM_CALL_CLOSE_RANGE;
 	if (o->nice != 0) {
@@ -112,6 +117,8 @@ enum shm_set_up_call shm_set_up(const struct shm_start *s, struct shm_set_up *re
 		restore_files();
 	if (set_limits(o, &result->which) == -1)
 		return SHM_CALL_SETRLIMIT;
+	if (o->memory_limit != 0 && shm_set_memory_limit(o->memory_limit) == -1)
+		return SHM_CALL_MEMORY_LIMIT;
 	if (o->init != NULL) {
 		result->which = o->init(o->addr, o->length);
 		if (result->which != 0)

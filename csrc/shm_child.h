@@ -90,6 +90,18 @@ static inline size_t shm_object_length(const void *addr)
 	return 0;
 }
 
+/* Defined in package shm, as shm_objects is. */
+extern uintptr_t shm_child_arg __attribute__((weak));
+
+/*
+ * Returns ForkConfig.Arg of the child. Returns 0 in the program itself. A child's
+ * children have the same number.
+ */
+static inline uintptr_t shm_arg(void)
+{
+	return &shm_child_arg != NULL ? shm_child_arg : 0;
+}
+
 /*
  * The answer of a function that Pool.Do or Pool.DoView runs:
  *
