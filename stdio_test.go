@@ -262,3 +262,22 @@ func TestMemoryLimitIsBeyondWhatAChildInherits(t *testing.T) {
 	_, err = m.Fork(ctest.Take, &shm.ForkConfig{MemoryLimit: 1, Limits: []shm.Limit{{Resource: unix.RLIMIT_AS}}})
 	assert.ErrorIs(t, err, unix.EINVAL)
 }
+
+// A fork server's children have what the configuration of the server says.
+func TestForkServersChildrenHaveTheirFiles(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	dir := must(filepath.EvalSymlinks(t.TempDir()))
+	out := must(os.Create(filepath.Join(dir, "out")))
+	defer out.Close()
+	s, err := m.ForkServer(&shm.ForkServerConfig{Fork: shm.ForkConfig{
+		Stdout: out, Stderr: out, Dir: dir, Arg: 7, MemoryLimit: 1 << 24,
+	}})
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, s.Close()) }()
+	for _, child := range []shm.ChildFunc{ctest.Say, ctest.Where, ctest.Take} {
+		assert.NoError(t, s.Call(background, child))
+	}
+	assert.Equal(t, "out 7\nerr 7\n"+dir+"\n", string(must(os.ReadFile(out.Name()))))
+	_, err = m.ForkServer(&shm.ForkServerConfig{Fork: shm.ForkConfig{Stdout: new(bytes.Buffer)}})
+	assert.ErrorIs(t, err, unix.EINVAL)
+}
