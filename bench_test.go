@@ -93,6 +93,44 @@ func BenchmarkForkHeap(b *testing.B) {
 	}
 }
 
+// BenchmarkForkServer forks a child that exits, and reaps it, by a fork server
+// (impl=server) and by this process (impl=go), in programs with so much of a
+// heap; in C, by fork in a small C program. It reports the medians of the time to
+// the child's first line and of that until the child is reaped, and the parent's
+// page faults per child.
+func BenchmarkForkServer(b *testing.B) {
+	inGo, inC := firstLineInGo(b), firstLineInC(b)
+	for _, heap := range []int{0, 1024} {
+		if heap<<20 > most() {
+			continue
+		}
+		name := fmt.Sprintf("/heap=%dMi", heap)
+		mib := strconv.Itoa(heap)
+		b.Run("impl=server"+name, func(b *testing.B) { runFirstLine(b, inGo, "server", mib) })
+		b.Run("impl=sandbox"+name, func(b *testing.B) { runFirstLine(b, inGo, "sandbox", mib) })
+		b.Run("impl=go"+name, func(b *testing.B) { runFirstLine(b, inGo, "fork", mib) })
+		b.Run("impl=c"+name, func(b *testing.B) { runFirstLine(b, inC, "fork", mib) })
+	}
+}
+
+var (
+	firstLineInGo = goBuildOnce("./internal/ctest/firstline", buildSetting("-tags"))
+	firstLineInC  = compileOnce("firstline-c", "internal/ctest/testdata/firstline.c",
+		"internal/ctest/loops.c")
+)
+
+// runFirstLine has a program fork, and takes its own word for what it cost.
+func runFirstLine(b *testing.B, program, by, heap string) {
+	out, err := exec.Command(program, by, strconv.Itoa(b.N), heap).Output()
+	require.NoError(b, err)
+	var first, reaped, faults float64
+	_, err = fmt.Sscan(string(out), &first, &reaped, &faults)
+	require.NoError(b, err)
+	b.ReportMetric(reaped, "ns/op")
+	b.ReportMetric(first, "first-ns/op")
+	b.ReportMetric(faults, "faults/op")
+}
+
 // BenchmarkCall is one call of a C function that adds 64 bytes: by a child that
 // waits for it, by one that is forked for it, and here; beside it what any call
 // between processes takes at least, a futex passed there and back, and what a

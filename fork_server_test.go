@@ -386,6 +386,7 @@ func TestForkServerCloseWhileInitRuns(t *testing.T) {
 
 func TestUnreachableForkServerEnds(t *testing.T) {
 	leavesNothing(t)
+	pages := shm.ControlPages()
 	m := newMapping(t, shm.Shared, page, nil)
 	func() {
 		s, err := m.ForkServer(nil)
@@ -394,7 +395,9 @@ func TestUnreachableForkServerEnds(t *testing.T) {
 	}()
 	assert.True(t, eventually(func() bool {
 		runtime.GC()
-		return shm.ReadCounters().Live == 0
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_ALL, 0, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		return err == unix.ECHILD && shm.ReadCounters().Live == 0 && shm.ControlPages() == pages
 	}))
 }
 

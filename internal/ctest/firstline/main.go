@@ -1,10 +1,10 @@
 //go:build linux && cgo
 
-// Command firstline forks a child that exits, and waits for it, N times, by a fork server or by
-// itself, in a Go program with so many MiB of memory of its own. It prints the nanoseconds from the
-// fork to the child's first line, those until the child is reaped, both as the median, and this
-// process's page faults per child. Benchmarks run it, since what fork costs depends on the process
-// that forks.
+// Command firstline forks a child that exits, and waits for it, N times: by itself (fork), by a fork
+// server (server), or by a fork server into a sandbox (sandbox). The program has so many MiB of
+// memory. It prints the nanoseconds from the fork to the child's first line, those until the child is
+// reaped, both as the median, and this process's page faults per child. Benchmarks run it, since what
+// fork costs depends on the process that forks.
 package main
 
 import (
@@ -30,8 +30,12 @@ func main() {
 	}
 	defer m.Close()
 	fork := func() (*shm.Process, error) { return m.Fork(ctest.Clock, nil) }
-	if os.Args[1] == "server" {
-		s, err := m.ForkServer(nil)
+	if by := os.Args[1]; by != "fork" {
+		var cfg shm.ForkServerConfig
+		if by == "sandbox" {
+			cfg.Fork.Sandbox = &shm.Sandbox{}
+		}
+		s, err := m.ForkServer(&cfg)
 		if err != nil {
 			log.Fatal(err)
 		}

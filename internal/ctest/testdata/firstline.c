@@ -52,8 +52,8 @@ static int measure(long n, int64_t *clock, int64_t *first, int64_t *reaped)
 
 int main(int argc, char **argv)
 {
-	long n = argc > 1 ? atol(argv[1]) : 1000, before;
-	size_t heap = argc > 2 ? (size_t)atol(argv[2]) << 20 : 0;
+	long n = argc > 2 ? atol(argv[2]) : 1000, before; /* argv[1] is "fork" */
+	size_t heap = argc > 3 ? (size_t)atol(argv[3]) << 20 : 0;
 	int64_t *clock = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int64_t *times = calloc((size_t)n, 2 * sizeof(*times));
 	char *touched = malloc(heap + 1);
