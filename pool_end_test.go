@@ -226,3 +226,58 @@ func TestPoolDrainEnds(t *testing.T) {
 		cancel()
 	}
 }
+
+// Init runs once in each child, before its first call, and in replaced children too.
+func TestPoolInit(t *testing.T) {
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, page, nil)
+	p := newPool(t, m, 2, &shm.PoolConfig{Init: ctest.Increment, RestartRate: 1e6})
+	assert.Equal(t, 2, getInt(m))
+	for range 4 {
+		_, err := p.Call(background, ctest.Add, 8, 8)
+		assert.NoError(t, err)
+	}
+	assert.Equal(t, 2, getInt(m))
+	for i := range 2 {
+		_, err := p.Call(background, ctest.Crash, 0, 1)
+		assert.ErrorAs(t, err, new(*shm.ExitError))
+		assert.True(t, eventually(func() bool { return p.Stats().Restarts == uint64(i+1) }))
+		assert.Equal(t, 3+i, getInt(m))
+	}
+	require.NoError(t, p.Close())
+}
+
+func TestPoolSaysWhatInitDid(t *testing.T) {
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, page, nil)
+	for _, server := range []bool{false, true} {
+		for _, c := range []struct {
+			init shm.ChildFunc
+			text string
+		}{
+			{ctest.InitFail, "Init returned 3, must be 0"},
+			{ctest.InitCrash, "signal: segmentation fault"},
+			{ctest.InitExit, "exit status 0"},
+		} {
+			_, err := shm.NewPool(m, 2, &shm.PoolConfig{Init: c.init, ForkServer: server})
+			assert.ErrorContains(t, err, c.text)
+		}
+	}
+}
+
+// In a sandbox a child can open no file, but Init can.
+func TestPoolInitRunsBeforeTheSandbox(t *testing.T) {
+	m := newMapping(t, shm.Shared, page, nil)
+	cfg := &shm.PoolConfig{Fork: shm.ForkConfig{Sandbox: &shm.Sandbox{Optional: true}}}
+	p := newPool(t, m, 1, cfg)
+	_, err := p.Call(background, ctest.OpenFile, 0, 4)
+	if err == nil {
+		t.Skip("this kernel restricts no child")
+	}
+	var exit *shm.ExitError
+	require.ErrorAs(t, err, &exit)
+	cfg.Init = ctest.OpenFile
+	p = newPool(t, m, 1, cfg)
+	_, err = p.Call(background, ctest.Increment, 0, 4)
+	assert.NoError(t, err)
+}

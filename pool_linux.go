@@ -42,6 +42,16 @@ type PoolConfig struct {
 	// NewPool is called. ForkServer cannot be set with InheritFDs.
 	ForkServer bool
 
+	// Init is a C function that each child runs once, before its first call:
+	// init(addr, length) of the mapping. With ForkServer, the fork server runs it
+	// once for all: see [ForkServerConfig]. Init must return 0. Init runs before
+	// a Fork.Sandbox restricts the child, and after all other settings. So a
+	// child in a sandbox loads its libraries and opens its files in Init. If
+	// Init fails, NewPool and the calls that need a new child return the reason.
+	// NewPool, and Close, wait for an Init that runs. nil means that there is
+	// nothing to do.
+	Init ChildFunc
+
 	// MaxIn and MaxOut are the most bytes that a call of Do or DoView can give
 	// to a child, and get back. Each child has address space of that size,
 	// which takes memory only as far as calls use it. 0 means 16 MiB, or 1 MiB
@@ -157,7 +167,7 @@ func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 		idle: make(chan *worker, n), closing: make(chan struct{}), draining: make(chan struct{}),
 	}}
 	if cfg.ForkServer {
-		p.server, err = newForkServer(m, &ForkServerConfig{Fork: p.cfg.Fork})
+		p.server, err = newForkServer(m, &ForkServerConfig{Fork: p.cfg.Fork, Init: p.cfg.Init})
 		if err != nil {
 			_ = p.Close()
 			return nil, &Error{op, m.Len(), err}
@@ -245,7 +255,10 @@ func (p *pool) fork(ctx context.Context, wakeFD int) (child *Process, err error)
 	if p.server != nil {
 		child, err = p.server.fork(ctx, args)
 	} else {
-		child, err = p.forkHere(args)
+		args.init = p.cfg.Init
+		if child, err = p.forkHere(args); err == nil && args.init != nil {
+			err = child.endedEarly()
+		}
 	}
 	if err == nil && child.control == nil {
 		err = child.Wait(context.Background()) // other code has reaped the child already

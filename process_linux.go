@@ -134,6 +134,19 @@ func (p *process) awaitSetUp(args *forkArgs) (holds int32, err error) {
 	return holds, err
 }
 
+// endedEarly returns how a child has ended that awaitSetUp waited for, in its set-up or in Init.
+func (p *Process) endedEarly() error {
+	ended := p.handle.isReaped()
+	_ = p.handle.use(func(id childID) { ended = id.hasEnded() })
+	if !ended {
+		return nil
+	}
+	if err := p.Wait(context.Background()); err != nil {
+		return fmt.Errorf("Init: %w", err)
+	}
+	return fmt.Errorf("Init: %w", &ExitError{Pid: p.pid})
+}
+
 // failure returns the error of a failed set-up.
 func (r *setUpReport) failure(args *forkArgs) error {
 	call := "set-up"

@@ -199,6 +199,7 @@ type PoolConfig struct {
 	MaxIn       int
 	MaxOut      int
 	MaxCalls    int
+	Init        ChildFunc
 }
 
 // NewPool returns an error that wraps [errors.ErrUnsupported].

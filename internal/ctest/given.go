@@ -16,6 +16,8 @@ var (
 	Take   = shm.ChildFunc(C.child_take)
 	Leaver = shm.ChildFunc(C.child_leaver)
 	Flood  = shm.ChildFunc(C.child_flood)
+
+	OpenFile = shm.ChildFunc(C.child_open_file)
 )
 
 // ArgHere is what shm_arg returns in this process.

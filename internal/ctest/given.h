@@ -12,5 +12,6 @@ int child_take(void *addr, size_t bytes);    /* maps so many bytes more, the len
 int child_leaver(void *addr, size_t length); /* prints "before", and leaves a child with its files that stays until the int at addr is not 0 */
 int child_flood(void *addr, size_t bytes);   /* writes so many bytes 'x' */
 int shm_arg_here(void);
+int child_open_file(void *addr, size_t length); /* opens /proc/self/maps; returns 0, or 1 */
 
 #endif
