@@ -230,6 +230,21 @@ func TestSnapshotKilledInItsMidst(t *testing.T) {
 	holds(t, dir, "db", "former")
 }
 
+// ownArch returns the processor of this program, as struct seccomp_data has it.
+func ownArch() uint32 {
+	switch runtime.GOARCH {
+	case "386":
+		return unix.AUDIT_ARCH_I386
+	case "arm":
+		return unix.AUDIT_ARCH_ARM
+	case "arm64":
+		return unix.AUDIT_ARCH_AARCH64
+	case "riscv64":
+		return unix.AUDIT_ARCH_RISCV64
+	}
+	return unix.AUDIT_ARCH_X86_64
+}
+
 // seccomp makes the kernel answer a system call of this process by an error, or
 // by ending the process. For openat, only calls for a file without a name
 // count. For other calls, only those with fd as the first argument count,
@@ -254,6 +269,10 @@ func seccomp(call uint32, fd int, answer uint32) {
 	}
 	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET, K: answer},
 		unix.SockFilter{Code: unix.BPF_RET, K: allow})
+	// A program for another processor has other numbers, as /bin/sh beside a
+	// test for 386.
+	own := []unix.SockFilter{load(4), jump(unix.BPF_JEQ, ownArch(), uint8(len(filter)-1))}
+	filter = append(own, filter...)
 	must(unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}))
 	runtime.LockOSThread()
 	must(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
