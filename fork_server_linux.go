@@ -112,7 +112,7 @@ func newForkServer(m *Mapping, cfg *ForkServerConfig) (*forkServer, error) {
 func (cfg *ForkConfig) needFiles() error {
 	for i, w := range []io.Writer{cfg.Stdout, cfg.Stderr} {
 		if _, isFile := w.(*os.File); w != nil && !isFile {
-			return fmt.Errorf("Fork.%s of a fork server is a %T, must be an *os.File: %w",
+			return fmt.Errorf("ForkServerConfig.Fork.%s is a %T, must be an *os.File: %w",
 				[]string{"Stdout", "Stderr"}[i], w, unix.EINVAL)
 		}
 	}

@@ -159,12 +159,12 @@ func (r *setUpReport) failure(args *forkArgs) error {
 	}
 	switch r.call {
 	case setUpInit:
-		return fmt.Errorf("Init returned %d, must be 0", r.which)
+		return fmt.Errorf("ForkServerConfig.Init returned %d, must be 0", r.which)
 	case setUpThreads:
-		return fmt.Errorf("Init left %d threads running, a fork server must have one: %w",
+		return fmt.Errorf("ForkServerConfig.Init left %d threads running, a fork server must have one: %w",
 			r.which, unix.Errno(r.err))
 	case setUpRobustMutex:
-		return fmt.Errorf("Init left a robust mutex locked: %w", unix.Errno(r.err))
+		return fmt.Errorf("ForkServerConfig.Init left a robust mutex locked: %w", unix.Errno(r.err))
 	case setUpCloneParent, setUpTidAddress, setUpRobustList:
 		return fmt.Errorf("%w: %w", errNoServer, err)
 	case setUpMemoryLimit:

@@ -26,7 +26,8 @@ func BenchmarkLock(b *testing.B) {
 		var mu sync.Mutex
 		for b.Loop() {
 			mu.Lock()
-			mu.Unlock() //nolint:staticcheck // nothing is guarded
+			//lint:ignore SA2001 nothing is guarded
+			mu.Unlock()
 		}
 	})
 	b.Run("lang=go/impl=shared", func(b *testing.B) {

@@ -16,6 +16,7 @@ func GateAt(addr *[2]uint32) Gate { return Gate{(*gate)(unsafe.Pointer(addr))} }
 
 func (g Gate) Wait(ctx context.Context, ready func() bool) error { return g.g.wait(ctx, ready) }
 func (g Gate) Wake()                                             { g.g.wake() }
+func (g Gate) WakeAll()                                          { g.g.wakeAll() }
 
 // WaitFlags are the flags of a lock for which somebody may wait.
 const WaitFlags = mutexFutex | mutexBell

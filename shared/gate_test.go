@@ -73,6 +73,25 @@ func TestAGateIsLookedAtAgain(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
+// A mender wakes those, too, whose flags died with who was to wake them.
+func TestAMenderWakesAllAtAGate(t *testing.T) {
+	m := newMapping(t, 4096, shm.Anonymous)
+	pair, err := shm.At[sharedc.GatePair](m, 0)
+	require.NoError(t, err)
+	gate := shared.GateAt(&pair.Reply)
+	done := make(chan error)
+	for range 3 {
+		go func() {
+			done <- gate.Wait(context.Background(), func() bool { return atomic.LoadUint32(&pair.Answered) == 1 })
+		}()
+	}
+	atomic.StoreUint32(&pair.Answered, 1)
+	gate.WakeAll()
+	for range 3 {
+		require.NoError(t, <-done)
+	}
+}
+
 func TestAGatesWaitEndsWithItsContext(t *testing.T) {
 	m := newMapping(t, 4096, shm.Anonymous)
 	pair, err := shm.At[sharedc.GatePair](m, 0)

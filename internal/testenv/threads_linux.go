@@ -37,9 +37,7 @@ func SpareThreads() {
 // SpareMemory has the Go heap take more address space now than a test needs. So it needs none when
 // it can have none.
 func SpareMemory() {
-	spare = make([]byte, 32<<20)
-	spare = nil
+	spare := make([]byte, 32<<20)
+	runtime.KeepAlive(spare)
 	runtime.GC()
 }
-
-var spare []byte

@@ -1,6 +1,6 @@
 #include "gate.h"
 
-int child_answer(void *addr, size_t length)
+int gate_answer(void *addr, size_t length)
 {
 	struct gate_pair *p = addr;
 	const struct timespec minute = { 60, 0 };

@@ -13,6 +13,6 @@ struct gate_pair {
 };
 
 /* Answers each request, rounds times. Returns 0, or 1 after a minute without a request. */
-int child_answer(void *addr, size_t length);
+int gate_answer(void *addr, size_t length);
 
 #endif

@@ -27,7 +27,7 @@ import (
 
 // What children do: see gate.h and mutex.h.
 var (
-	Answer      = shm.ChildFunc(C.child_answer)
+	Answer      = shm.ChildFunc(C.gate_answer)
 	MutexActs   = shm.ChildFunc(C.child_mutex_acts)
 	CountLocked = shm.ChildFunc(C.child_count_locked)
 	LockOnce    = shm.ChildFunc(C.child_lock_once)
