@@ -210,7 +210,7 @@ func startBusy(t *testing.T) *busy {
 		}
 		if _, err := io.ReadFull(here, answer[:]); err == nil {
 			if n++; answer[0] != n {
-				panic("TCP: answered out of turn")
+				panic(fmt.Sprintf("TCP: answered %d in place of %d", answer[0], n))
 			}
 		}
 	})
