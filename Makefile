@@ -35,7 +35,7 @@ BY_KNOWN_GO = $(if $(filter go1.27%,$(shell $(GO) env GOVERSION)),GOTOOLCHAIN=$(
 # The revision whose exported names are kept.
 API ?= a477f76
 
-.PHONY: help all check run test slow livego stress live live-check live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare report fuzz lint format apidiff vuln cross clean
+.PHONY: help all check run test slow livego stress live live-check live-patch live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare report fuzz lint format apidiff vuln cross clean
 
 all: check
 
@@ -89,6 +89,9 @@ live-demo: ## a server that saves itself while it is written to
 
 live-check: ## is what the patch of the runtime depends on as it was looked at?
 	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v $(GO) run ./internal/livepatch/check "$$(GOTOOLCHAIN=$$v $(GO) env GOROOT)"); done
+
+live-patch: ## the patch of the standard library, as one diff against the Go in use
+	@$(GO) run ./internal/livepatch/diff
 
 live-libraries: ## the rules of live forks, with SQLite, bbolt, zap and others
 	$(GO) build -o out/livego ./cmd/livego
