@@ -166,9 +166,15 @@ func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer
 // runs: see csrc/forker.h. If that fails, the first fork that needs the forker
 // tries again, and returns the error.
 func init() {
-	hook.Forked = func() { C.shm_start_forker() }
+	hook.Forked = startForker
 	hook.SetOwner = func(owner uint32) { C.shm_set_owner(C.uint32_t(owner)) }
-	C.shm_start_forker()
+	startForker()
+}
+
+func startForker() {
+	if C.shm_start_forker() == 0 {
+		hook.Threads = 1
+	}
 }
 
 // fork forks a child as args says. Callers hold a lock: one call at a time.

@@ -201,7 +201,8 @@ func (c *caller) most() int { return max(c.Limit+1, len(failure{}.header())+2*fa
 
 // read returns what the child sends. It kills one that sends too much.
 func (c *caller) read(from io.Reader, child *shm.Process) []byte {
-	text, _ := io.ReadAll(io.LimitReader(from, int64(c.most())+1)) // what is there counts, and how the child ends
+	// The error tells nothing that the text and the child's end do not.
+	text, _ := io.ReadAll(io.LimitReader(from, int64(c.most())+1))
 	if len(text) > c.most() {
 		_ = child.Kill()
 	}
@@ -211,7 +212,8 @@ func (c *caller) read(from io.Reader, child *shm.Process) []byte {
 // understand returns the result's encoding from a child's answer.
 func (c *caller) understand(text []byte, exit error) ([]byte, error) {
 	if len(text) > c.most() || len(text) > c.Limit+1 && text[0] == answered {
-		return nil, fmt.Errorf("live: call: %w: more than %d bytes (see CallConfig.Limit)", ErrTooLong, c.Limit)
+		return nil, fmt.Errorf("live: call: %w: more than %d bytes (see CallConfig.Limit)",
+			ErrTooLong, c.Limit)
 	}
 	if len(text) > 0 && text[0] != answered {
 		var f failure

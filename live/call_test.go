@@ -251,7 +251,8 @@ func TestCallDecodesWhatIsNestedAsDeepAsItGets(t *testing.T) {
 	if !alone(t) { // nestedList needs the numbers that gob gives to a program's first types
 		return
 	}
-	// 1 MiB of lists, and the gigabyte of stack that a goroutine may have: an eighth of each.
+	// 1 MiB of lists, and the gigabyte of stack that a goroutine may have: an
+	// eighth of each.
 	const depth = 500_000 / 8
 	defer debug.SetMaxStack(debug.SetMaxStack(1_000_000_000 / 8))
 	v, err := sending[list](append([]byte{'v'}, nestedList(t, depth)...))
@@ -267,8 +268,8 @@ func TestCallDecodesWhatIsNestedAsDeepAsItGets(t *testing.T) {
 func nestedList(t *testing.T, depth int) []byte {
 	var text bytes.Buffer
 	require.NoError(t, gob.NewEncoder(&text).Encode(struct{ Value list }{}))
-	// The types, and then the value's message: its length, the type's number, one byte that
-	// begins and one that ends each struct.
+	// The types, and then the value's message: its length, the type's number,
+	// one byte that begins and one that ends each struct.
 	value := []byte{0xff, 0x80, 1}
 	require.True(t, bytes.HasSuffix(text.Bytes(), append([]byte{5}, append(value, 0, 0)...)), "%x", text.Bytes())
 	value = append(value, bytes.Repeat([]byte{1}, depth)...)

@@ -23,8 +23,9 @@
 // The child's runtime is whole. New goroutines, garbage collection, timers, the
 // network, os/exec, signals, cgo and further forks work.
 //
-// A child that waits for something that only a frozen goroutine could do waits
-// for ever. The runtime does not report that as a deadlock.
+// A child that waits for something that only a frozen goroutine could do ends
+// with a dump, as a program with a deadlock does: see [SetWatchdog]. [Check] lists
+// in the parent what a child could not use.
 //
 // # Locks
 //

@@ -13,11 +13,19 @@ package live
 #include <time.h>
 #include <unistd.h>
 
+#ifdef SYS_timer_settime64
+#define LIVE_TIMER_SETTIME SYS_timer_settime64
+#else
+#define LIVE_TIMER_SETTIME SYS_timer_settime
+#endif
+
 struct live_call {
 	int32_t pid;
 	int32_t errnum;
 	int64_t held;
 	uint64_t mask; // as the kernel has a sigset_t
+	int64_t limit; // nanoseconds that a child has to begin, 0 for any
+	int32_t timers[2];
 };
 
 static int64_t live_now(void)
@@ -50,6 +58,27 @@ static void live_stay(void *arg)
 
 static void live_make_key(void) { (void)pthread_key_create(&live_leader, live_stay); }
 
+// live_arm has the kernel end a child that does not begin: by SIGQUIT, at which Go prints its
+// goroutines, and by SIGKILL ten seconds later. Timers are not inherited by the child's children. A
+// timer that the kernel refuses is none.
+static void live_arm(struct live_call *c)
+{
+	static const int signals[2] = {SIGQUIT, SIGKILL};
+	struct { int64_t every[2], first[2]; } time = {{0, 0}, {0, 0}};
+
+	for (int i = 0; i < 2; i++) {
+		struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = signals[i]};
+		int64_t limit = c->limit + i * INT64_C(10000000000);
+
+		c->timers[i] = -1;
+		if (syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &c->timers[i]) == -1)
+			continue;
+		time.first[0] = limit / 1000000000;
+		time.first[1] = limit % 1000000000;
+		(void)syscall(LIVE_TIMER_SETTIME, c->timers[i], 0, &time, NULL);
+	}
+}
+
 // The runtime calls live_fork on the thread's own stack, with Go's world
 // stopped. The fork is glibc's and not a bare clone, so that malloc and
 // pthread_create work in the child. Signals are blocked, because a signal would
@@ -71,6 +100,8 @@ static void live_fork(void *arg)
 	if (c->pid == 0) {
 		memcpy(&c->mask, &saved, sizeof(c->mask));
 		(void)pthread_setspecific(live_leader, c); // anything but NULL
+		if (c->limit > 0)
+			live_arm(c);
 	} else
 		pthread_sigmask(SIG_SETMASK, &saved, NULL);
 }

@@ -27,6 +27,9 @@ func fork(d *dropping, owner uint32) (pid int, held time.Duration, err error) {
 		return 0, 0, err
 	}
 	warm()
+	if checking {
+		printCheck(os.Stderr)
+	}
 	fns := atFork.Load()
 	fns.before()
 	for _, mu := range hook.Locks {
@@ -34,11 +37,12 @@ func fork(d *dropping, owner uint32) (pid int, held time.Duration, err error) {
 	}
 	// As in package syscall. In the child the patch opens it.
 	syscall.ForkLock.Lock()
-	c := new(call)
+	c := &call{limit: watchdog.Load()}
 	runtimeFork(forkInC, c)
 	if c.errno == 0 && c.pid == 0 {
 		startChild(d, owner)
 		fns.child()
+		c.begun()
 		return 0, 0, nil
 	}
 	syscall.ForkLock.Unlock()
@@ -60,6 +64,7 @@ func startChild(d *dropping, owner uint32) {
 	}
 	hook.SetOwner(owner)
 	hook.Forked()
+	runtimeHelp(hook.Threads)
 	renewStandardFiles()
 	if d != nil {
 		d.inChild()

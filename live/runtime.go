@@ -13,6 +13,9 @@ type call struct {
 	held  int64 // nanoseconds
 	//lint:ignore U1000 live_fork keeps the signal mask here
 	mask uint64
+
+	limit  int64    // nanoseconds that the child has to begin, 0 for any
+	timers [2]int32 // in the child, those that end it at the limit
 }
 
 const (

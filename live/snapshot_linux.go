@@ -391,6 +391,7 @@ func whileParentLives(parent self, exit func()) error {
 		return errParentEnded
 	}
 	go func() {
+		attend()
 		for !parent.hasEnded(-1) {
 		}
 		exit()

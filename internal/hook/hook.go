@@ -26,6 +26,10 @@ var ProcessToken = func() uint64 { return 1 }
 // and before any of the program's code runs.
 var Forked = func() {}
 
+// Threads is how many threads package shm has in C, which never call Go. After
+// Forked it is the child's number.
+var Threads int
+
 // Locks are the locks of package shm's global variables.
 var Locks []*sync.Mutex
 
