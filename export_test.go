@@ -135,14 +135,14 @@ type FakeServer struct{ v *server }
 // NewFakeServer returns a fork server whose process is p, and whose end of the socket is fd. p has a
 // control page.
 func NewFakeServer(p *Process, fd int) (*FakeServer, error) {
-	v := &server{Process: p, control: p.control, seq: 1, next: new(forkArgs), asked: time.Now()}
+	v := &server{Process: p, control: p.control, seq: 1, asked: time.Now()}
 	v.control.retain()
 	return &FakeServer{v}, v.openSocket(fd)
 }
 
 // Take waits for the answer to request 1, and returns the child.
 func (f *FakeServer) Take(ctx context.Context) (*Process, error) {
-	f.v.next = new(forkArgs)
+	f.v.next, f.v.files = new(forkArgs), new(childFiles)
 	return f.v.take(ctx, nil)
 }
 

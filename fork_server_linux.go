@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"slices"
@@ -89,9 +88,6 @@ func newForkServer(m *Mapping, cfg *ForkServerConfig) (*forkServer, error) {
 	if m.Sharing() != Shared {
 		return nil, fmt.Errorf("%v, must be Shared: %w", m.Sharing(), unix.EINVAL)
 	}
-	if err := cfg.Fork.needFiles(); err != nil {
-		return nil, err
-	}
 	s := &forkServer{
 		process: processToken(), pid: os.Getpid(), m: m, cfg: *cfg,
 		closing: make(chan struct{}), turn: make(chan struct{}, 1),
@@ -105,18 +101,6 @@ func newForkServer(m *Mapping, cfg *ForkServerConfig) (*forkServer, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// needFiles returns an error if what a child writes is to be copied: a server's children have the
-// server's files.
-func (cfg *ForkConfig) needFiles() error {
-	for i, w := range []io.Writer{cfg.Stdout, cfg.Stderr} {
-		if _, isFile := w.(*os.File); w != nil && !isFile {
-			return fmt.Errorf("ForkServerConfig.Fork.%s is a %T, must be an *os.File: %w",
-				[]string{"Stdout", "Stderr"}[i], w, unix.EINVAL)
-		}
-	}
-	return nil
 }
 
 // Fork forks a child that runs child(addr, length), as [Mapping.Fork] does. addr

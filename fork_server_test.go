@@ -3,6 +3,7 @@
 package shm_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -99,8 +100,8 @@ func TestForkServersChildrenHaveTheirThreadID(t *testing.T) {
 		assert.Equal(t, killed(dead, unix.SIGKILL), wait(t, dead))
 		assert.NoError(t, wait(t, served(t, s, ctest.Heir)))
 		assert.NoError(t, wait(t, served(t, s, ctest.Forks)))
-		assert.NoError(t, wait(t, served(t, s, ctest.Malloc)))
 	}
+	assert.NoError(t, wait(t, served(t, s, ctest.Malloc)))
 }
 
 func TestForkServersChildrenAreFresh(t *testing.T) {
@@ -619,6 +620,35 @@ func TestForkServerWithASandbox(t *testing.T) {
 	_, err := pool.Call(background, ctest.Sleep, 0, 5)
 	assert.NoError(t, err)
 	assert.NoError(t, pool.Close())
+}
+
+// Each child gets its own pipes, and what else the configuration has.
+func TestForkServersChildrenHaveFiles(t *testing.T) {
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, page, nil)
+	in := must(os.CreateTemp(t.TempDir(), "in"))
+	defer in.Close()
+	_ = must(in.WriteString("some input"))
+	var out bytes.Buffer
+	s := newForkServer(t, m, &shm.ForkServerConfig{Fork: shm.ForkConfig{
+		Stdin: in, Stdout: &out, Dir: "/usr", Arg: 7, MemoryLimit: 64 << 20,
+	}})
+	for range 3 {
+		_ = must(in.Seek(0, 0)) // the children have the same file
+		assert.NoError(t, wait(t, served(t, s, ctest.Cat)))
+		assert.Equal(t, "some input", out.String())
+		out.Reset()
+		assert.NoError(t, wait(t, served(t, s, ctest.Where)))
+		assert.Equal(t, "/usr", strings.TrimSpace(out.String()))
+		out.Reset()
+		p := served(t, s, ctest.Arg)
+		assert.Equal(t, exited(p, 7), wait(t, p))
+	}
+	needServer(t, s)
+	p := served(t, s, ctest.Open)
+	assert.Equal(t, exited(p, 3), wait(t, p), "0, 1 and 2")
+	_, err := m.ForkServer(&shm.ForkServerConfig{Fork: shm.ForkConfig{Dir: "/none"}})
+	assert.ErrorIs(t, err, os.ErrNotExist)
 }
 
 // Where there can be no server, each child is forked by this process, and runs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -20,8 +21,8 @@ import (
 type ForkServerConfig struct {
 	// Fork is the configuration of each child. KillWithParent, Lean and CloseFDs are
 	// always set. The descriptors in KeepFDs must stay open until Close, because the
-	// server may have to be made anew. So must Stdin, Stdout and Stderr, and Stdout
-	// and Stderr must be files.
+	// server may have to be made anew. So must Stdin, Stdout and Stderr if they are
+	// files.
 	Fork ForkConfig
 
 	// Init is a C function that the server runs once, before it makes children:
@@ -45,10 +46,11 @@ type server struct {
 	length int
 	box    sandboxOf // that its children enter
 
-	seq    uint32    // the number of the last request
-	next   *forkArgs // the request that has not been answered yet, or nil
-	asked  time.Time // the time of that request
-	broken bool      // the server is not used again
+	seq    uint32      // the number of the last request
+	next   *forkArgs   // the request that has not been answered yet, or nil
+	files  *childFiles // of that request
+	asked  time.Time   // the time of that request
+	broken bool        // the server is not used again
 }
 
 const (
@@ -111,8 +113,13 @@ func (v *server) start(mem *memory, cfg *ForkServerConfig, fd int) (err error) {
 		KillWithParent: true, Lean: true,
 		CloseFDs: true, KeepFDs: append(slices.Clone(cfg.Fork.KeepFDs), fd),
 		NoOOMScore: cfg.Fork.NoOOMScore, NoCrashReport: cfg.Fork.NoCrashReport,
-		// Its children inherit these.
-		Stdin: cfg.Fork.Stdin, Stdout: cfg.Fork.Stdout, Stderr: cfg.Fork.Stderr, Dir: cfg.Fork.Dir,
+		Stdin: cfg.Fork.Stdin, Dir: cfg.Fork.Dir, // its children inherit them
+	}
+	if isFile(cfg.Fork.Stdout) {
+		forkConfig.Stdout = cfg.Fork.Stdout
+	}
+	if isFile(cfg.Fork.Stderr) {
+		forkConfig.Stderr = cfg.Fork.Stderr
 	}
 	args := forkArgs{
 		init: cfg.Init, addr: v.addr, length: uintptr(v.length), flags: serveForks, wakeFD: int32(fd),
@@ -148,6 +155,13 @@ func (v *server) howEnded() error {
 	return v.err
 }
 
+// isFile reports whether a server's children inherit a writer from the server. To another writer each
+// child writes by a pipe of its own.
+func isFile(w io.Writer) bool {
+	_, is := w.(*os.File)
+	return is
+}
+
 // ask sends the server a request for a child as args and cfg say. There must be no request that has
 // not been answered.
 func (v *server) ask(cfg *ForkConfig, args forkArgs) error {
@@ -155,21 +169,33 @@ func (v *server) ask(cfg *ForkConfig, args forkArgs) error {
 		return err
 	}
 	args.flags &^= closeFDs | oomFirst // the server has done that
-	if cfg.Sandbox == nil && !args.canFail() {
+	files := new(childFiles)
+	if !isFile(cfg.Stdout) {
+		files.stdout = cfg.Stdout
+	}
+	if !isFile(cfg.Stderr) {
+		files.stderr = cfg.Stderr
+	}
+	if cfg.Sandbox == nil && !args.canFail() && !files.areUsed() {
 		args.flags &^= awaitSetUp
 	}
 	args.owner = hook.NewOwner()
 	v.seq++
 	var err error
 	controlErr := v.conn.Control(func(fd uintptr) {
-		syscall.ForkLock.RLock() // a fork would inherit the descriptor of the control page
+		syscall.ForkLock.RLock() // a fork would inherit descriptors that are the child's alone
 		defer syscall.ForkLock.RUnlock()
-		err = args.askServer(fd, v.seq)
+		defer files.forked()
+		if err = files.addTo(&args); err == nil {
+			args.drop = [2]int32{} // the child does not inherit this process's ends of the pipes
+			err = args.askServer(fd, v.seq)
+		}
 	})
 	if err = errors.Join(controlErr, err); err == nil {
-		v.next, v.asked = &args, time.Now()
+		v.next, v.files, v.asked = &args, files, time.Now()
 		return nil
 	}
+	files.abandon()
 	hook.OwnerEnded(args.owner)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EAGAIN) {
 		v.broken = true // it has ended, or does not read
@@ -186,12 +212,17 @@ func (v *server) take(ctx context.Context, closing <-chan struct{}) (p *Process,
 		return nil, err
 	}
 	defer func() { count(p, err) }()
-	args := v.next
-	v.next = nil
-	if err != nil {
-		hook.OwnerEnded(args.owner)
-	} else {
+	args, files := v.next, v.files
+	v.next, v.files = nil, nil
+	if err == nil {
 		p, err = adopt(pid, time.Since(v.asked), args.owner)
+	} else {
+		hook.OwnerEnded(args.owner)
+	}
+	if err == nil {
+		p.outputs = files.copyOutputs()
+	} else {
+		files.abandon()
 	}
 	return args.setUp(p, err, &v.box)
 }
@@ -288,7 +319,8 @@ func (v *server) stop() error {
 		v.end()
 		newControl(v.next).release()
 		hook.OwnerEnded(v.next.owner)
-		v.next = nil
+		v.files.abandon()
+		v.next, v.files = nil, nil
 	}
 	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
 	defer cancel()

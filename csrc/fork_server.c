@@ -31,7 +31,28 @@ struct answer {
 	int32_t err; /* 0 from a child; from the server the errno value of clone(2) */
 };
 
-enum { MAX_FDS = 2 }; /* of a request: of the control page, and wake_fd */
+enum { MAX_FDS = 6 }; /* of a request */
+
+/*
+ * Lists where the descriptors of a request stand, in their order: that of the
+ * control page, then those that args names. Returns how many there are.
+ */
+static size_t list_fds(struct shm_fork_args *a, int *control_fd, int *places[MAX_FDS])
+{
+	size_t n = 0;
+	int i;
+
+	if (shm_needs_control(a))
+		places[n++] = control_fd;
+	if (a->flags & SHM_SERVE)
+		places[n++] = &a->wake_fd;
+	for (i = 0; i < 3; i++)
+		if (a->files[i] != 0)
+			places[n++] = &a->files[i];
+	if (a->dir_fd != 0)
+		places[n++] = &a->dir_fd;
+	return n;
+}
 
 /* The head of a thread's list of robust mutexes, as the kernel has it: struct robust_list_head. */
 struct robust_head {
@@ -147,7 +168,7 @@ enum shm_set_up_call shm_server_set_up(const struct shm_start *s, struct shm_set
 	return check_process(&result->which);
 }
 
-/* Receives a request with its descriptors. Returns 0, or -1 at the end of the parent. */
+/* Receives a request with its descriptors. Returns how many there are, or -1 at the end of the parent. */
 static int receive(struct request *r, int fds[MAX_FDS])
 {
 	union {
@@ -157,6 +178,7 @@ static int receive(struct request *r, int fds[MAX_FDS])
 	struct iovec iov = { r, sizeof(*r) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
 	const struct cmsghdr *c;
+	size_t length;
 	ssize_t n;
 
 	do {
@@ -164,11 +186,12 @@ static int receive(struct request *r, int fds[MAX_FDS])
 	} while (n == -1 && errno == EINTR);
 	if (n != (ssize_t)sizeof(*r))
 		return -1;
-	fds[0] = fds[1] = -1;
 	c = CMSG_FIRSTHDR(&msg);
-	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-		memcpy(fds, CMSG_DATA(c), c->cmsg_len - CMSG_LEN(0));
-	return 0;
+	if (c == NULL || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		return 0;
+	length = c->cmsg_len - CMSG_LEN(0);
+	memcpy(fds, CMSG_DATA(c), length);
+	return (int)(length / sizeof(int));
 }
 
 static void send_answer(uint32_t seq, int err)
@@ -183,19 +206,23 @@ static void send_answer(uint32_t seq, int err)
 static void begin(void (*start)(void *arg), const int fds[MAX_FDS])
 {
 	struct request *r = &server.request;
+	int control_fd = -1, *places[MAX_FDS];
+	size_t i, count;
 
 	syscall(SYS_set_robust_list, server.robust, server.robust_length);
 	send_answer(r->seq, 0);
 	close(server.fd);
 	if (server.dumpable == 1)
 		prctl(PR_SET_DUMPABLE, 1);
+	count = list_fds(&r->args, &control_fd, places);
+	for (i = 0; i < count; i++)
+		*places[i] = fds[i];
 	r->args.control = NULL;
 	if (shm_needs_control(&r->args)) {
-		if (shm_control_map(fds[0], r->args.slot, &r->args.control) != 0)
+		if (shm_control_map(control_fd, r->args.slot, &r->args.control) != 0)
 			_exit(127);
-		close(fds[0]);
+		close(control_fd);
 	}
-	r->args.wake_fd = fds[1];
 	server.start.args = &r->args;
 	sigprocmask(SIG_SETMASK, &server.mask, NULL);
 	start(&server.start);
@@ -238,21 +265,6 @@ static pid_t clone_sibling(void)
 #endif
 }
 
-static void close_both(const int fds[MAX_FDS])
-{
-	int i;
-
-	for (i = 0; i < MAX_FDS; i++)
-		if (fds[i] != -1)
-			close(fds[i]);
-}
-
-/* The wanted descriptors may be missing, if the server has as many as it may have. */
-static int has_all(const struct request *r, const int fds[MAX_FDS])
-{
-	return (!shm_needs_control(&r->args) || fds[0] != -1) && (!(r->args.flags & SHM_SERVE) || fds[1] != -1);
-}
-
 /* Tells the parent of a child that is killed before it can answer. */
 static void note_child(uint32_t seq, pid_t pid)
 {
@@ -260,6 +272,24 @@ static void note_child(uint32_t seq, pid_t pid)
 
 	__atomic_store_n(&control->reply.result, pid, __ATOMIC_RELAXED);
 	__atomic_store_n(&control->reply.seq, seq, __ATOMIC_RELEASE);
+}
+
+static void serve_request(struct request *r, const int fds[MAX_FDS], size_t count, void (*start)(void *arg))
+{
+	int control_fd, *places[MAX_FDS];
+	pid_t pid;
+
+	if (list_fds(&r->args, &control_fd, places) != count) { /* the server has as many as it may have */
+		send_answer(r->seq, EMFILE);
+		return;
+	}
+	pid = clone_sibling();
+	if (pid == 0)
+		begin(start, fds);
+	if (pid == -1)
+		send_answer(r->seq, errno);
+	else
+		note_child(r->seq, pid);
 }
 
 static void be_unreachable(const struct shm_start *s)
@@ -277,27 +307,16 @@ static void be_unreachable(const struct shm_start *s)
 
 void shm_server_run(const struct shm_start *s, void (*start)(void *arg))
 {
-	struct request *r = &server.request;
-	int fds[MAX_FDS];
-	pid_t pid;
+	int fds[MAX_FDS], count;
 
 	server.fd = s->args->wake_fd;
 	server.start.parent = s->parent;
 	server.start.sandbox = s->sandbox;
 	be_unreachable(s);
-	while (receive(r, fds) == 0) {
-		if (!has_all(r, fds)) {
-			send_answer(r->seq, EMFILE);
-		} else {
-			pid = clone_sibling();
-			if (pid == 0)
-				begin(start, fds);
-			if (pid == -1)
-				send_answer(r->seq, errno);
-			else
-				note_child(r->seq, pid);
-		}
-		close_both(fds);
+	while ((count = receive(&server.request, fds)) >= 0) {
+		serve_request(&server.request, fds, (size_t)count, start);
+		while (count > 0)
+			close(fds[--count]);
 	}
 	_exit(0);
 }
@@ -325,8 +344,8 @@ static int send_request(int fd, const struct request *r, const int *fds, size_t 
 int shm_server_ask(int fd, uint32_t seq, struct shm_fork_args *args)
 {
 	struct request r = { .seq = seq, .args = *args };
-	int fds[MAX_FDS], object = -1, err;
-	size_t count = 0;
+	int fds[MAX_FDS], object = -1, *places[MAX_FDS], err;
+	size_t i, count = list_fds(args, &object, places);
 
 	args->control = NULL;
 	if (shm_needs_control(args)) {
@@ -335,10 +354,9 @@ int shm_server_ask(int fd, uint32_t seq, struct shm_fork_args *args)
 		if (err != 0)
 			return err;
 		shm_control_hide(args->control, args->slot);
-		fds[count++] = object;
 	}
-	if (args->flags & SHM_SERVE)
-		fds[count++] = args->wake_fd;
+	for (i = 0; i < count; i++)
+		fds[i] = *places[i];
 	args->call = "sendmsg";
 	err = send_request(fd, &r, fds, count);
 	if (object != -1)

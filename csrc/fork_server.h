@@ -12,7 +12,7 @@
  * Parent and server talk by a socket of their own (SOCK_SEQPACKET):
  *
  *   - A request has the arguments of one fork, and the descriptors that the child
- *     gets: first that of its control page, then the wake_fd of a pool's child.
+ *     gets: that of its control page, and those in the arguments.
  *   - An answer comes from the child itself, before its set-up. So the kernel
  *     says who the child is (SCM_CREDENTIALS), and not the server. Only a process
  *     that has CAP_SYS_ADMIN can forge that.
