@@ -12,6 +12,7 @@ unpack "$release" amd64 runsc
 runsc=$OUT/debian/$release-amd64/root/usr/bin/runsc
 run='Pool|CloseFDs|TestCrash|TestLean|TestResize|TestMoveTo'
 run_live='FrozenMeansFrozen'
+SLOW="$SLOW|Sandbox" # a pool with a sandbox came to no end there
 
 # gvisor_suite NAME PACKAGE: runs a suite. The platform ptrace needs no virtualization. The first process is a shell, as
 # orphans become its children.
