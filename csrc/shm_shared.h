@@ -96,6 +96,82 @@ SHM_SHARED_API int shm_consistent(shm_mutex *l);
  */
 SHM_SHARED_API int shm_unlock(shm_mutex *l);
 
+/*
+ * The other structures. In their functions, timeout is from now on, and NULL means
+ * no limit. They return 0, ETIMEDOUT, ENOLCK as shm_lock does, and what is said.
+ */
+
+/* A lock that one process holds for writing, or several for reading. */
+typedef struct shm_rwmutex {
+	struct shm_head head;
+	uint32_t word;        /* futex: guards the rest. room.h */
+	struct shm_gate gate; /* where readers and writers wait */
+	uint32_t reserved;
+	uint32_t state;       /* flags: the writer died, the lock is lost */
+	uint32_t writer;      /* the owner that writes, or 0 */
+	uint32_t readers;
+	uint32_t waiting_writers, waiting_readers;
+	uint32_t admitted; /* readers that come before the writers that wait */
+} __attribute__((aligned(64))) shm_rwmutex;
+
+/*
+ * Waits until this process reads or writes. EOWNERDEAD after a writer died, and
+ * ENOTRECOVERABLE, are as for shm_lock; so is EDEADLK. A reader that gets EOWNERDEAD
+ * reads what may be changed in part: it unlocks, and locks for writing to mend it.
+ */
+SHM_SHARED_API int shm_rdlock(shm_rwmutex *l, const struct timespec *timeout);
+SHM_SHARED_API int shm_wrlock(shm_rwmutex *l, const struct timespec *timeout);
+
+/* Says that what the lock guards is good again. EPERM if this process does not write. */
+SHM_SHARED_API int shm_rwconsistent(shm_rwmutex *l);
+
+/* Ends a read or a write. EPERM if this process has none. */
+SHM_SHARED_API int shm_rdunlock(shm_rwmutex *l);
+SHM_SHARED_API int shm_wrunlock(shm_rwmutex *l);
+
+/* Units that processes have for a time. What a process had when it died comes back. */
+typedef struct shm_semaphore {
+	struct shm_head head;
+	uint32_t word;
+	struct shm_gate gate;
+	uint32_t reserved;
+	uint32_t limit; /* the number of units */
+	uint32_t used;
+	uint32_t unused[4];
+} __attribute__((aligned(64))) shm_semaphore;
+
+SHM_SHARED_API int shm_acquire(shm_semaphore *s, const struct timespec *timeout);
+
+/* Gives a unit back. EPERM if this process has none. */
+SHM_SHARED_API int shm_release(shm_semaphore *s);
+
+/* A flag to wait for. */
+typedef struct shm_event {
+	struct shm_head head;
+	uint32_t set;
+	struct shm_gate gate;
+	uint32_t unused[7];
+} __attribute__((aligned(64))) shm_event;
+
+SHM_SHARED_API int shm_event_wait(shm_event *e, const struct timespec *timeout);
+SHM_SHARED_API void shm_event_set(shm_event *e);
+SHM_SHARED_API void shm_event_reset(shm_event *e);
+
+/* A place where a number of parties wait for each other. */
+typedef struct shm_barrier {
+	struct shm_head head;
+	uint32_t word;
+	struct shm_gate gate;
+	uint32_t reserved;
+	uint32_t parties;
+	uint32_t arrived; /* in this round */
+	uint32_t round;
+	uint32_t unused[3];
+} __attribute__((aligned(64))) shm_barrier;
+
+/* Waits until all parties are here. A party that gives up, or dies, is not here. */
+SHM_SHARED_API int shm_barrier_wait(shm_barrier *b, const struct timespec *timeout);
+
 #ifdef __cplusplus
 }
 #endif

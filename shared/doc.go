@@ -7,5 +7,9 @@ const Align = 64
 
 // The sizes of the structures, in bytes.
 const (
-	MutexSize = 64
+	MutexSize     = 64
+	RWMutexSize   = 64
+	SemaphoreSize = 64
+	EventSize     = 64
+	BarrierSize   = 64
 )

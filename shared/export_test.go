@@ -66,3 +66,15 @@ func Meet(ready *uint32) {
 		time.Sleep(10 * time.Microsecond)
 	}
 }
+
+// Arrived returns how many parties are at a barrier.
+func Arrived(b *Barrier) uint32 {
+	h, err := hold(b.lock.where)
+	if err != nil {
+		panic(err)
+	}
+	defer h.release()
+	b.enter(h.owner)
+	defer b.leave()
+	return b.words.arrived
+}

@@ -3,7 +3,7 @@
 package shared
 
 /*
-#include "csrc/mutex.h"
+#include "csrc/room.h"
 
 enum {
 	offset_head_where = offsetof(struct shm_head, where),
@@ -13,6 +13,12 @@ enum {
 	offset_slot_of = offsetof(struct shm_slot, of),
 	offset_slot_held = offsetof(struct shm_slot, held),
 	offset_slot_notes = offsetof(struct shm_slot, notes),
+	offset_room_gate = offsetof(struct shm_room, gate),
+	offset_semaphore_used = offsetof(struct shm_semaphore, used),
+	offset_event_gate = offsetof(struct shm_event, gate),
+	offset_barrier_round = offsetof(struct shm_barrier, round),
+	offset_rwmutex_state = offsetof(struct shm_rwmutex, state),
+	offset_rwmutex_admitted = offsetof(struct shm_rwmutex, admitted),
 	offset_mutex_word = offsetof(struct shm_mutex, word),
 	offset_table_bell = offsetof(struct shm_table, bell),
 	offset_table_slot = offsetof(struct shm_table, slot),
@@ -46,6 +52,28 @@ var (
 	_ = [1]struct{}{}[mutexDied-C.SHM_MUTEX_DIED]
 	_ = [1]struct{}{}[mutexStarving-C.SHM_MUTEX_STARVING]
 	_ = [1]struct{}{}[mutexPatience-C.SHM_MUTEX_PATIENCE]
+
+	_ = [1]struct{}{}[RWMutexSize-C.sizeof_struct_shm_rwmutex]
+	_ = [1]struct{}{}[SemaphoreSize-C.sizeof_struct_shm_semaphore]
+	_ = [1]struct{}{}[EventSize-C.sizeof_struct_shm_event]
+	_ = [1]struct{}{}[BarrierSize-C.sizeof_struct_shm_barrier]
+	_ = [1]struct{}{}[unsafe.Sizeof(roomWords{})-C.sizeof_struct_shm_room]
+	_ = [1]struct{}{}[unsafe.Sizeof(rwmutexWords{})-C.sizeof_struct_shm_rwmutex]
+	_ = [1]struct{}{}[unsafe.Sizeof(semaphoreWords{})-C.sizeof_struct_shm_semaphore]
+	_ = [1]struct{}{}[unsafe.Sizeof(eventWords{})-C.sizeof_struct_shm_event]
+	_ = [1]struct{}{}[unsafe.Sizeof(barrierWords{})-C.sizeof_struct_shm_barrier]
+	_ = [1]struct{}{}[unsafe.Offsetof(roomWords{}.gate)-C.offset_room_gate]
+	_ = [1]struct{}{}[unsafe.Offsetof(semaphoreWords{}.used)-C.offset_semaphore_used]
+	_ = [1]struct{}{}[unsafe.Offsetof(eventWords{}.gate)-C.offset_event_gate]
+	_ = [1]struct{}{}[unsafe.Offsetof(barrierWords{}.round)-C.offset_barrier_round]
+	_ = [1]struct{}{}[unsafe.Offsetof(rwmutexWords{}.state)-C.offset_rwmutex_state]
+	_ = [1]struct{}{}[unsafe.Offsetof(rwmutexWords{}.admitted)-C.offset_rwmutex_admitted]
+	_ = [1]struct{}{}[rwDied-C.SHM_RW_DIED]
+	_ = [1]struct{}{}[rwLost-C.SHM_RW_LOST]
+	_ = [1]struct{}{}[heldUnit-C.SHM_HELD_UNIT]
+	_ = [1]struct{}{}[heldWaitsToWrite-C.SHM_HELD_WAITS_TO_WRITE]
+	_ = [1]struct{}{}[heldArrived-C.SHM_HELD_ARRIVED]
+	_ = [1]struct{}{}[heldMask-C.SHM_HELD_MASK]
 
 	_ = [1]struct{}{}[slots-C.SHM_SLOTS]
 	_ = [1]struct{}{}[held-C.SHM_HELD]

@@ -56,6 +56,65 @@ const (
 	mutexPatience = 4
 )
 
+// roomWords is struct shm_room.
+type roomWords struct {
+	head
+	word uint32
+	gate gate
+	_    uint32
+}
+
+const roomSize = 64 // the size of each structure that has a room
+
+// semaphoreWords is struct shm_semaphore.
+type semaphoreWords struct {
+	roomWords
+	limit, used uint32
+	_           [4]uint32
+}
+
+// eventWords is struct shm_event.
+type eventWords struct {
+	head
+	set  uint32
+	gate gate
+	_    [7]uint32
+}
+
+// barrierWords is struct shm_barrier.
+type barrierWords struct {
+	roomWords
+	parties, arrived, round uint32
+	_                       [3]uint32
+}
+
+// rwmutexWords is struct shm_rwmutex.
+type rwmutexWords struct {
+	roomWords
+	state, writer, readers         uint32
+	waitingWriters, waitingReaders uint32
+	admitted                       uint32
+}
+
+// These constants are the flags of rwmutexWords.state, in csrc/room.h.
+const (
+	rwDied = 1 << iota
+	rwLost
+)
+
+// These constants are enum shm_held.
+const (
+	heldNothing = iota
+	heldUnit
+	heldRead
+	heldWrite
+	heldWaitsToRead
+	heldWaitsToWrite
+
+	heldArrived = 32
+	heldMask    = 63
+)
+
 const (
 	slots = 4096 // SHM_SLOTS
 	held  = 16   // SHM_HELD

@@ -5,6 +5,7 @@ package shared
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -134,6 +135,14 @@ func (s *structure) check(h *head, kind uint32) error {
 	}
 	if !isNumberOf(number, s.m) {
 		return fmt.Errorf("%w: the structure belongs to another mapping", ErrKind)
+	}
+	return nil
+}
+
+// checkCount returns an error for a number of units or parties that a structure cannot have.
+func checkCount(n int) error {
+	if n < 1 || n > math.MaxInt32 {
+		return fmt.Errorf("%d is out of the range from 1 to %d: %w", n, math.MaxInt32, unix.EINVAL)
 	}
 	return nil
 }

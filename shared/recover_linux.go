@@ -47,14 +47,14 @@ func mendMore(owner uint32) {
 // mend mends all that a dead process has named in its slot.
 func mend(s *slot, owner uint32) {
 	for i := range s.held {
-		where := atomic.LoadUint64(&s.held[i])
+		where := atomic.SwapUint64(&s.held[i], 0) // a recount must not find what the process had
 		if where == 0 {
 			continue
 		}
-		number, off := placeOf(where)
+		number, off := placeOf(where &^ heldMask)
 		m := mappingOf(number)
 		if m == nil {
-			continue // closed, or never a name
+			continue // the mapping is closed, or no process numbered it
 		}
 		hook.View(m, func(addr unsafe.Pointer, length int) {
 			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))

@@ -17,6 +17,11 @@ package shared
 #include "csrc/slot.c"
 #include "csrc/gate.c"
 #include "csrc/mutex.c"
+#include "csrc/room.c"
+#include "csrc/rwmutex.c"
+#include "csrc/semaphore.c"
+#include "csrc/event.c"
+#include "csrc/barrier.c"
 */
 import "C"
 

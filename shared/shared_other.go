@@ -23,3 +23,35 @@ func (*mutex) lock(context.Context) error   { return errNoShim }
 func (*mutex) tryLock() error               { return errNoShim }
 func (*mutex) consistent() error            { return errNoShim }
 func (*mutex) unlock() error                { return errNoShim }
+
+type rwWay struct{}
+
+var reads, writes rwWay
+
+type rwmutex struct{}
+
+func (*rwmutex) open(*shm.Mapping, int) error        { return errNoShim }
+func (*rwmutex) lockBy(context.Context, rwWay) error { return errNoShim }
+func (*rwmutex) tryLockBy(rwWay) error               { return errNoShim }
+func (*rwmutex) unlockBy(rwWay) error                { return errNoShim }
+func (*rwmutex) consistent() error                   { return errNoShim }
+
+type semaphore struct{}
+
+func (*semaphore) open(*shm.Mapping, int, int) error { return errNoShim }
+func (*semaphore) acquire(context.Context) error     { return errNoShim }
+func (*semaphore) tryAcquire() error                 { return errNoShim }
+func (*semaphore) release() error                    { return errNoShim }
+
+type event struct{}
+
+func (*event) open(*shm.Mapping, int) error { return errNoShim }
+func (*event) isSet() bool                  { return false }
+func (*event) wait(context.Context) error   { return errNoShim }
+func (*event) set()                         {}
+func (*event) reset()                       {}
+
+type barrier struct{}
+
+func (*barrier) open(*shm.Mapping, int, int) error { return errNoShim }
+func (*barrier) wait(context.Context) error        { return errNoShim }

@@ -154,3 +154,40 @@ func (h holding) give() bool { return h.got.CompareAndSwap(true, false) }
 
 // release clears the place, after the last change of the structure.
 func (h holding) release() { atomic.StoreUint64(h.place, 0) }
+
+// set says what this process has of the structure that the place names.
+func (h holding) set(what uint64) {
+	atomic.StoreUint64(h.place, atomic.LoadUint64(h.place)&^heldMask|what)
+}
+
+// findSet returns a place where this process has what is said of a structure.
+func findSet(where, what uint64) (holding, bool) {
+	p := own()
+	if p == nil {
+		return holding{}, false
+	}
+	for _, s := range *p.slots.Load() {
+		for i := range s.held {
+			if place := &s.held[i]; atomic.LoadUint64(place) == where|what {
+				return holding{place, s.owner, &s.got[i]}, true
+			}
+		}
+	}
+	return holding{}, false
+}
+
+// countHeld returns how many places of all processes have what is said of a structure.
+func countHeld(where, what uint64) (n uint32) {
+	for i := range family.slot {
+		s := &family.slot[i]
+		if atomic.LoadUint32(&s.state) == slotFree {
+			continue
+		}
+		for j := range s.held {
+			if atomic.LoadUint64(&s.held[j]) == where|what {
+				n++
+			}
+		}
+	}
+	return n
+}

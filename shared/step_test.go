@@ -180,3 +180,67 @@ func TestAChildIsKilledAtEachInstructionOfWaiting(t *testing.T) {
 		})
 	}
 }
+
+// Each structure is whole after a child was killed at each instruction of its operations.
+func TestAChildIsKilledAtEachInstructionOfTheOthers(t *testing.T) {
+	stop := int32(sharedc.MutexStop)
+	for _, c := range []struct {
+		name  string
+		acts  []int32
+		check func(t *testing.T, m *shm.Mapping) (check func())
+	}{
+		{"read", []int32{stop, sharedc.RDLock, sharedc.RDUnlock, stop}, rwIsFree},
+		{"write", []int32{stop, sharedc.WRLock, sharedc.WRUnlock, stop}, rwIsFree},
+		{"wait to write", []int32{sharedc.RDLock, stop, sharedc.WRLock | sharedc.Timed, stop}, rwIsFree},
+		{"wait to read", []int32{sharedc.WRLock, stop, sharedc.RDLock | sharedc.Timed, stop}, rwIsFree},
+		{"acquire", []int32{stop, sharedc.SemaphoreAcquire, sharedc.SemaphoreRelease, stop}, unitsAreThere},
+		{"wait to acquire", []int32{sharedc.SemaphoreAcquire, sharedc.SemaphoreAcquire, stop,
+			sharedc.SemaphoreAcquire | sharedc.Timed, stop}, unitsAreThere},
+		{"arrive", []int32{stop, sharedc.BarrierWait | sharedc.Timed, stop}, nobodyIsThere},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m, a := newSite(t, shm.DefaultTechnique())
+			check := c.check(t, m)
+			require.Zero(t, shared.Held())
+			owners := shared.Owners()
+			atEach(t, func(n int) bool {
+				child := trace(t, m, a, c.acts...)
+				_, stopped := child.step(n)
+				child.kill()
+				check()
+				require.Equal(t, owners, shared.Owners())
+				return stopped
+			})
+			assert.Zero(t, shared.Held())
+		})
+	}
+}
+
+func rwIsFree(t *testing.T, m *shm.Mapping) func() {
+	l, err := shared.NewRWMutex(m, 0)
+	require.NoError(t, err)
+	return func() {
+		if err := l.TryRLock(); err != nil {
+			require.Equal(t, shared.ErrOwnerDied, err)
+		}
+		require.NoError(t, l.RUnlock())
+		if err := l.TryLock(); err != nil {
+			require.Equal(t, shared.ErrOwnerDied, err)
+			require.NoError(t, l.Consistent())
+		}
+		require.Equal(t, shared.ErrLocked, l.TryRLock())
+		require.NoError(t, l.Unlock())
+	}
+}
+
+func unitsAreThere(t *testing.T, m *shm.Mapping) func() {
+	s, err := shared.NewSemaphore(m, 0, 2)
+	require.NoError(t, err)
+	return func() { isWhole(t, s) }
+}
+
+func nobodyIsThere(t *testing.T, m *shm.Mapping) func() {
+	b, err := shared.NewBarrier(m, 0, 2)
+	require.NoError(t, err)
+	return func() { require.Zero(t, shared.Arrived(b)) }
+}

@@ -10,7 +10,7 @@
  * Takes the lock if it is free. Returns what shm_lock does, or EBUSY; then *seen is
  * the word. Who has waited already may take a lock for which others starve.
  */
-static int take_mutex(shm_mutex *l, uint32_t owner, int has_waited, uint32_t *seen)
+int shm_mutex_take(shm_mutex *l, uint32_t owner, int has_waited, uint32_t *seen)
 {
 	uint32_t word = __atomic_load_n(&l->word, __ATOMIC_RELAXED), next;
 
@@ -35,13 +35,13 @@ static int give_up_mutex(shm_mutex *l)
 	return ETIMEDOUT;
 }
 
-static int await_mutex(shm_mutex *l, uint32_t owner, const struct shm_deadline *end)
+int shm_mutex_await(shm_mutex *l, uint32_t owner, const struct shm_deadline *end)
 {
 	uint32_t word, next;
 	int err, rounds = 0;
 
-	while ((err = take_mutex(l, owner, rounds > 0, &word)) == EBUSY) {
-		if ((word & SHM_MUTEX_OWNER) == owner && shm_hold_is_mine(&l->head))
+	while ((err = shm_mutex_take(l, owner, rounds > 0, &word)) == EBUSY) {
+		if (l->head.kind == SHM_KIND_MUTEX && (word & SHM_MUTEX_OWNER) == owner && shm_hold_is_mine(&l->head))
 			return EDEADLK;
 		next = word | SHM_MUTEX_FUTEX;
 		if (rounds >= SHM_MUTEX_PATIENCE)
@@ -74,10 +74,10 @@ int shm_lock(shm_mutex *l, const struct timespec *timeout)
 
 	if (err != 0)
 		return err;
-	err = take_mutex(l, hold.owner, 0, &word);
+	err = shm_mutex_take(l, hold.owner, 0, &word);
 	if (err == EBUSY) {
 		end = shm_deadline_of(timeout);
-		err = await_mutex(l, hold.owner, &end);
+		err = shm_mutex_await(l, hold.owner, &end);
 	}
 	return settle_mutex(&hold, err);
 }
@@ -88,7 +88,7 @@ int shm_trylock(shm_mutex *l)
 	uint32_t word;
 	int err = shm_hold(&l->head, &hold);
 
-	return err != 0 ? err : settle_mutex(&hold, take_mutex(l, hold.owner, 0, &word));
+	return err != 0 ? err : settle_mutex(&hold, shm_mutex_take(l, hold.owner, 0, &word));
 }
 
 static int mutex_is_held_by(const shm_mutex *l, uint32_t owner)
@@ -123,7 +123,7 @@ static uint32_t release_mutex(shm_mutex *l)
  * Wakes a thread, and the goroutine of each process that waits. A thread that was
  * not asleep yet when there was none to wake finds the word changed.
  */
-static void wake_mutex(shm_mutex *l, uint32_t word)
+void shm_mutex_wake(shm_mutex *l, uint32_t word)
 {
 	uint32_t idle = SHM_MUTEX_FUTEX;
 
@@ -142,7 +142,7 @@ int shm_unlock(shm_mutex *l)
 		return EPERM;
 	word = release_mutex(l);
 	if (word & (SHM_MUTEX_FUTEX | SHM_MUTEX_BELL))
-		wake_mutex(l, word);
+		shm_mutex_wake(l, word);
 	shm_unhold(&hold);
 	return 0;
 }

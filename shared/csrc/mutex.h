@@ -13,6 +13,11 @@ enum {
 	SHM_MUTEX_STARVING = 1 << 20, /* who comes anew waits, as others have waited for long */
 };
 
+/* The steps of a lock, for structures that have one within. */
+int shm_mutex_take(shm_mutex *l, uint32_t owner, int has_waited, uint32_t *seen);
+int shm_mutex_await(shm_mutex *l, uint32_t owner, const struct shm_deadline *end);
+void shm_mutex_wake(shm_mutex *l, uint32_t word);
+
 enum { SHM_MUTEX_PATIENCE = 4 }; /* how often a waiter is overtaken until it starves */
 
 #endif

@@ -159,7 +159,7 @@ static int find_hold(const struct shm_head *head, const void *thread, struct shm
 		const void *holder = __atomic_load_n(&holders[i].thread, __ATOMIC_ACQUIRE);
 
 		if (holder != NULL && (thread == NULL || holder == thread) && holders[i].token == token_now() &&
-		    __atomic_load_n(&held[i], __ATOMIC_RELAXED) == head->where) {
+		    (__atomic_load_n(&held[i], __ATOMIC_RELAXED) & ~(uint64_t)SHM_HELD_MASK) == head->where) {
 			hold->place = &held[i];
 			hold->index = i;
 			return 0;
@@ -188,4 +188,44 @@ int shm_hold_give(const struct shm_hold *hold)
 void shm_unhold(const struct shm_hold *hold)
 {
 	__atomic_store_n(hold->place, 0, __ATOMIC_RELEASE);
+}
+
+void shm_hold_set(const struct shm_hold *hold, enum shm_held what)
+{
+	uint64_t where = __atomic_load_n(hold->place, __ATOMIC_RELAXED) & ~(uint64_t)SHM_HELD_MASK;
+
+	__atomic_store_n(hold->place, where | what, __ATOMIC_SEQ_CST);
+}
+
+int shm_hold_find_set(const struct shm_head *head, enum shm_held what, struct shm_hold *hold)
+{
+	uint64_t *held;
+	int i;
+
+	hold->owner = shm_owner_self();
+	if (hold->owner == 0)
+		return EPERM;
+	held = held_by(hold->owner);
+	for (i = 0; i < SHM_HELD; i++) {
+		if (__atomic_load_n(&held[i], __ATOMIC_RELAXED) == (head->where | what)) {
+			hold->place = &held[i];
+			hold->index = i;
+			return 0;
+		}
+	}
+	return EPERM;
+}
+
+uint32_t shm_hold_count(const struct shm_head *head, enum shm_held what)
+{
+	uint32_t n = 0, s;
+	int i;
+
+	for (s = 0; s < SHM_SLOTS; s++) {
+		struct shm_slot *slot = &shm_family.table->slot[s];
+
+		for (i = 0; __atomic_load_n(&slot->state, __ATOMIC_RELAXED) != SHM_SLOT_FREE && i < SHM_HELD; i++)
+			n += __atomic_load_n(&slot->held[i], __ATOMIC_RELAXED) == (head->where | what);
+	}
+	return n;
 }

@@ -27,6 +27,18 @@ enum shm_slot_state {
 	SHM_SLOT_TAKEN, /* by the process itself */
 };
 
+/* What a process has of a structure that it names. The structure's mender counts these. */
+enum shm_held {
+	SHM_HELD_NOTHING, /* or the structure has its owner in itself */
+	SHM_HELD_UNIT,
+	SHM_HELD_READ,
+	SHM_HELD_WRITE,
+	SHM_HELD_WAITS_TO_READ,
+	SHM_HELD_WAITS_TO_WRITE,
+	SHM_HELD_ARRIVED = 32, /* plus the round, modulo 32 */
+	SHM_HELD_MASK = 63,
+};
+
 struct shm_slot {
 	uint32_t state;     /* an enum shm_slot_state */
 	uint32_t pid;       /* of a process that took the slot itself */
@@ -35,7 +47,8 @@ struct shm_slot {
 	uint32_t of;        /* the owner whose process has this slot as well, or 0 */
 	uint32_t more;      /* whether the process has other slots of this owner */
 	uint64_t unused[4];
-	uint64_t held[SHM_HELD];   /* names of structures that the process may have changed; 0 is none */
+	uint64_t held[SHM_HELD];   /* names of structures that the process may have changed, and an enum
+				      shm_held in the low 6 bits; 0 is none */
 	uint64_t notes[SHM_NOTES]; /* what else the mending of a structure needs */
 };
 
@@ -90,6 +103,15 @@ int shm_hold_give(const struct shm_hold *hold);
 
 /* Returns whether this thread itself holds the structure. */
 int shm_hold_is_mine(const struct shm_head *head);
+
+/* Says what this process has of the structure that the place names. */
+void shm_hold_set(const struct shm_hold *hold, enum shm_held what);
+
+/* Finds a place where this process has what is said of a structure. Returns 0, or EPERM. */
+int shm_hold_find_set(const struct shm_head *head, enum shm_held what, struct shm_hold *hold);
+
+/* Returns how many places of all processes have what is said of a structure. */
+uint32_t shm_hold_count(const struct shm_head *head, enum shm_held what);
 
 /* Clears the place, after the last change of the structure. */
 void shm_unhold(const struct shm_hold *hold);

@@ -10,11 +10,24 @@ enum mutex_act {
 	MUTEX_TRYLOCK,
 	MUTEX_CONSISTENT,
 	MUTEX_UNLOCK,
-	MUTEX_TIMED_LOCK, /* for 2 ms */
 	MUTEX_PAUSE,      /* for ever */
 	MUTEX_NEXT,       /* go on with the lock behind this one */
 	MUTEX_TRACE,      /* be traced by the thread that forked */
 	MUTEX_STOP,       /* stop, for the tracer */
+
+	/* The structure at the beginning is another one. */
+	RW_RDLOCK,
+	RW_WRLOCK,
+	RW_CONSISTENT,
+	RW_RDUNLOCK,
+	RW_WRUNLOCK,
+	SEMAPHORE_ACQUIRE,
+	SEMAPHORE_RELEASE,
+	EVENT_WAIT,
+	EVENT_SET,
+	BARRIER_WAIT,
+
+	TIMED = 256, /* added to an act that waits: for 2 ms */
 };
 
 enum { MUTEX_ACTS = 40 };
@@ -36,6 +49,15 @@ int child_mutex_acts(void *addr, size_t length);
 
 /* Adds 1 to the counter, rounds times. Returns 0, or 1 if another process was within the lock. */
 int child_count_locked(void *addr, size_t length);
+
+/*
+ * Reads and writes the counter by turns, rounds times. A writer adds 1000 to inside
+ * for a moment, and a reader 1. Returns 0, or 1 if inside shows more than one writer.
+ */
+int child_count_rw(void *addr, size_t length);
+
+/* Acquires and releases, rounds times. Returns 0, or 1 if more than 2 are inside. */
+int child_count_units(void *addr, size_t length);
 
 /* Locks, makes consistent what a dead owner left, and unlocks. Returns 0 or an errno value. */
 int child_lock_once(void *addr, size_t length);

@@ -31,6 +31,8 @@ var (
 	MutexActs   = shm.ChildFunc(C.child_mutex_acts)
 	CountLocked = shm.ChildFunc(C.child_count_locked)
 	LockOnce    = shm.ChildFunc(C.child_lock_once)
+	CountRW     = shm.ChildFunc(C.child_count_rw)
+	CountUnits  = shm.ChildFunc(C.child_count_units)
 	HandOver    = shm.ChildFunc(C.child_hand_over)
 )
 
@@ -48,11 +50,23 @@ const (
 	MutexTryLock    = C.MUTEX_TRYLOCK
 	MutexConsistent = C.MUTEX_CONSISTENT
 	MutexUnlock     = C.MUTEX_UNLOCK
-	MutexTimedLock  = C.MUTEX_TIMED_LOCK
+	MutexTimedLock  = C.MUTEX_LOCK + C.TIMED
 	MutexPause      = C.MUTEX_PAUSE
 	MutexNext       = C.MUTEX_NEXT
 	MutexTrace      = C.MUTEX_TRACE
 	MutexStop       = C.MUTEX_STOP
+
+	RDLock           = C.RW_RDLOCK
+	WRLock           = C.RW_WRLOCK
+	RWConsistent     = C.RW_CONSISTENT
+	RDUnlock         = C.RW_RDUNLOCK
+	WRUnlock         = C.RW_WRUNLOCK
+	SemaphoreAcquire = C.SEMAPHORE_ACQUIRE
+	SemaphoreRelease = C.SEMAPHORE_RELEASE
+	EventWait        = C.EVENT_WAIT
+	EventSet         = C.EVENT_SET
+	BarrierWait      = C.BARRIER_WAIT
+	Timed            = C.TIMED
 )
 
 // MutexArea is struct mutex_area.

@@ -1,0 +1,85 @@
+//go:build cgo
+
+package shared
+
+import (
+	"context"
+	"sync/atomic"
+	"unsafe"
+
+	"forkshm.example/shm"
+)
+
+// barrier is csrc/barrier.c.
+type barrier struct {
+	room
+	words *barrierWords
+}
+
+func init() { menders[kindBarrier] = mendRoom }
+
+func (b *barrier) open(m *shm.Mapping, off, n int) error {
+	if err := checkCount(n); err != nil {
+		return err
+	}
+	addr, err := b.room.open(m, off, kindBarrier, func(addr unsafe.Pointer) {
+		atomic.CompareAndSwapUint32(&(*barrierWords)(addr).parties, 0, uint32(n))
+	})
+	b.words = (*barrierWords)(addr)
+	return err
+}
+
+func (b *barrier) wait(ctx context.Context) error {
+	h, err := hold(b.lock.where)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	round, last := b.arrive(h)
+	if last {
+		b.gate.wake()
+		return nil
+	}
+	err = b.gate.wait(ctx, func() bool { return atomic.LoadUint32(&b.words.round) != round })
+	if err != nil {
+		err = b.depart(h, round, err)
+	}
+	raceAcquire(b.lock.where)
+	return err
+}
+
+func (b *barrier) enter(owner uint32) {
+	if b.room.enter(owner) {
+		b.words.arrived = countHeld(b.lock.where, arrivedIn(b.words.round))
+	}
+}
+
+func arrivedIn(round uint32) uint64 { return heldArrived + uint64(round&31) }
+
+// arrive returns the round, and whether this was its last party.
+func (b *barrier) arrive(h holding) (round uint32, last bool) {
+	b.enter(h.owner)
+	defer b.leave()
+	round = b.words.round
+	if b.words.arrived+1 < b.words.parties {
+		h.set(arrivedIn(round))
+		b.words.arrived++
+		return round, false
+	}
+	atomic.StoreUint32(&b.words.round, round+1) // who counts anew from here on finds nobody in the round
+	b.words.arrived = 0
+	return round, true
+}
+
+// depart ends a wait before the round is over, and returns cause. If the round is over, depart
+// returns nil.
+func (b *barrier) depart(h holding, round uint32, cause error) error {
+	b.enter(h.owner)
+	defer b.leave()
+	h.set(heldNothing)
+	if b.words.round != round {
+		return nil
+	}
+	b.words.arrived--
+	return cause
+}
