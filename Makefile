@@ -57,7 +57,8 @@ test: ## the tests, in both builds, without cgo, and those of live forks: 2 minu
 
 slow: ## what builds other programs, and holds this one against C and strace
 	@$(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $(SLOW)); done
-	$(TEST) -run Instruction ./shared -args -sweep
+	$(TEST) -run 'Instruction' -skip Others ./shared -args -stride 1
+	$(TEST) -run 'Instruction.*Others' ./shared -args -stride 5
 	$(GO) -C tools test -count=$(COUNT) ./...
 
 # Each set of flags compiles the standard library anew.

@@ -415,10 +415,11 @@ func (p *Process) Signal(sig unix.Signal) error { return p.handle.signal(sig) }
 // Kill sends SIGKILL to the child. With ForkConfig.ProcessGroup, Kill sends it
 // to the child's whole process group.
 func (p *Process) Kill() error {
+	err := p.Signal(unix.SIGKILL) // before the group: the child may be reaped as soon as it is killed
 	if p.leadsGroup {
-		p.handle.killGroup()
+		p.handle.killGroup() // unless the child is reaped: then its group was killed before
 	}
-	return p.Signal(unix.SIGKILL) // the child may have left its group
+	return err
 }
 
 // end kills the child, and waits until the child is reaped, for

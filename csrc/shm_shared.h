@@ -46,7 +46,7 @@ struct shm_head {
 	uint32_t kind;   /* an enum shm_kind */
 	uint32_t family; /* the number of the table of owners that the structure uses */
 	uint64_t where;  /* names the structure in that table: never 0 */
-	int64_t table;   /* from the structure to the table, in bytes; 0 means the program's own table */
+	uint64_t reserved;
 };
 
 /* Where threads and goroutines sleep. package shared, gate_linux.go */

@@ -26,6 +26,7 @@ func (b *barrier) open(m *shm.Mapping, off, n int) error {
 		atomic.CompareAndSwapUint32(&(*barrierWords)(addr).parties, 0, uint32(n))
 	})
 	b.words = (*barrierWords)(addr)
+	b.recount = func() { b.words.arrived = countHeld(b.lock.where, arrivedIn(b.words.round)) }
 	return err
 }
 
@@ -35,31 +36,34 @@ func (b *barrier) wait(ctx context.Context) error {
 		return err
 	}
 	defer h.release()
+	if err := b.enter(ctx, h.owner); err != nil {
+		return err
+	}
 	round, last := b.arrive(h)
+	b.leave()
 	if last {
 		b.gate.wake()
 		return nil
 	}
-	err = b.gate.wait(ctx, func() bool { return atomic.LoadUint32(&b.words.round) != round })
-	if err != nil {
-		err = b.depart(h, round, err)
+	isOver := func() bool { return atomic.LoadUint32(&b.words.round) != round }
+	if err = b.gate.wait(ctx, isOver); err != nil {
+		b.end(h, func() {
+			h.set(heldNothing)
+			if isOver() {
+				err = nil
+			} else {
+				b.words.arrived--
+			}
+		})
 	}
 	raceAcquire(b.lock.where)
 	return err
 }
 
-func (b *barrier) enter(owner uint32) {
-	if b.room.enter(owner) {
-		b.words.arrived = countHeld(b.lock.where, arrivedIn(b.words.round))
-	}
-}
-
 func arrivedIn(round uint32) uint64 { return heldArrived + uint64(round&31) }
 
-// arrive returns the round, and whether this was its last party.
+// arrive returns the round, and whether this was its last party. The caller is in the room.
 func (b *barrier) arrive(h holding) (round uint32, last bool) {
-	b.enter(h.owner)
-	defer b.leave()
 	round = b.words.round
 	if b.words.arrived+1 < b.words.parties {
 		h.set(arrivedIn(round))
@@ -69,17 +73,4 @@ func (b *barrier) arrive(h holding) (round uint32, last bool) {
 	atomic.StoreUint32(&b.words.round, round+1) // who counts anew from here on finds nobody in the round
 	b.words.arrived = 0
 	return round, true
-}
-
-// depart ends a wait before the round is over, and returns cause. If the round is over, depart
-// returns nil.
-func (b *barrier) depart(h holding, round uint32, cause error) error {
-	b.enter(h.owner)
-	defer b.leave()
-	h.set(heldNothing)
-	if b.words.round != round {
-		return nil
-	}
-	b.words.arrived--
-	return cause
 }

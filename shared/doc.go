@@ -1,4 +1,68 @@
-// Package shared has locks in shared memory, for Go and C alike.
+// Package shared has locks in shared memory, for Go and C alike. The locks
+// survive the death of any process, at any instruction.
+//
+//	m, err := shm.Map(shm.Shared, 4096, nil)
+//	l, err := shared.NewMutex(m, 0)
+//	switch err := l.Lock(ctx); err {
+//	case nil:
+//	case shared.ErrOwnerDied:
+//		repair(m) // the last owner died with the lock held
+//		err = l.Consistent()
+//	default:
+//		return err
+//	}
+//	defer l.Unlock()
+//
+// A child's C code includes shm_shared.h, and has the same lock at the same
+// offset: shm_lock((shm_mutex *)addr, NULL).
+//
+// # Which structure
+//
+//   - [Mutex]: one process at a time changes something.
+//   - [RWMutex]: many read, and few write. A read costs more than a [Mutex] does. So
+//     an RWMutex is for reads that take long.
+//   - [Semaphore]: at most n at a time do something.
+//   - [Event]: something has happened, once and for all that wait.
+//   - [Barrier]: n parties begin each round together.
+//
+// Each has 64 bytes, at an offset that is a multiple of [Align]. Bytes that are
+// zero become the structure, so a new mapping needs no preparation. To make a
+// structure anew, set its bytes to zero while nobody uses it.
+//
+// # Owners
+//
+// An owner is a process, and not a goroutine or a thread. Goroutines of one
+// process exclude each other, and any of them may unlock. A goroutine that locks
+// what it holds waits for itself, as with [sync.Mutex]. A thread of C gets EDEADLK.
+// C holds or waits for 16 structures at once in each process, and Go for 1024.
+//
+// The owners of a program are its own process, the children of package shm, however
+// they were made, and the children of package live. When package shm reaps a child,
+// it reads what the child held, and gives that to the others. So this package has
+// each child reaped as soon as it ends, even if nobody waits for it. Two kinds of
+// process are owners, too, but nobody notices their death, and what they hold stays
+// held: children that the program forks by other means, such as shm.Fork and
+// live.Fork, and children of children.
+//
+// Processes of another program that map the same object by shm.MapFile have other
+// owners. For them the structure is [ErrKind].
+//
+// # Rules
+//
+//   - Make a structure, or find it by the same call, in the process that reaps the
+//     children that use it.
+//   - A structure is valid as long as what shm.At returns. Do not close or move the
+//     mapping while goroutines wait.
+//   - A lock that a signal handler of C takes must not be one that it interrupted.
+//
+// # Hostile children
+//
+// A structure is memory that a child can write to. A child that was taken over can
+// hold a lock for ever, release it for others, and change what it guards. No
+// structure protects against that. Give each wait a context with a deadline, copy
+// what you read, and check it. Whatever a child writes, these functions return an
+// error or a wrong result: they do not crash this process, and they end with their
+// context. See docs/SHARED.md.
 package shared
 
 // Align is the alignment of each structure, in bytes: the offset of a structure

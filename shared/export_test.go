@@ -4,6 +4,7 @@ package shared
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -74,7 +75,39 @@ func Arrived(b *Barrier) uint32 {
 		panic(err)
 	}
 	defer h.release()
-	b.enter(h.owner)
+	if err := b.enter(context.Background(), h.owner); err != nil {
+		panic(err)
+	}
 	defer b.leave()
 	return b.words.arrived
+}
+
+// AwaitThread waits until a thread waits for the lock by futex(2).
+func AwaitThread(l *Mutex) {
+	for Word(l)&mutexFutex == 0 {
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// Briefly sets how long a call without a context waits for a hostile process.
+func Briefly(d time.Duration) (former time.Duration) {
+	former, briefly = briefly, d
+	return former
+}
+
+// OwnSlots returns the memory of this process's slots.
+func OwnSlots() (all [][]byte) {
+	for _, s := range *own().slots.Load() {
+		all = append(all, unsafe.Slice((*byte)(unsafe.Pointer(s.slot)), unsafe.Sizeof(*s.slot)))
+	}
+	return all
+}
+
+// Scribble writes garbage to an owner's slot.
+func Scribble(owner uint32) {
+	s := slotOf(owner)
+	for i := range s.held {
+		atomic.StoreUint64(&s.held[i], rand.Uint64()>>rand.IntN(64))
+	}
+	atomic.StoreUint32(&s.more, rand.Uint32())
 }

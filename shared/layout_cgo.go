@@ -7,7 +7,6 @@ package shared
 
 enum {
 	offset_head_where = offsetof(struct shm_head, where),
-	offset_head_table = offsetof(struct shm_head, table),
 	offset_gate_sleepers = offsetof(struct shm_gate, sleepers),
 	offset_slot_pid_space = offsetof(struct shm_slot, pid_space),
 	offset_slot_of = offsetof(struct shm_slot, of),
@@ -36,7 +35,6 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(table{})-C.sizeof_struct_shm_table]
 
 	_ = [1]struct{}{}[unsafe.Offsetof(head{}.where)-C.offset_head_where]
-	_ = [1]struct{}{}[unsafe.Offsetof(head{}.table)-C.offset_head_table]
 	_ = [1]struct{}{}[unsafe.Offsetof(gate{}.sleepers)-C.offset_gate_sleepers]
 	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.pidSpace)-C.offset_slot_pid_space]
 	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.of)-C.offset_slot_of]

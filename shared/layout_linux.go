@@ -11,7 +11,7 @@ type head struct {
 	kind   uint32
 	family uint32
 	where  uint64
-	table  int64
+	_      uint64
 }
 
 // These constants are enum shm_kind.

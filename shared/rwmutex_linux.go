@@ -20,6 +20,7 @@ func init() { menders[kindRWMutex] = mendRoom }
 func (l *rwmutex) open(m *shm.Mapping, off int) error {
 	addr, err := l.room.open(m, off, kindRWMutex, func(unsafe.Pointer) {})
 	l.words = (*rwmutexWords)(addr)
+	l.recount = l.countAnew
 	return err
 }
 
@@ -33,6 +34,7 @@ var (
 
 // rwTry is an attempt to lock.
 type rwTry struct {
+	ctx context.Context
 	*rwmutex
 	rwWay
 	h     holding
@@ -45,14 +47,14 @@ func (l *rwmutex) lockBy(ctx context.Context, way rwWay) error {
 	if err != nil {
 		return err
 	}
-	t := &rwTry{rwmutex: l, rwWay: way, h: h}
+	t := &rwTry{ctx: ctx, rwmutex: l, rwWay: way, h: h}
 	if !t.try(true) {
 		if err := l.gate.wait(ctx, func() bool { return t.try(true) }); err != nil {
 			t.giveUp()
 			t.err = err
 		}
 	}
-	return t.end()
+	return t.settle()
 }
 
 func (l *rwmutex) tryLockBy(way rwWay) error {
@@ -60,27 +62,25 @@ func (l *rwmutex) tryLockBy(way rwWay) error {
 	if err != nil {
 		return err
 	}
-	t := &rwTry{rwmutex: l, rwWay: way, h: h, err: ErrLocked}
-	t.try(false)
-	return t.end()
+	ctx, cancel := context.WithTimeout(context.Background(), briefly)
+	defer cancel()
+	t := &rwTry{ctx: ctx, rwmutex: l, rwWay: way, h: h, err: ErrLocked}
+	if t.try(false); t.err != nil && t.err == ctx.Err() {
+		t.err = ErrLocked
+	}
+	return t.settle()
 }
 
-// end clears the place if the lock is not held.
-func (t *rwTry) end() error {
+// settle clears the place if the lock is not held.
+func (t *rwTry) settle() error {
 	if t.err != nil && t.err != ErrOwnerDied {
 		t.h.release()
 	}
 	return t.err
 }
 
-func (l *rwmutex) enter(owner uint32) {
-	if l.room.enter(owner) {
-		l.recount()
-	}
-}
-
-// recount counts anew after a death. A writer without a place was a writer that died.
-func (l *rwmutex) recount() {
+// countAnew counts after a death. A writer without a place was a writer that died.
+func (l *rwmutex) countAnew() {
 	where, w := l.room.lock.where, l.words
 	w.readers = countHeld(where, heldRead)
 	w.waitingReaders = countHeld(where, heldWaitsToRead)
@@ -112,7 +112,11 @@ func (l *rwmutex) mayEnter(way rwWay) bool {
 // try takes the lock, or notes in the place that the place waits. It returns false if it must be
 // called again.
 func (t *rwTry) try(waits bool) bool {
-	t.enter(t.h.owner)
+	if err := t.enter(t.ctx, t.h.owner); err != nil {
+		t.giveUp()
+		t.err = err
+		return true
+	}
 	defer t.leave()
 	lost, may := t.words.state&rwLost != 0, t.mayEnter(t.rwWay)
 	if t.waits && (lost || may) {
@@ -148,14 +152,15 @@ func (t *rwTry) grant() {
 
 // giveUp ends a wait without the lock.
 func (t *rwTry) giveUp() {
-	t.enter(t.h.owner)
-	t.h.set(heldNothing)
-	if t.waits {
-		*t.waiting(t.rwWay)--
+	if !t.waits {
+		return
 	}
-	t.words.admitted = min(t.words.admitted, t.words.waitingReaders)
-	t.leave()
-	t.gate.wake()
+	t.waits = false
+	t.end(t.h, func() {
+		t.h.set(heldNothing)
+		*t.waiting(t.rwWay)--
+		t.words.admitted = min(t.words.admitted, t.words.waitingReaders)
+	})
 }
 
 func (l *rwmutex) unlockBy(way rwWay) error {
@@ -164,22 +169,21 @@ func (l *rwmutex) unlockBy(way rwWay) error {
 	if !ok {
 		return ErrNotHeld
 	}
-	l.enter(h.owner)
-	if h, ok = findSet(where, way.has); ok { // another goroutine may have been first
-		l.end(way)
-		h.set(heldNothing)
-	}
-	l.leave()
+	l.end(h, func() {
+		if h, ok = findSet(where, way.has); ok { // another goroutine may have been first
+			l.unlocked(way)
+			h.set(heldNothing)
+		}
+	})
 	if !ok {
 		return ErrNotHeld
 	}
-	l.gate.wake()
 	h.release()
 	return nil
 }
 
-// end ends a read or a write, in the room.
-func (l *rwmutex) end(way rwWay) {
+// unlocked notes the end of a read or a write, in the room.
+func (l *rwmutex) unlocked(way rwWay) {
 	w := l.words
 	if way == reads {
 		w.readers--
@@ -197,7 +201,11 @@ func (l *rwmutex) consistent() error {
 	if !ok {
 		return ErrNotHeld
 	}
-	l.enter(h.owner)
+	ctx, cancel := context.WithTimeout(context.Background(), briefly)
+	defer cancel()
+	if err := l.enter(ctx, h.owner); err != nil {
+		return err
+	}
 	l.words.state &^= rwDied
 	l.leave()
 	return nil

@@ -26,6 +26,7 @@ func (s *semaphore) open(m *shm.Mapping, off, n int) error {
 		atomic.CompareAndSwapUint32(&(*semaphoreWords)(addr).limit, 0, uint32(n))
 	})
 	s.words = (*semaphoreWords)(addr)
+	s.recount = func() { s.words.used = countHeld(s.lock.where, heldUnit) }
 	return err
 }
 
@@ -34,42 +35,48 @@ func (s *semaphore) acquire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	take := func() bool { return s.take(h) }
-	if take() {
-		return nil
+	failed := error(nil)
+	taken := func() (done bool) {
+		done, failed = s.take(ctx, h)
+		return done || failed != nil
 	}
-	if err := s.gate.wait(ctx, take); err != nil {
+	if !taken() {
+		if err := s.gate.wait(ctx, taken); err != nil {
+			failed = err
+		}
+	}
+	if failed != nil {
 		h.release()
-		return err
 	}
-	return nil
+	return failed
 }
 
 func (s *semaphore) tryAcquire() error {
 	h, err := hold(s.lock.where)
-	if err == nil && !s.take(h) {
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), briefly)
+	defer cancel()
+	if taken, err := s.take(ctx, h); err != nil || !taken {
 		h.release()
-		err = ErrLocked
+		return ErrLocked
 	}
-	return err
-}
-
-func (s *semaphore) enter(owner uint32) {
-	if s.room.enter(owner) {
-		s.words.used = countHeld(s.lock.where, heldUnit)
-	}
+	return nil
 }
 
 // take takes a unit if there is one.
-func (s *semaphore) take(h holding) bool {
-	s.enter(h.owner)
+func (s *semaphore) take(ctx context.Context, h holding) (bool, error) {
+	if err := s.enter(ctx, h.owner); err != nil {
+		return false, err
+	}
 	defer s.leave()
 	if s.words.used >= s.words.limit {
-		return false
+		return false, nil
 	}
 	h.set(heldUnit)
 	s.words.used++
-	return true
+	return true, nil
 }
 
 func (s *semaphore) release() error {
@@ -77,16 +84,15 @@ func (s *semaphore) release() error {
 	if !ok {
 		return ErrNotHeld
 	}
-	s.enter(h.owner)
-	if h, ok = findSet(s.lock.where, heldUnit); ok { // another goroutine may have been first
-		h.set(heldNothing)
-		s.words.used--
-	}
-	s.leave()
+	s.end(h, func() {
+		if h, ok = findSet(s.lock.where, heldUnit); ok { // another goroutine may have been first
+			h.set(heldNothing)
+			s.words.used--
+		}
+	})
 	if !ok {
 		return ErrNotHeld
 	}
-	s.gate.wake()
 	h.release()
 	return nil
 }

@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var sweep = flag.Bool("sweep", false, "kill children at every instruction, and not at some")
+var stride = flag.Int("stride", 23, "kill children at each instruction that is a multiple of this, from a random one on")
 
 // tracee is a child that this thread runs by single instructions.
 type tracee struct {
@@ -79,11 +79,7 @@ func (c *tracee) kill() {
 func atEach(t *testing.T, try func(n int) (stopped bool)) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	stride := 1
-	if !*sweep {
-		stride = 23
-	}
-	for n := rand.IntN(stride); ; n += stride {
+	for n := rand.IntN(*stride); ; n += *stride {
 		if try(n) {
 			t.Logf("%d instructions", n)
 			return
