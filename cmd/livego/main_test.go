@@ -203,6 +203,21 @@ func TestLivegoInAnotherFolder(t *testing.T) {
 	}
 }
 
+// A module can have livego as one of its tools.
+func TestLivegoAsAToolOfAModule(t *testing.T) {
+	dir := module(t)
+	good(t, dir, nil, "go", "mod", "edit", "-tool=forkshm.example/shm/cmd/livego")
+	gomod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	require.NoError(t, err)
+	assert.Contains(t, string(gomod), "tool forkshm.example/shm/cmd/livego")
+	good(t, dir, nil, "go", "tool", "livego", "build", "-o", "program", ".")
+	forked(t, dir, "./program")
+	assert.Regexp(t, `(?m)^ok`, good(t, dir, nil, "go", "tool", "livego", "test", "-count=1", "."))
+	out, err := in(dir, nil, "go", "tool", "livego", "bild")
+	assert.Error(t, err)
+	assert.Contains(t, out, `unknown command "bild"`)
+}
+
 func TestLivegoVendoring(t *testing.T) {
 	dir := module(t)
 	good(t, dir, nil, "go", "mod", "vendor")
