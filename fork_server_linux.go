@@ -288,8 +288,8 @@ func (s *forkServer) forkBy(ctx context.Context, v *server, args forkArgs) (*Pro
 	return nil, fmt.Errorf("%d children were killed while they waited for their function", maxTries)
 }
 
-// giveFunction gives the function to a child that waits for it. If the child has ended, giveFunction
-// has it reaped, and returns false.
+// giveFunction gives the function to a child that waits for it. If the child has ended,
+// giveFunction has it reaped, and returns false.
 func (p *Process) giveFunction(child ChildFunc, length int) bool {
 	ended := true
 	_ = p.handle.use(func(id childID) { ended = id.hasEnded() })

@@ -155,8 +155,8 @@ func (v *server) howEnded() error {
 	return v.err
 }
 
-// isFile reports whether a server's children inherit a writer from the server. To another writer each
-// child writes by a pipe of its own.
+// isFile reports whether a server's children inherit a writer from the server. To another writer
+// each child writes by a pipe of its own.
 func isFile(w io.Writer) bool {
 	_, is := w.(*os.File)
 	return is
@@ -296,7 +296,8 @@ func (v *server) answer(timeout time.Duration) (pid int, err error) {
 	return pid, err
 }
 
-// end kills the server. If it has made a child for the last request, the child is killed and reaped.
+// end kills the server. If it has made a child for the last request, the child is killed and
+// reaped.
 func (v *server) end() {
 	_ = v.Kill()
 	for end := time.Now().Add(hook.KillTimeout); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -352,9 +353,9 @@ func (v *server) stillborn() (pid int) {
 // hasMade reports whether the server says that it has made a child for the request.
 func (v *server) hasMade() bool { return atomic.LoadUint32(&v.control.page.reply.seq) == v.seq }
 
-// reapStillborn reaps a child that was killed before it said who it is. The server can lie about its
-// process id. So the forker reaps it, which reaps those alone that it has forked, and those that
-// these have cloned as its children.
+// reapStillborn reaps a child that was killed before it said who it is. The server can lie about
+// its process id. So the forker reaps it, which reaps those alone that it has forked, and those
+// that these have cloned as its children.
 func (v *server) reapStillborn() {
 	for range 100 { // its end of the socket is closed shortly before it has ended
 		if pid := v.stillborn(); pid != 0 {

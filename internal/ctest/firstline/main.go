@@ -1,10 +1,10 @@
 //go:build linux && cgo
 
-// Command firstline forks a child that exits, and waits for it, N times: by itself (fork), by a fork
-// server (server), or by a fork server into a sandbox (sandbox). The program has so many MiB of
-// memory. It prints the nanoseconds from the fork to the child's first line, those until the child is
-// reaped, both as the median, and this process's page faults per child. Benchmarks run it, since what
-// fork costs depends on the process that forks.
+// Command firstline forks a child that exits, and waits for it, N times: by itself (fork), by a
+// fork server (server), or by a fork server into a sandbox (sandbox). The program has so many MiB
+// of memory. It prints the nanoseconds from the fork to the child's first line, those until the
+// child is reaped, both as the median, and this process's page faults per child. Benchmarks run
+// it, since what fork costs depends on the process that forks.
 package main
 
 import (
