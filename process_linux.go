@@ -142,9 +142,9 @@ func (p *Process) endedEarly() error {
 		return nil
 	}
 	if err := p.Wait(context.Background()); err != nil {
-		return fmt.Errorf("Init: %w", err)
+		return fmt.Errorf("PoolConfig.Init: %w", err)
 	}
-	return fmt.Errorf("Init: %w", &ExitError{Pid: p.pid})
+	return fmt.Errorf("PoolConfig.Init: %w", &ExitError{Pid: p.pid})
 }
 
 // failure returns the error of a failed set-up.
