@@ -107,8 +107,8 @@ typedef struct shm_rwmutex {
 	uint32_t word;        /* futex: guards the rest. room.h */
 	struct shm_gate gate; /* where readers and writers wait */
 	uint32_t reserved;
-	uint32_t state;       /* flags: the writer died, the lock is lost */
-	uint32_t writer;      /* the owner that writes, or 0 */
+	uint32_t state;  /* flags: the writer died, the lock is lost */
+	uint32_t writer; /* the owner that writes, or 0 */
 	uint32_t readers;
 	uint32_t waiting_writers, waiting_readers;
 	uint32_t admitted; /* readers that come before the writers that wait */
