@@ -1,5 +1,5 @@
 // Package shared has locks in shared memory, for Go and C alike. The locks
-// survive the death of any process, at any instruction.
+// survive the death of a child of this program, at any instruction.
 //
 //	m, err := shm.Map(shm.Shared, 4096, nil)
 //	l, err := shared.NewMutex(m, 0)
