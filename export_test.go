@@ -16,7 +16,7 @@ func ControlPages() int { return int(controlPages.Load()) }
 
 // VMAsOfControlPage is how many lines of /proc/PID/maps a control page without a
 // slot has, with its guards.
-const VMAsOfControlPage = 3
+const VMAsOfControlPage = 4
 
 // The layout of a control page, for children that damage it.
 const (

@@ -59,9 +59,30 @@ static int map(int flags, int fd, size_t slot, struct shm_control **control)
 	return err;
 }
 
+/*
+ * The set-up report is an object of its own. Otherwise the child could map it again by way
+ * of its neighbours: mremap(2) with a length of 0 maps what follows a page in its object.
+ */
+static int map_report(struct shm_control *control)
+{
+	void *report = mmap(set_up_page(control), page_size(), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	return report == MAP_FAILED ? errno : 0;
+}
+
 int shm_control_make(size_t slot, struct shm_control **control)
 {
-	return map(MAP_ANONYMOUS, -1, slot, control);
+	int err = map(MAP_ANONYMOUS, -1, slot, control);
+
+	if (err != 0)
+		return err;
+	err = map_report(*control);
+	if (err != 0) {
+		shm_control_free(*control, slot);
+		*control = NULL;
+	}
+	return err;
 }
 
 int shm_control_map(int fd, size_t slot, struct shm_control **control)

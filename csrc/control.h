@@ -17,7 +17,10 @@
  *     checks the copy. A word that the child wrote never ends a loop, and is never
  *     used as an index, a size to allocate, a name to open, or a process id.
  *   - The child writes the set-up report before its function begins, and then
- *     unmaps the report. So the function cannot forge the report.
+ *     unmaps the report. The report is an object of its own, and the function has
+ *     no other mapping of it. So the function cannot forge the report. A child of a
+ *     fork server has one object for all pages, but gets its function only after the
+ *     parent has read the report.
  *
  * Forks hold a lock. The page is made under that lock, and is kept out of later
  * forks (MADV_DONTFORK) before the lock is released. The page is never used for
