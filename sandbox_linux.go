@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -100,7 +101,7 @@ func (s *Sandbox) prepareFilter(box *sandboxOf, _ *memory) error {
 	}
 	filter, err := filterOf(seccomp.Policy{
 		Arch: runtime.GOARCH, Compute: s.Policy == Compute, Files: s.files(), Allow: s.Allow,
-		Denied: denied,
+		Denied: denied, NoRemap: len(s.ReadOnly) > 0,
 	})
 	if errors.Is(err, errors.ErrUnsupported) && s.Optional {
 		return nil // a filter of no instructions is refused, and so left out
@@ -224,6 +225,10 @@ func (s *Sandbox) prepareRanges(box *sandboxOf, mem *memory) error {
 	case mem.liveChildren == nil: // only a shared memfd counts its children
 		return fmt.Errorf("ReadOnly needs a Memfd mapping that is Shared: %w",
 			errors.ErrUnsupported)
+	case slices.Contains(s.Allow, unix.SYS_MREMAP),
+		slices.Contains(s.Allow, unix.SYS_REMAP_FILE_PAGES):
+		return fmt.Errorf("ReadOnly is of no use with mremap or remap_file_pages in Allow, as a child "+
+			"can map the range anew by them: %w", unix.EINVAL)
 	case len(s.ReadOnly) > maxReadOnly:
 		return fmt.Errorf("ReadOnly has %d ranges, at most %d are possible: %w",
 			len(s.ReadOnly), maxReadOnly, unix.EINVAL)

@@ -468,10 +468,14 @@ func TestReadOnlyStaysSo(t *testing.T) {
 	assert.Equal(t, 16, got, "beside it, it does")
 	_, err = call(t, m, cfg, unix.SYS_MADVISE, start+uintptr(page), uintptr(page), unix.MADV_REMOVE)
 	denied(t, err, "madvise", "a hole")
-	got, err = call(t, m, cfg, unix.SYS_MREMAP,
-		start+uintptr(page), 0, uintptr(page), unix.MREMAP_MAYMOVE)
-	assert.NoError(t, err)
-	assert.True(t, got < 0 || got > 4096, "an alias, or none")
+	p = forkedWith(t, m, ctest.WriteLonger, cfg)
+	assert.Equal(t, exited(p, int(unix.ENOMEM)), wait(t, p), "the page before it is not mapped again")
+	for _, n := range []uintptr{unix.SYS_MREMAP, unix.SYS_REMAP_FILE_PAGES} {
+		allowed := *cfg.Sandbox
+		allowed.Allow = []uintptr{n}
+		_, err = m.Fork(ctest.Add, inSandbox(allowed))
+		assert.ErrorIs(t, err, unix.EINVAL)
+	}
 	err = wait(t, forkedWith(t, m, ctest.WriteAlias, cfg))
 	var exit *shm.ExitError
 	require.ErrorAs(t, err, &exit)

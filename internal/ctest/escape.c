@@ -372,6 +372,21 @@ int child_write_alias(void *addr, size_t length)
 	return 0;
 }
 
+/* The page before the range is of the same object: mapped again, or longer, it would have the range. */
+int child_write_longer(void *addr, size_t length)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	char *alias = mremap(addr, 0, 2 * page, MREMAP_MAYMOVE);
+
+	(void)length;
+	if (alias == MAP_FAILED)
+		alias = mremap(addr, page, 2 * page, MREMAP_MAYMOVE);
+	if (alias == MAP_FAILED)
+		return errno;
+	alias[page] = 3;
+	return 0;
+}
+
 static int compare(const void *a, const void *b)
 {
 	return *(const int *)a - *(const int *)b;

@@ -16,6 +16,7 @@ var (
 	EscapeAll    = shm.ChildFunc(C.child_escape_all)
 	RawCall      = shm.ChildFunc(C.child_call)
 	WriteAlias   = shm.ChildFunc(C.child_write_alias)
+	WriteLonger  = shm.ChildFunc(C.child_write_longer)
 	Compute      = shm.ChildFunc(C.child_compute)
 	SumByThreads = shm.ChildFunc(C.child_sum_by_threads)
 )

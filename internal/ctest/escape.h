@@ -27,6 +27,7 @@ int child_call(void *addr, size_t length);
 
 /* Writes to another view of its second page, or to that page itself, if it can have no other. */
 int child_write_alias(void *addr, size_t length);
+int child_write_longer(void *addr, size_t length);
 
 /* Does what C code does that computes: malloc, stdio, libm, qsort, strings, time. Exits 0. */
 int child_compute(void *addr, size_t length);

@@ -25,6 +25,10 @@ type Policy struct {
 	Files   Files     // what it needs to open files, with Compute
 	Allow   []uintptr // further calls, by number
 	Denied  uint32    // the action of all other calls: unix.SECCOMP_RET_*
+
+	// NoRemap has mremap(2) fail for want of memory, and libc copies instead. A mapping that
+	// is longer, or mapped again, has pages of its object that the process had no more.
+	NoRemap bool
 }
 
 const (
@@ -196,6 +200,9 @@ func (p Policy) Filter() (Filter, error) {
 	}
 	if err := p.allow(a, rules); err != nil {
 		return Filter{}, err
+	}
+	if p.NoRemap && p.Compute {
+		add(map[string]rule{"mremap": {answer | uint32(unix.ENOMEM), nil}})
 	}
 	return assemble(a.audit, rules, p.Denied)
 }
