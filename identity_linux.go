@@ -2,24 +2,11 @@
 
 package shm
 
-/*
-#include "csrc/identity.h"
-
-#cgo noescape shm_process_token
-#cgo nocallback shm_process_token
-*/
-import "C"
-
-import (
-	"sync/atomic"
-	"unsafe"
-
-	"forkshm.example/shm/internal/hook"
-)
+import "forkshm.example/shm/internal/hook"
 
 // tokenWord holds this process's token. The kernel sets it to 0 in a forked
 // process, if it supports MADV_WIPEONFORK. Otherwise the word is always 0.
-var tokenWord = (*atomic.Uint64)(unsafe.Pointer(C.shm_process_token_word()))
+var tokenWord = processTokenWord()
 
 func init() { hook.ProcessToken = processToken }
 
@@ -32,5 +19,5 @@ func processToken() uint64 {
 	if token := tokenWord.Load(); token != 0 {
 		return token
 	}
-	return uint64(C.shm_process_token()) // in a forked process, or without MADV_WIPEONFORK
+	return makeProcessToken() // in a forked process, or without MADV_WIPEONFORK
 }

@@ -40,6 +40,8 @@ package shm
 #cgo nocallback shm_waitpid
 #cgo noescape shm_waitid
 #cgo nocallback shm_waitid
+#cgo noescape shm_process_token
+#cgo nocallback shm_process_token
 #cgo noescape shm_set_owner
 #cgo nocallback shm_set_owner
 
@@ -67,6 +69,7 @@ import (
 	"embed"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -279,3 +282,13 @@ func errno(e C.int) error {
 	}
 	return unix.Errno(e)
 }
+
+// processTokenWord returns the word in which this process's token is. The
+// kernel sets the word to 0 in a forked process.
+func processTokenWord() *atomic.Uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(C.shm_process_token_word()))
+}
+
+// makeProcessToken returns this process's token, and makes it first if this
+// process is a forked one.
+func makeProcessToken() uint64 { return uint64(C.shm_process_token()) }
