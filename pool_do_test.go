@@ -343,7 +343,7 @@ func TestDoViewGivesTheChildBack(t *testing.T) {
 	assert.Equal(t, shm.PoolStats{Calls: 4}, p.Stats())
 }
 
-// A child that is killed during view takes nothing from it.
+// If a child is killed while view runs, view keeps its bytes.
 func TestDoViewOfAChildThatEnds(t *testing.T) {
 	leavesNothing(t)
 	p := newPool(t, nil, 1, nil)

@@ -23,8 +23,8 @@ import (
 // A goroutine waits on its thread by futex(2) for futexTime at most, and then in the poller. It looks
 // again once a second, whatever happens: a hostile child may swallow what would wake it.
 //
-// A process that is killed between the change and wake wakes nobody. The mender of the structure
-// calls g.wakeAll.
+// A process may be killed after the change and before wake. Then the structure's mender calls
+// g.wakeAll.
 
 // futexTime is how long a goroutine waits by futex(2), which holds a thread.
 const futexTime = 50 * time.Microsecond
