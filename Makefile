@@ -184,7 +184,7 @@ fuzz: ## the fuzz tests, each for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzVMA -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 	$(GO) test -run '^$$' -fuzz FuzzFiles -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 
-lint: cross ## gofmt, go vet, staticcheck, ladders of files, C warnings, builds for other systems
+lint: cross ## gofmt, go vet, staticcheck, ladders of files, long functions, C warnings, builds for other systems
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	@for tags in "" devzero livego; do (set -x; $(GO) vet -tags "$$tags" ./...); done
 	@for c in $(C_FILES); do for def in -DUSE_MAP_ANON -UUSE_MAP_ANON; do (set -x; $(CC) -fsyntax-only $(C_WARNINGS) $$def $$c); done; done
@@ -194,6 +194,7 @@ lint: cross ## gofmt, go vet, staticcheck, ladders of files, C warnings, builds 
 	@for tags in "" devzero; do (set -x; $(BY_KNOWN_GO) out/staticcheck -tags "$$tags" ./...); done
 	$(BY_KNOWN_GO) out/staticcheck -tags livego ./live
 	cd tools && $(BY_KNOWN_GO) ../out/staticcheck ./...
+	$(GO) -C tools run ./lengths -most 45 ..
 	@dirs="$$($(GO) list -f '{{.Dir}}' ./...) $$($(GO) -C tools list -f '{{.Dir}}' ./...)"; (set -x; $(BY_KNOWN_GO) $(GO) -C tools run ./knots $$dirs)
 	$(GO) -C tools vet ./...
 

@@ -239,18 +239,7 @@ func (args *forkArgs) start(mem *memory, cfg *ForkConfig, box *sandboxOf) (p *Pr
 	if err != nil {
 		return nil, err
 	}
-	keep = append(keep, box.fds()...)
-	slices.Sort(keep)
-	if args.flags&closeFDs != 0 {
-		keep = withBell(keep)
-		if !box.opensFiles {
-			keep = mem.keepForStat(keep)
-		}
-	}
-	var lean []memoryRange
-	if cfg != nil && cfg.Lean {
-		lean = goHeap()
-	}
+	keep = args.keepAlso(keep, mem, box)
 	files, err := cfg.openFiles()
 	if err != nil {
 		return nil, err
@@ -258,7 +247,38 @@ func (args *forkArgs) start(mem *memory, cfg *ForkConfig, box *sandboxOf) (p *Pr
 	if files.areUsed() {
 		args.flags |= awaitSetUp
 	}
-	p, err = newProcess(func(owner uint32) (pid int, forkTime time.Duration, err error) {
+	var lean []memoryRange
+	if cfg != nil && cfg.Lean {
+		lean = goHeap()
+	}
+	p, err = args.forkWith(files, keep, lean, box)
+	p, err = args.setUp(p, err, box)
+	if err == nil && args.flags&serveForks == 0 {
+		p.uses(mem)
+	}
+	return p, err
+}
+
+// keepAlso adds to the descriptors that the configuration keeps those that the
+// child needs for itself. The result is in ascending order.
+func (args *forkArgs) keepAlso(keep []int32, mem *memory, box *sandboxOf) []int32 {
+	keep = append(keep, box.fds()...)
+	slices.Sort(keep)
+	if args.flags&closeFDs == 0 {
+		return keep
+	}
+	keep = withBell(keep)
+	if !box.opensFiles {
+		keep = mem.keepForStat(keep)
+	}
+	return keep
+}
+
+// forkWith forks a child that has the files, and begins to copy what the child
+// writes to them.
+func (args *forkArgs) forkWith(files *childFiles, keep []int32, lean []memoryRange,
+	box *sandboxOf) (*Process, error) {
+	p, err := newProcess(func(owner uint32) (pid int, forkTime time.Duration, err error) {
 		// os/exec learns of its child's exec by a pipe. The lock keeps most of these pipes out of our
 		// child. It is no complete protection: os/exec releases the lock shortly before it closes its
 		// own writing end.
@@ -274,14 +294,10 @@ func (args *forkArgs) start(mem *memory, cfg *ForkConfig, box *sandboxOf) (p *Pr
 	})
 	if err != nil {
 		files.abandon()
-	} else {
-		p.outputs = files.copyOutputs()
+		return nil, err
 	}
-	p, err = args.setUp(p, err, box)
-	if err == nil && args.flags&serveForks == 0 {
-		p.uses(mem)
-	}
-	return p, err
+	p.outputs = files.copyOutputs()
+	return p, nil
 }
 
 // setUp gives a new child its control page, and waits for its set-up. err is

@@ -156,20 +156,11 @@ func (c *caller) ask(ctx context.Context, work func(io.Writer) error) ([]byte, e
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("live: call: %w", err)
 	}
-	parent, err := openSelf()
-	if err != nil {
-		return nil, err
-	}
 	p, err := newPipe()
 	if err != nil {
-		parent.close()
 		return nil, err
 	}
-	if c.DropFDs {
-		c.KeepFDs = append(slices.Clone(c.KeepFDs), p.w, parent.pidfd)
-	}
-	child, err := GoWith(func() int { return answer(p, parent, work) }, &c.Config)
-	parent.close()
+	child, err := c.start(p, work)
 	if err != nil {
 		p.close()
 		return nil, err
@@ -194,6 +185,19 @@ func (c *caller) ask(ctx context.Context, work func(io.Writer) error) ([]byte, e
 		return nil, stopped
 	}
 	return c.understand(text, exit)
+}
+
+// start forks the child that runs work. The child sends its answer by the pipe.
+func (c *caller) start(p *pipe, work func(io.Writer) error) (*shm.Process, error) {
+	parent, err := openSelf()
+	if err != nil {
+		return nil, err
+	}
+	defer parent.close()
+	if c.DropFDs {
+		c.KeepFDs = append(slices.Clone(c.KeepFDs), p.w, parent.pidfd)
+	}
+	return GoWith(func() int { return answer(p, parent, work) }, &c.Config)
 }
 
 // most is how long an answer may be.
