@@ -196,6 +196,8 @@ lint: cross ## gofmt, go vet, staticcheck, ladders of files, long functions, C w
 	cd tools && $(BY_KNOWN_GO) ../out/staticcheck ./...
 	$(GO) -C tools run ./lengths -most 45 ..
 	@dirs="$$($(GO) list -f '{{.Dir}}' ./...) $$($(GO) -C tools list -f '{{.Dir}}' ./...)"; (set -x; $(BY_KNOWN_GO) $(GO) -C tools run ./knots $$dirs)
+	$(BY_KNOWN_GO) $(GO) -C tools build -o ../out/ ./knots
+	CGO_ENABLED=0 out/knots .
 	$(GO) -C tools vet ./...
 
 format: ## formats the Go, and the C by clang-format

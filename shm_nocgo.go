@@ -2,15 +2,7 @@
 
 package shm
 
-import (
-	"errors"
-	"fmt"
-	"unsafe"
-)
-
-var errNoShim = fmt.Errorf("this program was built without the C part of package shm "+
-	"(build on Linux, with CGO_ENABLED=1 and a C compiler): %w",
-	errors.ErrUnsupported)
+import "unsafe"
 
 // Mmap returns an error that wraps [errors.ErrUnsupported].
 func Mmap(addr unsafe.Pointer, length, prot, flags, fd int, offset int64) (unsafe.Pointer, error) {
