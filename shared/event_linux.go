@@ -17,9 +17,7 @@ type event struct {
 }
 
 func init() {
-	menders[kindEvent] = func(memory []byte, _ uint32, _ *slot) {
-		(*eventWords)(unsafe.Pointer(unsafe.SliceData(memory))).gate.wakeAll()
-	}
+	menders[kindEvent] = func(d death) { (*eventWords)(d.at()).gate.wakeAll() }
 }
 
 func (e *event) open(m *shm.Mapping, off int) (err error) {

@@ -11,7 +11,8 @@ enum {
 	offset_slot_pid_space = offsetof(struct shm_slot, pid_space),
 	offset_slot_of = offsetof(struct shm_slot, of),
 	offset_slot_held = offsetof(struct shm_slot, held),
-	offset_slot_notes = offsetof(struct shm_slot, notes),
+	offset_slot_note = offsetof(struct shm_slot, note),
+	offset_note_to = offsetof(struct shm_note, to),
 	offset_room_gate = offsetof(struct shm_room, gate),
 	offset_semaphore_used = offsetof(struct shm_semaphore, used),
 	offset_event_gate = offsetof(struct shm_event, gate),
@@ -39,7 +40,8 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.pidSpace)-C.offset_slot_pid_space]
 	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.of)-C.offset_slot_of]
 	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.held)-C.offset_slot_held]
-	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.notes)-C.offset_slot_notes]
+	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.note)-C.offset_slot_note]
+	_ = [1]struct{}{}[unsafe.Offsetof(note{}.to)-C.offset_note_to]
 	_ = [1]struct{}{}[unsafe.Offsetof(table{}.bell)-C.offset_table_bell]
 	_ = [1]struct{}{}[unsafe.Offsetof(table{}.slot)-C.offset_table_slot]
 
@@ -75,7 +77,6 @@ var (
 
 	_ = [1]struct{}{}[slots-C.SHM_SLOTS]
 	_ = [1]struct{}{}[held-C.SHM_HELD]
-	_ = [1]struct{}{}[notes-C.SHM_NOTES]
 
 	_ = [1]struct{}{}[kindMutex-C.SHM_KIND_MUTEX]
 	_ = [1]struct{}{}[kindArena-C.SHM_KIND_ARENA]

@@ -118,7 +118,6 @@ const (
 const (
 	slots = 4096 // SHM_SLOTS
 	held  = 16   // SHM_HELD
-	notes = 8    // SHM_NOTES
 )
 
 // These constants are enum shm_slot_state.
@@ -127,6 +126,12 @@ const (
 	slotGiven
 	slotTaken
 )
+
+// note is struct shm_note.
+type note struct {
+	block uint64
+	to    int64
+}
 
 // slot is struct shm_slot.
 type slot struct {
@@ -138,7 +143,7 @@ type slot struct {
 	more     uint32
 	_        [4]uint64
 	held     [held]uint64
-	notes    [notes]uint64
+	note     [held]note
 }
 
 // table is struct shm_table.

@@ -199,13 +199,13 @@ func (l *mutex) wake(word uint32, n int) {
 
 // mendMutex takes the lock from an owner that died, and wakes who waits: the owner may have died
 // after it released the lock and before it woke anybody, or after it was woken itself.
-func mendMutex(memory []byte, owner uint32, _ *slot) {
-	word := &(*mutexWords)(unsafe.Pointer(unsafe.SliceData(memory))).word
+func mendMutex(d death) {
+	word := &(*mutexWords)(d.at()).word
 	var seen uint32
 	for {
 		seen = atomic.LoadUint32(word)
 		next := seen &^ (mutexStarving | mutexBell)
-		if seen&mutexOwner == owner {
+		if seen&mutexOwner == d.owner {
 			next = next&^mutexOwner | mutexDied
 		}
 		if atomic.CompareAndSwapUint32(word, seen, next) {

@@ -10,11 +10,23 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
+// death is what a mender knows: a process has died that has named a structure in its slot.
+type death struct {
+	mapping []byte // the memory of the structure's mapping
+	off     int    // where the structure is in the mapping
+	owner   uint32
+	place   int   // of the name in the slot
+	note    *note // that belongs to the place
+}
+
+// at returns the structure's address.
+func (d death) at() unsafe.Pointer { return unsafe.Pointer(&d.mapping[d.off]) }
+
 // menders mend a structure of a kind that a dead process has named in its slot. The process may have
 // held it or not, or may have died at any instruction of an operation. Whoever else uses the
 // structure goes on meanwhile. A mender changes only what the owner has, wakes whoever may wait, and
-// trusts nothing that it reads. memory is the mapping's, from the structure's beginning on.
-var menders = map[uint32]func(memory []byte, owner uint32, s *slot){}
+// trusts nothing that it reads.
+var menders = map[uint32]func(d death){}
 
 func init() {
 	hook.NewOwner = func() uint32 {
@@ -44,23 +56,26 @@ func mendMore(owner uint32) {
 	}
 }
 
-// mend mends all that a dead process has named in its slot.
+// mend mends all that a dead process has named in its slot. Locks are the last: who holds a lock finds
+// whole what the lock guards.
 func mend(s *slot, owner uint32) {
-	for i := range s.held {
-		where := atomic.SwapUint64(&s.held[i], 0) // a recount must not find what the process had
-		if where == 0 {
-			continue
+	for _, locks := range []bool{false, true} {
+		for i := range s.held {
+			where := atomic.LoadUint64(&s.held[i])
+			number, off := placeOf(where &^ heldMask)
+			m := mappingOf(number)
+			if where == 0 || m == nil { // m is nil if it is closed, or if no process numbered it
+				continue
+			}
+			hook.View(m, func(addr unsafe.Pointer, length int) {
+				defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+				defer ignoreFault()
+				if off%Align == 0 && off < uint64(length) && uint64(length)-off >= Align {
+					d := death{unsafe.Slice((*byte)(addr), length), int(off), owner, i, &s.note[i]}
+					d.mend(&s.held[i], locks)
+				}
+			})
 		}
-		number, off := placeOf(where &^ heldMask)
-		m := mappingOf(number)
-		if m == nil {
-			continue // the mapping is closed, or no process numbered it
-		}
-		hook.View(m, func(addr unsafe.Pointer, length int) {
-			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-			defer ignoreFault()
-			mendAt(unsafe.Slice((*byte)(addr), length), off, owner, s)
-		})
 	}
 }
 
@@ -72,14 +87,18 @@ func ignoreFault() {
 	}
 }
 
-// mendAt mends the structure at the offset, if there is one.
-func mendAt(memory []byte, off uint64, owner uint32, s *slot) {
-	if off%Align != 0 || off > uint64(len(memory)) || len(memory)-int(off) < Align {
+// mend mends the structure, if there is one, and clears its name. A lock's name is cleared first: who
+// counts anew must not find what the process had. An arena's name is cleared last: who finds a block
+// that the process was about to take or to free must find why.
+func (d death) mend(name *uint64, locks bool) {
+	kind := atomic.LoadUint32(&(*head)(d.at()).kind)
+	mender := menders[kind]
+	if mender == nil || locks == (kind == kindArena) {
 		return
 	}
-	memory = memory[off:]
-	kind := atomic.LoadUint32(&(*head)(unsafe.Pointer(unsafe.SliceData(memory))).kind)
-	if mender := menders[kind]; mender != nil {
-		mender(memory, owner, s)
+	if locks {
+		atomic.StoreUint64(name, 0)
 	}
+	mender(d)
+	atomic.StoreUint64(name, 0)
 }

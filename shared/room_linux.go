@@ -79,12 +79,12 @@ func (r *room) leave() {
 
 // mendRoom takes the room from an owner that died in it, and has the next one count anew. The owner's
 // places in its slot are clear.
-func mendRoom(memory []byte, owner uint32, _ *slot) {
-	r := (*roomWords)(unsafe.Pointer(unsafe.SliceData(memory)))
+func mendRoom(d death) {
+	r := (*roomWords)(d.at())
 	for {
 		seen := atomic.LoadUint32(&r.word)
 		next := seen&^(mutexStarving|mutexBell) | mutexDied
-		if seen&mutexOwner == owner {
+		if seen&mutexOwner == d.owner {
 			next &^= mutexOwner
 		}
 		if atomic.CompareAndSwapUint32(&r.word, seen, next) {

@@ -92,10 +92,11 @@ func slotOf(owner uint32) *slot {
 
 // holding is a place in a slot of this process that names a structure.
 type holding struct {
-	place *uint64
-	owner uint32
-	got   *atomic.Bool
+	*ownSlot
+	i int // of the place
 }
+
+func (h holding) place() *uint64 { return &h.held[h.i] }
 
 // hold names a structure in a slot of this process, before the structure is changed.
 func hold(where uint64) (holding, error) {
@@ -121,7 +122,7 @@ func (s *ownSlot) take(where uint64) (holding, bool) {
 	for i := range s.held {
 		place := &s.held[i]
 		if atomic.LoadUint64(place) == 0 && atomic.CompareAndSwapUint64(place, 0, where) {
-			return holding{place, s.owner, &s.got[i]}, true
+			return holding{s, i}, true
 		}
 	}
 	return holding{}, false
@@ -135,9 +136,8 @@ func findHeld(where uint64) (holding, bool) {
 	}
 	for _, s := range *p.slots.Load() {
 		for i := range s.held {
-			place := &s.held[i]
-			if s.got[i].Load() && atomic.LoadUint64(place) == where {
-				return holding{place, s.owner, &s.got[i]}, true
+			if s.got[i].Load() && atomic.LoadUint64(&s.held[i]) == where {
+				return holding{s, i}, true
 			}
 		}
 	}
@@ -145,19 +145,19 @@ func findHeld(where uint64) (holding, bool) {
 }
 
 // keep notes that this process holds what the place names, until release.
-func (h holding) keep() { h.got.Store(true) }
+func (h holding) keep() { h.got[h.i].Store(true) }
 
 // give says that this process will not hold what the place names any more. It is called before the
 // structure is given away: another goroutine may hold it an instant later, by another place. give
 // returns false if another goroutine was first.
-func (h holding) give() bool { return h.got.CompareAndSwap(true, false) }
+func (h holding) give() bool { return h.got[h.i].CompareAndSwap(true, false) }
 
 // release clears the place, after the last change of the structure.
-func (h holding) release() { atomic.StoreUint64(h.place, 0) }
+func (h holding) release() { atomic.StoreUint64(h.place(), 0) }
 
 // set says what this process has of the structure that the place names.
 func (h holding) set(what uint64) {
-	atomic.StoreUint64(h.place, atomic.LoadUint64(h.place)&^heldMask|what)
+	atomic.StoreUint64(h.place(), atomic.LoadUint64(h.place())&^heldMask|what)
 }
 
 // findSet returns a place where this process has what is said of a structure.
@@ -168,8 +168,8 @@ func findSet(where, what uint64) (holding, bool) {
 	}
 	for _, s := range *p.slots.Load() {
 		for i := range s.held {
-			if place := &s.held[i]; atomic.LoadUint64(place) == where|what {
-				return holding{place, s.owner, &s.got[i]}, true
+			if atomic.LoadUint64(&s.held[i]) == where|what {
+				return holding{s, i}, true
 			}
 		}
 	}

@@ -63,8 +63,6 @@ void shm_owner_free(struct shm_table *table, uint32_t owner)
 		__atomic_store_n(&slot->held[i], 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->of, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->more, 0, __ATOMIC_RELAXED);
-	for (i = 0; i < SHM_NOTES; i++)
-		__atomic_store_n(&slot->notes[i], 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&slot->state, SHM_SLOT_FREE, __ATOMIC_SEQ_CST);
 }
 

@@ -18,7 +18,6 @@
 enum {
 	SHM_SLOTS = 4096,
 	SHM_HELD = 16,
-	SHM_NOTES = 8,
 };
 
 enum shm_slot_state {
@@ -39,6 +38,12 @@ enum shm_held {
 	SHM_HELD_MASK = 63,
 };
 
+/* What the mending of an arena needs besides its name. arena.h has the rules. */
+struct shm_note {
+	uint64_t block; /* the offset of a block in the arena */
+	int64_t to;     /* the offset from the arena of the Ref that names the block, or will */
+};
+
 struct shm_slot {
 	uint32_t state;     /* an enum shm_slot_state */
 	uint32_t pid;       /* of a process that took the slot itself */
@@ -47,9 +52,9 @@ struct shm_slot {
 	uint32_t of;        /* the owner whose process has this slot as well, or 0 */
 	uint32_t more;      /* whether the process has other slots of this owner */
 	uint64_t unused[4];
-	uint64_t held[SHM_HELD];   /* names of structures that the process may have changed, and an enum
-				      shm_held in the low 6 bits; 0 is none */
-	uint64_t notes[SHM_NOTES]; /* what else the mending of a structure needs */
+	uint64_t held[SHM_HELD]; /* names of structures that the process may have changed, and an enum
+				    shm_held in the low 6 bits; 0 is none */
+	struct shm_note note[SHM_HELD]; /* the i-th belongs to the i-th name */
 };
 
 struct shm_table {
