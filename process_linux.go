@@ -87,7 +87,7 @@ func newProcess(
 	owner := hook.NewOwner()
 	pid, forkTime, err := fork(owner)
 	if err != nil {
-		hook.OwnerEnded(owner)
+		hook.OwnerEnded(owner, err)
 		return nil, err
 	}
 	return adopt(pid, forkTime, owner)
@@ -106,7 +106,7 @@ func adopt(pid int, forkTime time.Duration, owner uint32) (p *Process, err error
 	case err != nil:
 		// Another thread has taken the last descriptor. The child cannot be waited for: kill it.
 		killUnwatched(pid)
-		hook.OwnerEnded(owner)
+		hook.OwnerEnded(owner, err)
 		return nil, err
 	}
 	runtime.AddCleanup(p, func(p *process) { p.reaped() }, p.process)
@@ -127,7 +127,7 @@ func (p *process) awaitSetUp(args *forkArgs) (holds int32, err error) {
 		p.reap.Do(func() {
 			p.err = err
 			p.handle.killAndReap() // the child is ending, but it may be stopped by a signal
-			hook.OwnerEnded(p.owner)
+			hook.OwnerEnded(p.owner, err)
 			p.control.release()
 		})
 	}
@@ -365,7 +365,7 @@ func (p *process) finishOutputs() (err error) {
 // setResult sets the result of Wait, once the child is reaped or its status is
 // lost.
 func (p *process) setResult(err error) {
-	hook.OwnerEnded(p.owner)
+	hook.OwnerEnded(p.owner, err)
 	p.err = err
 	p.control.release()
 	counters.ended(err)

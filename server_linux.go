@@ -196,7 +196,7 @@ func (v *server) ask(cfg *ForkConfig, args forkArgs) error {
 		return nil
 	}
 	files.abandon()
-	hook.OwnerEnded(args.owner)
+	hook.OwnerEnded(args.owner, err)
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EAGAIN) {
 		v.broken = true // it has ended, or does not read
 		return errServerEnded
@@ -217,7 +217,7 @@ func (v *server) take(ctx context.Context, closing <-chan struct{}) (p *Process,
 	if err == nil {
 		p, err = adopt(pid, time.Since(v.asked), args.owner)
 	} else {
-		hook.OwnerEnded(args.owner)
+		hook.OwnerEnded(args.owner, err)
 	}
 	if err == nil {
 		p.outputs = files.copyOutputs()
@@ -319,7 +319,7 @@ func (v *server) stop() error {
 	if v.next != nil {
 		v.end()
 		newControl(v.next).release()
-		hook.OwnerEnded(v.next.owner)
+		hook.OwnerEnded(v.next.owner, errServerEnded)
 		v.files.abandon()
 		v.next, v.files = nil, nil
 	}

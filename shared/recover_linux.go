@@ -15,8 +15,10 @@ type death struct {
 	mapping []byte // the memory of the structure's mapping
 	off     int    // where the structure is in the mapping
 	owner   uint32
-	place   int   // of the name in the slot
-	note    *note // that belongs to the place
+	named   uint64 // the structure's name, and what the process had of the structure
+	place   int    // of the name in the slot
+	note    *note  // that belongs to the place
+	result  error  // what Wait returns for the process
 }
 
 // at returns the structure's address.
@@ -35,11 +37,11 @@ func init() {
 		}
 		return takeOwner(slotGiven)
 	}
-	hook.OwnerEnded = func(owner uint32) {
+	hook.OwnerEnded = func(owner uint32, result error) {
 		if s := slotOf(owner); s != nil {
-			mend(s, owner)
+			mend(s, owner, result)
 			if atomic.LoadUint32(&s.more) != 0 {
-				mendMore(owner)
+				mendMore(owner, result)
 			}
 			freeOwner(owner)
 		}
@@ -47,10 +49,10 @@ func init() {
 }
 
 // mendMore mends what the other slots of a dead process name.
-func mendMore(owner uint32) {
+func mendMore(owner uint32, result error) {
 	for other := uint32(1); other <= slots; other++ {
 		if s := slotOf(other); other != owner && atomic.LoadUint32(&s.of) == owner {
-			mend(s, other)
+			mend(s, other, result)
 			freeOwner(other)
 		}
 	}
@@ -58,7 +60,7 @@ func mendMore(owner uint32) {
 
 // mend mends all that a dead process has named in its slot. Locks are the last: who holds a lock finds
 // whole what the lock guards.
-func mend(s *slot, owner uint32) {
+func mend(s *slot, owner uint32, result error) {
 	for _, locks := range []bool{false, true} {
 		for i := range s.held {
 			where := atomic.LoadUint64(&s.held[i])
@@ -71,7 +73,7 @@ func mend(s *slot, owner uint32) {
 				defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 				defer ignoreFault()
 				if off%Align == 0 && off < uint64(length) && uint64(length)-off >= Align {
-					d := death{unsafe.Slice((*byte)(addr), length), int(off), owner, i, &s.note[i]}
+					d := death{unsafe.Slice((*byte)(addr), length), int(off), owner, where, i, &s.note[i], result}
 					d.mend(&s.held[i], locks)
 				}
 			})

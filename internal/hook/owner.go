@@ -10,7 +10,8 @@ var (
 	NewOwner = func() (owner uint32) { return 0 }
 
 	// OwnerEnded is called once a child was reaped, or was not forked after all.
-	OwnerEnded = func(owner uint32) {}
+	// result is what Wait returns for the child.
+	OwnerEnded = func(owner uint32, result error) {}
 
 	// BellFD is a descriptor that every child keeps, or -1.
 	BellFD = -1
