@@ -23,6 +23,10 @@ var (
 	// what a child has begun from the child. A child that was taken over can lie.
 	ErrNotStarted = errors.New("no child has begun the call")
 
+	// ErrCPUTime is for a call of a [Pool] that has used more processor time than
+	// PoolConfig.CPUTime allows. The call may be done in part.
+	ErrCPUTime = errors.New("the call has used up its processor time")
+
 	// ErrRange is for an offset, a length or a count that is negative, or that
 	// exceeds the memory.
 	ErrRange = errors.New("out of range")
@@ -61,9 +65,8 @@ type Error struct {
 
 	// Err is the cause. If the kernel refused, Err wraps an *os.SyscallError. If
 	// the package refused, Err wraps ErrClosed, ErrPoolClosed,
-	// ErrForkServerClosed, ErrNotStarted, ErrRange, ErrAlign, ErrType, ErrLive,
-	// ErrGrowShared, EINVAL or
-	// errors.ErrUnsupported.
+	// ErrForkServerClosed, ErrNotStarted, ErrCPUTime, ErrRange, ErrAlign, ErrType,
+	// ErrLive, ErrGrowShared, EINVAL or errors.ErrUnsupported.
 	Err error
 }
 

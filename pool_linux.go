@@ -64,6 +64,15 @@ type PoolConfig struct {
 	// that was taken over can lie. With 1, no input meets the child of another.
 	// These replacements do not count for RestartRate.
 	MaxCalls int
+
+	// CPUTime is how much processor time a child may use for one call. The pool
+	// kills a child that uses more, and the call's error wraps [ErrCPUTime]. Unlike
+	// the deadline of a context, CPUTime does not end calls because the machine is
+	// busy. Unlike RLIMIT_CPU, it counts for each call anew. The pool looks at the
+	// child's time at intervals of a millisecond or more. The time of a child's own
+	// children is not counted: a Sandbox denies them. 0 means no limit. See
+	// clock_getcpuclockid(3).
+	CPUTime time.Duration
 }
 
 // Pool is a set of children of one Shared mapping that serve calls. Each child
@@ -120,6 +129,9 @@ type poolChild struct {
 	seq     uint32   // the number of the last call
 	answer  []byte   // of the last call, in the slot
 	used    uint64   // how much of the slot the last call has used for its answer, as the child says
+
+	budget  cpuBudget // of the last call
+	overCPU bool      // whether the last call has used it up
 
 	closing <-chan struct{} // the pool's
 }
@@ -215,6 +227,9 @@ func (cfg PoolConfig) complete(m *Mapping, n int) (_ PoolConfig, err error) {
 	cfg.Fork.CloseFDs = !cfg.InheritFDs
 	if cfg.RestartRate == 0 {
 		cfg.RestartRate = 100
+	}
+	if err := checkCPUTime(cfg.CPUTime); err != nil {
+		return cfg, err
 	}
 	if cfg.MaxIn, err = slotSize("MaxIn", cfg.MaxIn); err != nil {
 		return cfg, err
@@ -409,6 +424,8 @@ type task struct {
 	job
 	in  []byte                 // the bytes that go into the child's slot
 	use func(*poolChild) error // uses the reply, while no other call can have the child
+
+	cpuTime time.Duration // PoolConfig.CPUTime
 }
 
 // run has a child do a task.
@@ -421,6 +438,7 @@ func (p *pool) run(ctx context.Context, t *task) (err error) {
 		return notStarted{err}
 	}
 	p.calls.Add(1)
+	t.cpuTime = p.cfg.CPUTime
 	defer func() { // t.use may panic
 		if w.child != nil && p.cfg.MaxCalls > 0 && int(w.child.seq) >= p.cfg.MaxCalls {
 			go p.retire(w)
@@ -531,6 +549,7 @@ func (w *worker) run(ctx context.Context, t *task) (again bool, err error) {
 		info.Pid = c.pid
 	}
 	c.seq++
+	c.budget, c.overCPU = c.newCPUBudget(t.cpuTime), false
 	copy(c.slot.in, t.in)
 	replied := c.control.page.call(c.seq, &t.job, futexTimeout) || c.await(ctx)
 	if replied {
@@ -549,6 +568,16 @@ func (w *worker) run(ctx context.Context, t *task) (again bool, err error) {
 			return false, err
 		}
 		return false, t.use(c)
+	}
+	return c.failed(ctx, t, ended)
+}
+
+// failed returns the error of a task whose child has ended without a reply.
+// again is as for run.
+func (c *poolChild) failed(ctx context.Context, t *task, ended error) (again bool, err error) {
+	switch {
+	case c.overCPU && isKilled(ended):
+		return false, fmt.Errorf("child %d was killed: %w of %v", c.pid, ErrCPUTime, t.cpuTime)
 	case ctx.Err() != nil && isKilled(ended):
 		err = fmt.Errorf("child %d was killed: %w", c.pid, ctx.Err())
 		return false, c.orNotStarted(err)
@@ -604,16 +633,22 @@ func (c *poolChild) stop(limit context.Context) error {
 }
 
 // await waits for the reply in the poller. await returns false if the context,
-// the child or the pool ends first.
+// the child, the pool or the call's processor time ends first.
 func (c *poolChild) await(ctx context.Context) bool {
 	defer context.AfterFunc(ctx, c.wakeUp)()
 	spurious, interval := 0, minCheckInterval
 	for {
 		// If wakeUp is called before this line, the checks below see the
 		// reason. If it is called after this line, it ends the read.
-		_ = c.wake.SetReadDeadline(time.Now().Add(interval))
+		left := c.budget.left()
+		wait := c.budget.interval(left, interval)
+		_ = c.wake.SetReadDeadline(time.Now().Add(wait))
 		if c.control.hasReply(c.seq) {
 			return true
+		}
+		if left <= 0 {
+			c.overCPU = true
+			return false
 		}
 		select {
 		case <-c.reaped():
@@ -629,7 +664,7 @@ func (c *poolChild) await(ctx context.Context) bool {
 			continue
 		}
 		if spurious == maxSpurious {
-			c.pause(ctx, interval)
+			c.pause(ctx, wait)
 		}
 		interval = min(2*interval, maxCheckInterval)
 	}

@@ -199,6 +199,7 @@ type PoolConfig struct {
 	MaxIn       int
 	MaxOut      int
 	MaxCalls    int
+	CPUTime     time.Duration
 	Init        ChildFunc
 }
 
