@@ -160,3 +160,22 @@ func (f *FakeServer) Stop() error {
 	f.v.next = nil
 	return f.v.stop()
 }
+
+// MapReserved maps memory within a reservation, as Map does after it has checked what it was asked
+// for.
+func MapReserved(technique Technique, sharing Sharing, length int) error {
+	mem, err := mapReserved(technique, sharing, length, new(Config))
+	if err != nil {
+		return err
+	}
+	return mem.unmap()
+}
+
+// MapHuge maps memory of explicit huge pages in the same way.
+func MapHuge(technique Technique, sharing Sharing, length int) error {
+	mem, err := mapHuge(technique, sharing, length, &Config{Huge: HugeExplicit})
+	if err != nil {
+		return err
+	}
+	return mem.unmap()
+}

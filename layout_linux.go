@@ -92,7 +92,7 @@ const calledGoStatus = 2
 type setUpReport struct {
 	state uint32 // setUpPending, setUpDone or setUpFailed
 	call  int32  // an index of setUpCalls
-	which int32  // an index of forkArgs.limits
+	which int32  // which limit failed, what Init returned, or how many threads there are
 	err   int32
 
 	sandboxed int32 // filterHolds, landlockHolds

@@ -170,14 +170,17 @@ func (mem *memory) mapInto(technique Technique, sharing Sharing, cfg *Config) (e
 			flags |= unix.MAP_NORESERVE // the kernel charges pages when they are used
 		}
 	}
-	switch {
-	case technique == Memfd:
-		err = mem.mapMemfd(flags, cfg)
-	case technique == DevZero:
+	switch technique {
+	case Anonymous:
+		if sharing == Shared { // the reservation itself is private anonymous memory
+			err = mem.mapFixed(unix.PROT_NONE, flags|unix.MAP_ANONYMOUS, -1)
+		}
+	case DevZero:
 		err = mem.mapDevZero(flags)
-	case sharing == Shared:
-		err = mem.mapFixed(unix.PROT_NONE, flags|unix.MAP_ANONYMOUS, -1)
-	default: // the reservation itself is private anonymous memory
+	case Memfd:
+		err = mem.mapMemfd(flags, cfg)
+	default:
+		err = fmt.Errorf("%v: %w", technique, unix.EINVAL)
 	}
 	if err != nil {
 		return err
@@ -273,12 +276,18 @@ func mapHuge(technique Technique, sharing Sharing, length int, cfg *Config) (*me
 const hugeObject = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING | unix.MFD_HUGETLB
 
 func (mem *memory) mapHugeInto(technique Technique, flags, capacity int, name string) (err error) {
-	if technique != Memfd {
+	switch technique {
+	case Anonymous:
 		flags |= unix.MAP_ANONYMOUS | unix.MAP_HUGETLB
-	} else if mem.fd, err = newObject(name, hugeObject); err != nil {
-		return err
-	} else if err := mem.growObject(0, capacity, false); err != nil {
-		return err
+	case Memfd:
+		if mem.fd, err = newObject(name, hugeObject); err != nil {
+			return err
+		}
+		if err := mem.growObject(0, capacity, false); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("%v: %w", technique, unix.EINVAL)
 	}
 	if err := mem.reserve(capacity); err != nil {
 		return err

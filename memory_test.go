@@ -537,6 +537,14 @@ func TestHugeTransparent(t *testing.T) {
 	})
 }
 
+// Where memory is made, a technique that it does not know is an error, and not taken for another one.
+func TestEachPlaceThatMakesMemoryRefusesOtherTechniques(t *testing.T) {
+	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
+		assert.ErrorIs(t, shm.MapReserved(shm.Memfd+1, sharing, 4096), unix.EINVAL)
+		assert.ErrorIs(t, shm.MapHuge(shm.Memfd+1, sharing, 4096), unix.EINVAL)
+	}
+}
+
 // hasHugePage says whether the kernel gives a huge page to who maps and advises as C does.
 func hasHugePage(t *testing.T) bool {
 	t.Helper()

@@ -73,7 +73,7 @@ enum shm_set_up_call {
 struct shm_set_up {
 	uint32_t state;    /* futex: an enum shm_set_up_state */
 	int32_t call;      /* an enum shm_set_up_call */
-	int32_t which;     /* the index of the limit that failed, for SHM_CALL_SETRLIMIT; for others see there */
+	int32_t which;     /* for SHM_CALL_SETRLIMIT the index of the limit; for others see enum shm_set_up_call */
 	int32_t err;       /* the errno value of the call that failed */
 	int32_t sandboxed; /* what of a sandbox holds: enum shm_sandboxed */
 };

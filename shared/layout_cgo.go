@@ -8,7 +8,6 @@ package shared
 enum {
 	offset_head_where = offsetof(struct shm_head, where),
 	offset_gate_sleepers = offsetof(struct shm_gate, sleepers),
-	offset_slot_pid_space = offsetof(struct shm_slot, pid_space),
 	offset_slot_of = offsetof(struct shm_slot, of),
 	offset_slot_held = offsetof(struct shm_slot, held),
 	offset_slot_note = offsetof(struct shm_slot, note),
@@ -20,7 +19,7 @@ enum {
 	offset_rwmutex_state = offsetof(struct shm_rwmutex, state),
 	offset_rwmutex_admitted = offsetof(struct shm_rwmutex, admitted),
 	offset_mutex_word = offsetof(struct shm_mutex, word),
-	offset_table_bell = offsetof(struct shm_table, bell),
+	offset_table_mappings = offsetof(struct shm_table, mappings),
 	offset_table_slot = offsetof(struct shm_table, slot),
 };
 */
@@ -37,12 +36,11 @@ var (
 
 	_ = [1]struct{}{}[unsafe.Offsetof(head{}.where)-C.offset_head_where]
 	_ = [1]struct{}{}[unsafe.Offsetof(gate{}.sleepers)-C.offset_gate_sleepers]
-	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.pidSpace)-C.offset_slot_pid_space]
 	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.of)-C.offset_slot_of]
 	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.held)-C.offset_slot_held]
 	_ = [1]struct{}{}[unsafe.Offsetof(slot{}.note)-C.offset_slot_note]
 	_ = [1]struct{}{}[unsafe.Offsetof(note{}.to)-C.offset_note_to]
-	_ = [1]struct{}{}[unsafe.Offsetof(table{}.bell)-C.offset_table_bell]
+	_ = [1]struct{}{}[unsafe.Offsetof(table{}.mappings)-C.offset_table_mappings]
 	_ = [1]struct{}{}[unsafe.Offsetof(table{}.slot)-C.offset_table_slot]
 
 	_ = [1]struct{}{}[MutexSize-C.sizeof_struct_shm_mutex]

@@ -135,22 +135,19 @@ type note struct {
 
 // slot is struct shm_slot.
 type slot struct {
-	state    uint32
-	pid      uint32
-	start    uint64
-	pidSpace uint64
-	of       uint32
-	more     uint32
-	_        [4]uint64
-	held     [held]uint64
-	note     [held]note
+	state uint32
+	of    uint32
+	more  uint32
+	_     uint32
+	_     [6]uint64
+	held  [held]uint64
+	note  [held]note
 }
 
 // table is struct shm_table.
 type table struct {
-	kind, family uint32
-	mappings     uint32
-	bell         uint32
-	_            [6]uint64
-	slot         [slots]slot
+	family   uint32
+	mappings uint32
+	_        [7]uint64
+	slot     [slots]slot
 }

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 struct shm_family shm_family = { .bell_fd = -1 };
 
@@ -37,11 +36,8 @@ static int take_slot(struct shm_slot *slot, enum shm_slot_state state)
 {
 	uint32_t unused = SHM_SLOT_FREE;
 
-	if (__atomic_load_n(&slot->state, __ATOMIC_RELAXED) != SHM_SLOT_FREE ||
-	    !__atomic_compare_exchange_n(&slot->state, &unused, state, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
-		return 0;
-	slot->pid = state == SHM_SLOT_TAKEN ? (uint32_t)getpid() : 0;
-	return 1;
+	return __atomic_load_n(&slot->state, __ATOMIC_RELAXED) == SHM_SLOT_FREE &&
+		__atomic_compare_exchange_n(&slot->state, &unused, state, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
 }
 
 uint32_t shm_owner_take(struct shm_table *table, enum shm_slot_state state)
@@ -110,29 +106,31 @@ static struct {
 	uint64_t token; /* of the thread's process */
 } holders[SHM_HELD];
 
-static uint64_t *held_by(uint32_t owner)
+/* Finds out which owner this process is. Returns the places of its slot, or NULL if all slots are taken. */
+static uint64_t *own_places(struct shm_hold *hold)
 {
-	return shm_family.table->slot[owner - 1].held;
+	hold->owner = shm_owner_self();
+	return hold->owner == 0 ? NULL : shm_family.table->slot[hold->owner - 1].held;
+}
+
+static int found(uint64_t *held, int index, struct shm_hold *hold)
+{
+	hold->place = &held[index];
+	hold->index = index;
+	return 0;
 }
 
 int shm_hold(const struct shm_head *head, struct shm_hold *hold)
 {
-	uint64_t *held;
+	uint64_t *held = own_places(hold);
 	int i;
 
-	hold->owner = shm_owner_self();
-	if (hold->owner == 0)
-		return ENOLCK;
-	held = held_by(hold->owner);
-	for (i = 0; i < SHM_HELD; i++) {
+	for (i = 0; held != NULL && i < SHM_HELD; i++) {
 		uint64_t none = 0;
 
 		if (__atomic_load_n(&held[i], __ATOMIC_RELAXED) == 0 &&
-		    __atomic_compare_exchange_n(&held[i], &none, head->where, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
-			hold->place = &held[i];
-			hold->index = i;
-			return 0;
-		}
+		    __atomic_compare_exchange_n(&held[i], &none, head->where, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+			return found(held, i, hold);
 	}
 	return ENOLCK;
 }
@@ -146,22 +144,15 @@ void shm_hold_got(const struct shm_hold *hold)
 /* Finds a structure that the thread holds, or that any thread holds if thread is NULL. */
 static int find_hold(const struct shm_head *head, const void *thread, struct shm_hold *hold)
 {
-	uint64_t *held;
+	uint64_t *held = own_places(hold);
 	int i;
 
-	hold->owner = shm_owner_self();
-	if (hold->owner == 0)
-		return EPERM;
-	held = held_by(hold->owner);
-	for (i = 0; i < SHM_HELD; i++) {
+	for (i = 0; held != NULL && i < SHM_HELD; i++) {
 		const void *holder = __atomic_load_n(&holders[i].thread, __ATOMIC_ACQUIRE);
 
 		if (holder != NULL && (thread == NULL || holder == thread) && holders[i].token == token_now() &&
-		    (__atomic_load_n(&held[i], __ATOMIC_RELAXED) & ~(uint64_t)SHM_HELD_MASK) == head->where) {
-			hold->place = &held[i];
-			hold->index = i;
-			return 0;
-		}
+		    (__atomic_load_n(&held[i], __ATOMIC_RELAXED) & ~(uint64_t)SHM_HELD_MASK) == head->where)
+			return found(held, i, hold);
 	}
 	return EPERM;
 }
@@ -197,20 +188,12 @@ void shm_hold_set(const struct shm_hold *hold, enum shm_held what)
 
 int shm_hold_find_set(const struct shm_head *head, enum shm_held what, struct shm_hold *hold)
 {
-	uint64_t *held;
+	uint64_t *held = own_places(hold);
 	int i;
 
-	hold->owner = shm_owner_self();
-	if (hold->owner == 0)
-		return EPERM;
-	held = held_by(hold->owner);
-	for (i = 0; i < SHM_HELD; i++) {
-		if (__atomic_load_n(&held[i], __ATOMIC_RELAXED) == (head->where | what)) {
-			hold->place = &held[i];
-			hold->index = i;
-			return 0;
-		}
-	}
+	for (i = 0; held != NULL && i < SHM_HELD; i++)
+		if (__atomic_load_n(&held[i], __ATOMIC_RELAXED) == (head->where | what))
+			return found(held, i, hold);
 	return EPERM;
 }
 

@@ -45,23 +45,20 @@ struct shm_note {
 };
 
 struct shm_slot {
-	uint32_t state;     /* an enum shm_slot_state */
-	uint32_t pid;       /* of a process that took the slot itself */
-	uint64_t start;     /* when that process started, in the clock ticks of /proc/PID/stat */
-	uint64_t pid_space; /* the inode of that process's pid namespace */
-	uint32_t of;        /* the owner whose process has this slot as well, or 0 */
-	uint32_t more;      /* whether the process has other slots of this owner */
-	uint64_t unused[4];
+	uint32_t state; /* an enum shm_slot_state */
+	uint32_t of;    /* the owner whose process has this slot as well, or 0 */
+	uint32_t more;  /* whether the process has other slots of this owner */
+	uint32_t reserved;
+	uint64_t unused[6];
 	uint64_t held[SHM_HELD]; /* names of structures that the process may have changed, and an enum
 				    shm_held in the low 6 bits; 0 is none */
 	struct shm_note note[SHM_HELD]; /* the i-th belongs to the i-th name */
 };
 
 struct shm_table {
-	uint32_t kind, family;
+	uint32_t family;
 	uint32_t mappings; /* how many mappings have a number */
-	uint32_t bell;     /* futex: changes when a goroutine of a program without our eventfd is woken */
-	uint64_t unused[6];
+	uint64_t unused[7];
 	struct shm_slot slot[SHM_SLOTS];
 };
 
