@@ -50,8 +50,8 @@ struct shm_slot {
 	uint32_t more;  /* whether the process has other slots of this owner */
 	uint32_t reserved;
 	uint64_t unused[6];
-	uint64_t held[SHM_HELD]; /* names of structures that the process may have changed, and an enum
-				    shm_held in the low 6 bits; 0 is none */
+	uint64_t held[SHM_HELD];        /* names of structures that the process may have changed, and an enum
+					   shm_held in the low 6 bits; 0 is none */
 	struct shm_note note[SHM_HELD]; /* the i-th belongs to the i-th name */
 };
 
