@@ -1,12 +1,12 @@
 package shm
 
 import (
-	_ "embed"
+	"embed"
 
 	"forkshm.example/shm/internal/hook"
 )
 
-//go:embed csrc/shm_child.h
-var childHeader []byte
+//go:embed csrc/shm_child.h csrc/shm_shared.h
+var headers embed.FS
 
-func init() { hook.ChildHeader = childHeader }
+func init() { hook.Headers = headers }

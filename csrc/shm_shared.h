@@ -1,10 +1,10 @@
 /*
  * Locks in shared memory, for the C code of a child. Package shared has the same
  * for Go, and says what each is for. Include this header from a cgo file of your
- * own, in a program that imports package shared; nothing needs to be linked. The
- * compiler finds the header with
+ * own, in a program that imports package shared; nothing needs to be linked. This
+ * command puts a copy of the header beside your cgo file:
  *
- *	export CGO_CFLAGS="$(go env CGO_CFLAGS) -I$(go list -f '{{.Dir}}' forkshm.example/shm)/csrc"
+ *	go run forkshm.example/shm/cmd/childheader shm_shared.h
  *
  * A structure is made by Go, which also chooses its place. A child has a structure
  * at its mapping's address plus its offset. All functions return 0 or an errno

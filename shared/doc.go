@@ -14,7 +14,10 @@
 //	defer l.Unlock()
 //
 // A child's C code includes shm_shared.h, and has the same lock at the same
-// offset: shm_lock((shm_mutex *)addr, NULL).
+// offset: shm_lock((shm_mutex *)addr, NULL). This command puts a copy of the
+// header beside your cgo file:
+//
+//	go run forkshm.example/shm/cmd/childheader shm_shared.h
 //
 // # Which structure
 //

@@ -8,6 +8,7 @@
 package hook
 
 import (
+	"embed"
 	"sync"
 	"time"
 )
@@ -43,5 +44,5 @@ var GoHeap func() [][2]uintptr
 // get no processor for a second on a busy machine.
 var KillTimeout = time.Second
 
-// ChildHeader is the text of csrc/shm_child.h.
-var ChildHeader []byte
+// Headers are the C headers that programs include, in csrc.
+var Headers embed.FS

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"forkshm.example/shm/internal/testenv"
+	"forkshm.example/shm/shared"
 )
 
 func TestMain(m *testing.M) {
@@ -153,6 +154,24 @@ func TestTheHeaderIsFoundInEveryLayout(t *testing.T) {
 
 	remove() // the compiler also finds the header where the module is
 	run(dir, `export CGO_CFLAGS="-O2 -I$(go list -f '{{.Dir}}' forkshm.example/shm)/csrc"`, "GOFLAGS=-mod=vendor")
+}
+
+// The same command has the header of package shared, and says which headers there are.
+func TestTheHeaderOfPackageSharedIsFound(t *testing.T) {
+	testenv.NeedTime(t)
+	dir := outsideModule(t, must(filepath.Abs(".")))
+	program := must(os.ReadFile("tests/build/testdata/shared.go.txt"))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "main.go"), program, 0o644))
+	require.NoError(t, testenv.Go(dir, "run", "forkshm.example/shm/cmd/childheader", "shm_shared.h"))
+	assert.NoFileExists(t, filepath.Join(dir, "shm_child.h"))
+	require.NoError(t, testenv.Go(dir, "run", "forkshm.example/shm/cmd/childheader", "-check", "shm_shared.h"))
+	require.NoError(t, testenv.Go(dir, "build", "-o", "program", "."))
+	out, err := exec.Command(filepath.Join(dir, "program")).CombinedOutput()
+	assert.NoError(t, err)
+	assert.Equal(t, shared.ErrOwnerDied.Error()+"\n", string(out))
+
+	assert.ErrorContains(t, testenv.Go(dir, "run", "forkshm.example/shm/cmd/childheader", "stdio.h"),
+		`there is no header "stdio.h": shm_child.h and shm_shared.h are there`)
 }
 
 // fromModuleCache returns an environment in which the module is in a module cache, as version v0.9.0.
