@@ -111,6 +111,9 @@ func (s *ForkServer) ServerPid() int {
 	return s.server.pid
 }
 
+// ServerPid returns the process id of the pool's fork server, or 0 if it has none.
+func (p *Pool) ServerPid() int { return (&ForkServer{p.server}).ServerPid() }
+
 // NextPid waits for the child that is forked in advance, and returns its process id.
 func (s *ForkServer) NextPid(timeout time.Duration) (pid int, err error) {
 	s.turn <- struct{}{}
@@ -124,6 +127,15 @@ func (s *ForkServer) NextPid(timeout time.Duration) (pid int, err error) {
 		}
 	}
 	return 0, unix.ETIME
+}
+
+// CallWithInit is Call of a child that runs init in its set-up.
+func CallWithInit(ctx context.Context, init, child ChildFunc, m *Mapping, cfg *ForkConfig) error {
+	p, err := m.startChild(ctx, forkArgs{init: init, child: child}, cfg)
+	if err != nil {
+		return err
+	}
+	return p.waitOrEnd(ctx, m)
 }
 
 // IsPlain reports whether the children are forked without a server.
@@ -143,7 +155,7 @@ func NewFakeServer(p *Process, fd int) (*FakeServer, error) {
 // Take waits for the answer to request 1, and returns the child.
 func (f *FakeServer) Take(ctx context.Context) (*Process, error) {
 	f.v.next, f.v.files = new(forkArgs), new(childFiles)
-	return f.v.take(ctx, nil)
+	return f.v.take(ctx)
 }
 
 // Claim writes to the control page that the process has made a child for request 1.

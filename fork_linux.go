@@ -2,11 +2,13 @@ package shm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -126,6 +128,8 @@ type Limit struct {
 // the result. addr and length are those of the mapping. A nil cfg means all
 // defaults.
 //
+// Fork returns when the child is set up. Others can use the mapping meanwhile.
+//
 // The exit status is the low 8 bits of the result. If those bits are 0 and the
 // result is not, as with 256, the exit status is 255, because 0 means success.
 //
@@ -164,26 +168,29 @@ type Limit struct {
 // The child runs C only. If its C calls an exported Go function, the child ends
 // with exit status 2, and Wait says why: see [ExitError]. See fork(2).
 func (m *Mapping) Fork(child ChildFunc, cfg *ForkConfig) (*Process, error) {
+	return m.fork(context.Background(), child, cfg)
+}
+
+// fork is Fork. If ctx ends before the child is set up, the child is killed.
+func (m *Mapping) fork(ctx context.Context, child ChildFunc, cfg *ForkConfig) (*Process, error) {
 	const op = "fork"
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.mem == nil {
+	switch length := m.Len(); {
+	case length == 0:
 		return nil, &Error{op, 0, ErrClosed}
-	}
-	length := m.mem.length
-	if child == nil {
+	case child == nil:
 		return nil, &Error{op, length, fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)}
 	}
-	p, err := startChild(m.mem, forkArgs{child: child, addr: m.mem.addr, length: uintptr(length)}, cfg)
+	p, err := m.startChild(ctx, forkArgs{child: child}, cfg)
 	if err != nil {
-		return nil, &Error{op, length, err}
+		return nil, &Error{op, m.Len(), err}
 	}
 	return p, nil
 }
 
 // Call forks a child as [Mapping.Fork] does, and waits for the child. Call
 // returns what [Process.Wait] returns. If ctx ends first, Call kills and reaps
-// the child, and returns an error that wraps ctx.Err().
+// the child, and returns an error that wraps ctx.Err(). That holds while the
+// child is being set up, too.
 //
 // Call leaves no child behind, with two exceptions. One is a program that has
 // dropped the privilege to kill the child (setuid(2)). The other is a child
@@ -196,50 +203,42 @@ func Call(ctx context.Context, child ChildFunc, m *Mapping, cfg *ForkConfig) err
 	if err := ctx.Err(); err != nil {
 		return &Error{"call", m.Len(), err}
 	}
-	p, err := m.Fork(child, cfg)
+	p, err := m.fork(ctx, child, cfg)
 	if err != nil {
 		return err
 	}
 	return p.waitOrEnd(ctx, m)
 }
 
-// waitOrEnd waits for the child as Call does: if ctx ends first, the child is
-// killed.
+// waitOrEnd is waitOrKill with the error of a call.
 func (p *Process) waitOrEnd(ctx context.Context, m *Mapping) error {
-	err := p.Wait(ctx)
-	if ctx.Err() == nil || err != ctx.Err() {
-		return err
+	err := p.waitOrKill(ctx)
+	if err != nil && errors.Is(err, ctx.Err()) {
+		return &Error{"call", m.Len(), err}
 	}
-	err, ended := p.end(ctx.Err())
-	if ended {
-		return err // the child had ended by itself
-	}
-	return &Error{"call", m.Len(), err}
+	return err
 }
 
-// startChild forks a child of a mapping. args says what the child does, and cfg
-// how the child is set up. cfg may be nil.
-func startChild(mem *memory, args forkArgs, cfg *ForkConfig) (*Process, error) {
+// startChild forks a child of the mapping, and returns when the child is set
+// up. args says what the child does, and cfg how the child is set up. cfg may
+// be nil. If ctx ends first, the child is killed.
+func (m *Mapping) startChild(ctx context.Context, args forkArgs, cfg *ForkConfig) (*Process, error) {
+	if cfg == nil {
+		cfg = new(ForkConfig)
+	}
 	var box sandboxOf
-	if cfg != nil {
-		var err error
-		if box, err = cfg.Sandbox.prepare(mem); err != nil {
-			counters.failed()
-			return nil, err
-		}
-		defer box.close()
-	}
-	return args.start(mem, cfg, &box)
+	defer func() { box.close() }()
+	return args.start(ctx, m, cfg, cfg.Sandbox, &box)
 }
 
-// start is startChild with a sandbox that is prepared.
-func (args *forkArgs) start(mem *memory, cfg *ForkConfig, box *sandboxOf) (p *Process, err error) {
+// start is startChild. It prepares the sandbox as box, which the caller closes.
+func (args *forkArgs) start(ctx context.Context, m *Mapping, cfg *ForkConfig, sandbox *Sandbox,
+	box *sandboxOf) (p *Process, err error) {
 	defer func() { count(p, err) }()
 	keep, err := cfg.addTo(args)
 	if err != nil {
 		return nil, err
 	}
-	keep = args.keepAlso(keep, mem, box)
 	files, err := cfg.openFiles()
 	if err != nil {
 		return nil, err
@@ -247,16 +246,66 @@ func (args *forkArgs) start(mem *memory, cfg *ForkConfig, box *sandboxOf) (p *Pr
 	if files.areUsed() {
 		args.flags |= awaitSetUp
 	}
-	var lean []memoryRange
-	if cfg != nil && cfg.Lean {
-		lean = goHeap()
-	}
-	p, err = args.forkWith(files, keep, lean, box)
-	p, err = args.setUp(p, err, box)
-	if err == nil && args.flags&serveForks == 0 {
-		p.uses(mem)
+	p, err = args.forkWith(m, cfg, sandbox, box, files, keep)
+	if p, err = args.setUp(ctx, p, err, box); err == nil && args.flags&serveForks == 0 {
+		p.reapIfOwner()
 	}
 	return p, err
+}
+
+// forkWith forks a child that has the files, and begins to copy what the child
+// writes to them.
+func (args *forkArgs) forkWith(m *Mapping, cfg *ForkConfig, sandbox *Sandbox, box *sandboxOf,
+	files *childFiles, keep []int32) (*Process, error) {
+	var live *atomic.Int64
+	p, err := newProcess(func(owner uint32) (pid int, forkTime time.Duration, err error) {
+		// The lock is held for the fork alone. The set-up may take any time. When a child is reaped,
+		// package shared mends what the child held, and takes the lock for that.
+		m.mu.RLock()
+		defer m.mu.RUnlock()
+		if m.mem == nil {
+			return 0, 0, ErrClosed
+		}
+		if *box, err = sandbox.prepare(m.mem); err != nil {
+			return 0, 0, err
+		}
+		args.owner = owner
+		if err := args.forkOf(m.mem, cfg.Lean, files, args.keepAlso(keep, m.mem, box), box); err != nil {
+			return 0, 0, err
+		}
+		if args.flags&serveForks == 0 {
+			live = m.mem.addChild()
+		}
+		return int(args.pid), time.Duration(args.forkTime), nil
+	})
+	if err != nil {
+		files.abandon()
+		removeChild(live)
+		return nil, err
+	}
+	p.outputs = files.copyOutputs()
+	p.uses(live)
+	return p, nil
+}
+
+// forkOf forks a child that has the memory.
+func (args *forkArgs) forkOf(mem *memory, isLean bool, files *childFiles, keep []int32,
+	box *sandboxOf) error {
+	args.addr, args.length = mem.addr, uintptr(mem.length)
+	var lean []memoryRange
+	if isLean {
+		lean = goHeap()
+	}
+	// os/exec learns of its child's exec by a pipe. The lock keeps most of these pipes out of our
+	// child. It is no complete protection: os/exec releases the lock shortly before it closes its
+	// own writing end.
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
+	defer files.forked()
+	if err := files.addTo(args); err != nil {
+		return err
+	}
+	return args.fork(keep, lean, box.args)
 }
 
 // keepAlso adds to the descriptors that the configuration keeps those that the
@@ -274,35 +323,10 @@ func (args *forkArgs) keepAlso(keep []int32, mem *memory, box *sandboxOf) []int3
 	return keep
 }
 
-// forkWith forks a child that has the files, and begins to copy what the child
-// writes to them.
-func (args *forkArgs) forkWith(files *childFiles, keep []int32, lean []memoryRange,
+// setUp gives a new child its control page, and waits for its set-up. If ctx
+// ends first, the child is killed. err is the error of the fork.
+func (args *forkArgs) setUp(ctx context.Context, p *Process, err error,
 	box *sandboxOf) (*Process, error) {
-	p, err := newProcess(func(owner uint32) (pid int, forkTime time.Duration, err error) {
-		// os/exec learns of its child's exec by a pipe. The lock keeps most of these pipes out of our
-		// child. It is no complete protection: os/exec releases the lock shortly before it closes its
-		// own writing end.
-		syscall.ForkLock.Lock()
-		defer syscall.ForkLock.Unlock()
-		defer files.forked()
-		args.owner = owner
-		if err := files.addTo(args); err != nil {
-			return 0, 0, err
-		}
-		err = args.fork(keep, lean, box.args)
-		return int(args.pid), time.Duration(args.forkTime), err
-	})
-	if err != nil {
-		files.abandon()
-		return nil, err
-	}
-	p.outputs = files.copyOutputs()
-	return p, nil
-}
-
-// setUp gives a new child its control page, and waits for its set-up. err is
-// the error of the fork.
-func (args *forkArgs) setUp(p *Process, err error, box *sandboxOf) (*Process, error) {
 	control := newControl(args)
 	if err != nil || p.handle.isReaped() {
 		control.release()
@@ -311,7 +335,7 @@ func (args *forkArgs) setUp(p *Process, err error, box *sandboxOf) (*Process, er
 	p.control = control
 	p.leadsGroup = args.flags&processGroup != 0
 	if args.flags&awaitSetUp != 0 {
-		holds, err := p.awaitSetUp(args)
+		holds, err := p.awaitSetUp(ctx, args)
 		if err != nil {
 			return nil, err
 		}
@@ -320,16 +344,13 @@ func (args *forkArgs) setUp(p *Process, err error, box *sandboxOf) (*Process, er
 	return p, nil
 }
 
-// uses counts the child among those that use the mapping.
-func (p *Process) uses(mem *memory) {
+// uses has the child counted, by addChild, until it is reaped.
+func (p *Process) uses(live *atomic.Int64) {
 	if p.handle.isReaped() {
+		removeChild(live)
 		return
 	}
-	if mem.liveChildren != nil {
-		mem.liveChildren.Add(1)
-		p.liveChildren = mem.liveChildren // a pointer that does not keep the Mapping reachable
-	}
-	p.reapIfOwner()
+	p.liveChildren = live // a pointer that does not keep the Mapping reachable
 }
 
 // withBell adds the descriptor by which a child wakes goroutines that wait for
@@ -344,11 +365,7 @@ func withBell(keep []int32) []int32 {
 }
 
 // addTo adds the configuration to args, and returns the descriptors to keep.
-// cfg may be nil.
 func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
-	if cfg == nil {
-		cfg = new(ForkConfig)
-	}
 	for _, f := range []struct {
 		set  bool
 		flag int32
@@ -383,11 +400,8 @@ func (cfg *ForkConfig) addTo(args *forkArgs) (keep []int32, err error) {
 	return cfg.keepFDs()
 }
 
-// openFiles returns the files of a child. cfg may be nil.
+// openFiles returns the files of a child.
 func (cfg *ForkConfig) openFiles() (*childFiles, error) {
-	if cfg == nil {
-		cfg = new(ForkConfig)
-	}
 	f := &childFiles{stdin: cfg.Stdin, stdout: cfg.Stdout, stderr: cfg.Stderr}
 	if err := f.openDir(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("ForkConfig.Dir: %w", err)

@@ -37,7 +37,7 @@ var firstObjects = new(objectTable)
 // does not fork.
 func processToken() uint64 { return 1 }
 
-func (*controlPage) awaitSetUp(idType, id int) setUpReport { return setUpReport{} }
+func (*controlPage) awaitSetUp(timeout time.Duration) setUpReport { return setUpReport{} }
 
 func (*controlPage) call(seq uint32, j *job, timeout time.Duration) bool { return false }
 

@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"forkshm.example/shm/internal/hook"
 )
 
 // ForkServer makes children of a Shared mapping. It is a process with one thread
@@ -49,7 +47,8 @@ type forkServer struct {
 	pid     int    // of that process
 	m       *Mapping
 	cfg     ForkServerConfig
-	closing chan struct{}
+	life    context.Context // ends by Close
+	end     context.CancelFunc
 	closed  atomic.Bool
 
 	turn   chan struct{} // has an element while someone uses what follows
@@ -89,15 +88,16 @@ func newForkServer(m *Mapping, cfg *ForkServerConfig) (*forkServer, error) {
 		return nil, fmt.Errorf("%v, must be Shared: %w", m.Sharing(), unix.EINVAL)
 	}
 	s := &forkServer{
-		process: processToken(), pid: os.Getpid(), m: m, cfg: *cfg,
-		closing: make(chan struct{}), turn: make(chan struct{}, 1),
+		process: processToken(), pid: os.Getpid(), m: m, cfg: *cfg, turn: make(chan struct{}, 1),
 	}
+	s.life, s.end = context.WithCancel(context.Background())
 	s.cfg.Fork.KeepFDs = slices.Clone(cfg.Fork.KeepFDs)
 	s.cfg.Fork.Limits = slices.Clone(cfg.Fork.Limits)
 	s.cfg.Fork.KillWithParent = true
 	s.cfg.Fork.CloseFDs = true
 	s.cfg.Fork.Lean = true
 	if err := s.renew(); err != nil {
+		s.end()
 		return nil, err
 	}
 	return s, nil
@@ -148,16 +148,10 @@ func (s *forkServer) close() error {
 	if s.closed.Swap(true) {
 		return ErrForkServerClosed
 	}
-	close(s.closing)
-	limit, cancel := context.WithTimeout(context.Background(), hook.KillTimeout)
-	defer cancel()
-	select {
-	case s.turn <- struct{}{}:
-		defer s.yield()
-		return s.drop()
-	case <-limit.Done(): // renewWithin ends the server when it is made
-		return errors.New("the fork server is being made anew, and Init has not returned yet")
-	}
+	s.end()
+	s.turn <- struct{}{} // whoever has the turn gives up now
+	defer s.yield()
+	return s.drop()
 }
 
 // checkOwner returns an error in a live fork's child, which must not use its parent's server.
@@ -178,8 +172,6 @@ func (s *forkServer) acquire(ctx context.Context) error {
 	case s.turn <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-s.closing:
-		return ErrForkServerClosed
 	}
 	if s.closed.Load() {
 		s.yield()
@@ -198,6 +190,24 @@ func (s *forkServer) fork(ctx context.Context, args forkArgs) (p *Process, err e
 	if args.child == nil && args.flags&serve == 0 {
 		return nil, fmt.Errorf("child is nil, must be a C function: %w", unix.EINVAL)
 	}
+	ctx, cancel := within(ctx, s.life)
+	defer cancel()
+	p, err = s.tryToFork(ctx, args)
+	if err != nil && errors.Is(err, s.life.Err()) {
+		err = ErrForkServerClosed
+	}
+	return p, err
+}
+
+// within returns a context that ends with ctx, and with life.
+func within(ctx, life context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(life, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// tryToFork forks a child, by another server if one has ended.
+func (s *forkServer) tryToFork(ctx context.Context, args forkArgs) (p *Process, err error) {
 	for tries := 0; tries < maxTries; {
 		if err := s.acquire(ctx); err != nil {
 			return nil, err
@@ -226,23 +236,25 @@ var errStale = errors.New("the mapping has moved or has grown")
 
 // forkOnce forks a child by the present server. The caller has the turn.
 func (s *forkServer) forkOnce(ctx context.Context, args forkArgs) (*Process, error) {
-	s.m.mu.RLock()
-	defer s.m.mu.RUnlock()
-	mem, v := s.m.mem, s.server
-	if mem == nil {
-		return nil, ErrClosed
-	}
-	args.addr, args.length = mem.addr, uintptr(mem.length)
 	if s.plain {
-		return s.forkPlain(mem, args)
+		return s.forkPlain(ctx, args)
 	}
-	if mem.addr != v.addr || mem.length > v.length {
+	v := s.server
+	live, err := s.m.use(&args)
+	if err != nil {
+		return nil, err
+	}
+	if args.addr != v.addr || args.length > uintptr(v.length) {
+		removeChild(live)
 		_ = s.drop()
 		return nil, errStale
 	}
 	p, err := s.forkBy(ctx, v, args)
 	if err == nil {
-		p.uses(mem)
+		p.uses(live)
+		p.reapIfOwner()
+	} else {
+		removeChild(live)
 	}
 	if v.broken {
 		_ = s.drop()
@@ -253,6 +265,17 @@ func (s *forkServer) forkOnce(ctx context.Context, args forkArgs) (*Process, err
 	return p, err
 }
 
+// use says where the mapping is, and counts a child among those that use it: see addChild.
+func (m *Mapping) use(args *forkArgs) (live *atomic.Int64, err error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.mem == nil {
+		return nil, ErrClosed
+	}
+	args.addr, args.length = m.mem.addr, uintptr(m.mem.length)
+	return m.mem.addChild(), nil
+}
+
 // forkBy has the server fork a child. A child of a pool gets a descriptor, so it is forked now. Any
 // other has been forked in advance, and gets its function now.
 func (s *forkServer) forkBy(ctx context.Context, v *server, args forkArgs) (*Process, error) {
@@ -260,7 +283,7 @@ func (s *forkServer) forkBy(ctx context.Context, v *server, args forkArgs) (*Pro
 		if err := v.ask(&s.cfg.Fork, args); err != nil {
 			return nil, err
 		}
-		p, err := v.take(ctx, s.closing)
+		p, err := v.take(ctx)
 		if v.next != nil { // ctx has ended first
 			v.broken = true
 		}
@@ -272,7 +295,7 @@ func (s *forkServer) forkBy(ctx context.Context, v *server, args forkArgs) (*Pro
 				return nil, err
 			}
 		}
-		p, err := v.take(ctx, s.closing)
+		p, err := v.take(ctx)
 		if err == errStillborn {
 			continue
 		}
@@ -291,9 +314,7 @@ func (s *forkServer) forkBy(ctx context.Context, v *server, args forkArgs) (*Pro
 // giveFunction gives the function to a child that waits for it. If the child has ended,
 // giveFunction has it reaped, and returns false.
 func (p *Process) giveFunction(child ChildFunc, length int) bool {
-	ended := true
-	_ = p.handle.use(func(id childID) { ended = id.hasEnded() })
-	if ended {
+	if p.handle.hasEnded() {
 		p.reaped()
 		return false
 	}
@@ -302,13 +323,13 @@ func (p *Process) giveFunction(child ChildFunc, length int) bool {
 }
 
 // forkPlain forks a child without a server.
-func (s *forkServer) forkPlain(mem *memory, args forkArgs) (*Process, error) {
+func (s *forkServer) forkPlain(ctx context.Context, args forkArgs) (*Process, error) {
 	cfg := s.cfg.Fork
 	if args.flags&serve != 0 {
 		cfg.KeepFDs = append(slices.Clone(cfg.KeepFDs), int(args.wakeFD))
 	}
 	args.init = s.cfg.Init
-	return startChild(mem, args, &cfg)
+	return s.m.startChild(ctx, args, &cfg)
 }
 
 // renewWithin makes a server, and yields the turn then. If ctx ends first, the server is made all
@@ -323,7 +344,7 @@ func (s *forkServer) renewWithin(ctx context.Context) error {
 		select {
 		case <-timer.C:
 			err = s.renew()
-		case <-s.closing:
+		case <-s.life.Done():
 		}
 		if s.closed.Load() { // close may not have waited
 			_ = s.drop()
@@ -340,12 +361,7 @@ func (s *forkServer) renewWithin(ctx context.Context) error {
 
 // renew makes the server. The caller has the turn, or nobody else has the forkServer yet.
 func (s *forkServer) renew() error {
-	s.m.mu.RLock()
-	defer s.m.mu.RUnlock()
-	if s.m.mem == nil {
-		return ErrClosed
-	}
-	v, err := startServer(s.m.mem, &s.cfg)
+	v, err := startServer(s.life, s.m, &s.cfg)
 	if errors.Is(err, errNoServer) {
 		s.plain = true
 		return nil

@@ -358,33 +358,6 @@ func TestForkServerThatHangs(t *testing.T) {
 	}
 }
 
-// Close returns while Init of a server that is made anew runs.
-func TestForkServerCloseWhileInitRuns(t *testing.T) {
-	leavesNothing(t)
-	m := newMapping(t, shm.Shared, page, nil)
-	s := newForkServer(t, m, &shm.ForkServerConfig{Init: ctest.InitSlow})
-	needServer(t, s)
-	defer func(d time.Duration) { hook.KillTimeout = d }(hook.KillTimeout)
-	hook.KillTimeout = 10 * time.Millisecond
-	slow, begun := must(shm.At[int32](m, 128)), must(shm.At[int32](m, 132))
-	atomic.StoreInt32(slow, 1)
-	require.NoError(t, unix.Kill(s.ServerPid(), unix.SIGKILL))
-	ctx, cancel := context.WithCancel(background)
-	defer cancel()
-	called := make(chan struct{})
-	go func() {
-		defer close(called)
-		for s.Call(ctx, ctest.Malloc) == nil { // by the child that was made in advance
-		}
-	}()
-	require.True(t, eventually(func() bool { return atomic.LoadInt32(begun) == 1 }))
-	cancel()
-	<-called
-	assert.ErrorContains(t, s.Close(), "Init has not returned")
-	atomic.StoreInt32(slow, 0)
-	require.True(t, eventually(func() bool { return s.ServerPid() == 0 }))
-}
-
 func TestUnreachableForkServerEnds(t *testing.T) {
 	leavesNothing(t)
 	pages := shm.ControlPages()

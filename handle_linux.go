@@ -64,6 +64,13 @@ func (h *childHandle) isReaped() bool {
 	return h.reaped
 }
 
+// hasEnded reports whether the child has ended.
+func (h *childHandle) hasEnded() bool {
+	ended := true // once it is reaped
+	_ = h.use(func(id childID) { ended = id.hasEnded() })
+	return ended
+}
+
 // canOpenHandle returns an error if openHandle would fail now, for example for
 // want of descriptors.
 func canOpenHandle() error {
@@ -219,13 +226,6 @@ func (h *childHandle) reap(id childID,
 	wpid, status, err = id.wait(unix.WEXITED|unix.WNOHANG, usage)
 	h.reaped = wpid != 0 || err != nil
 	return wpid, status, err
-}
-
-// killAndReap kills the child, and waits until the child is reaped.
-func (h *childHandle) killAndReap() {
-	_ = h.signal(unix.SIGKILL) // the child may have ended already
-	awaitPid(h.pid)            // by process id: waitid(2) does not block with PIDFD_NONBLOCK
-	h.close()
 }
 
 // killUnwatched kills and reaps a child that has no handle.

@@ -378,6 +378,22 @@ func (mem *memory) keepForStat(keep []int32) []int32 {
 	return keep
 }
 
+// addChild counts a child among those that use the memory. It returns the
+// number, or nil if the children are not counted.
+func (mem *memory) addChild() *atomic.Int64 {
+	if mem.liveChildren != nil {
+		mem.liveChildren.Add(1)
+	}
+	return mem.liveChildren
+}
+
+// removeChild undoes addChild. live may be nil.
+func removeChild(live *atomic.Int64) {
+	if live != nil {
+		live.Add(-1)
+	}
+}
+
 // closeObject closes the memfd, if there is one.
 func (mem *memory) closeObject() {
 	mem.unlistObject()

@@ -48,8 +48,8 @@ type PoolConfig struct {
 	// a Fork.Sandbox restricts the child, and after all other settings. So a
 	// child in a sandbox loads its libraries and opens its files in Init. If
 	// Init fails, NewPool and the calls that need a new child return the reason.
-	// NewPool, and Close, wait for an Init that runs. nil means that there is
-	// nothing to do.
+	// NewPool waits for Init. Close kills a child in which Init runs. nil means
+	// that there is nothing to do.
 	Init ChildFunc
 
 	// MaxIn and MaxOut are the most bytes that a call of Do or DoView can give
@@ -95,9 +95,12 @@ type pool struct {
 	m       *Mapping
 	ownsM   bool // NewPool made the mapping, because the caller has none
 	cfg     PoolConfig
-	idle    chan *worker  // the workers that serve no call
-	closing chan struct{} // closed by Close: calls that are in progress end
+	idle    chan *worker // the workers that serve no call
 	once    sync.Once
+
+	life    context.Context // ends by Close: calls that are in progress end
+	end     context.CancelFunc
+	closing <-chan struct{} // closed then
 
 	draining  chan struct{} // closed by Drain and Close: no call begins
 	drainOnce sync.Once
@@ -176,8 +179,10 @@ func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
 	}
 	p := &Pool{&pool{
 		process: processToken(), pid: os.Getpid(), m: m, ownsM: ownsM, cfg: complete,
-		idle: make(chan *worker, n), closing: make(chan struct{}), draining: make(chan struct{}),
+		idle: make(chan *worker, n), draining: make(chan struct{}),
 	}}
+	p.life, p.end = context.WithCancel(context.Background())
+	p.closing = p.life.Done()
 	if cfg.ForkServer {
 		p.server, err = newForkServer(m, &ForkServerConfig{Fork: p.cfg.Fork, Init: p.cfg.Init})
 		if err != nil {
@@ -238,8 +243,11 @@ func (cfg PoolConfig) complete(m *Mapping, n int) (_ PoolConfig, err error) {
 	return cfg, err
 }
 
-// start forks a child for a worker that has none.
+// start forks a child for a worker that has none. If ctx or the pool ends before the child is set up,
+// the child is killed.
 func (p *pool) start(ctx context.Context, w *worker) error {
+	ctx, cancel := within(ctx, p.life)
+	defer cancel()
 	const op = "fork"
 	const kind = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
 	ends, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
@@ -271,8 +279,8 @@ func (p *pool) fork(ctx context.Context, wakeFD int) (child *Process, err error)
 		child, err = p.server.fork(ctx, args)
 	} else {
 		args.init = p.cfg.Init
-		if child, err = p.forkHere(args); err == nil && args.init != nil {
-			err = child.endedEarly()
+		if child, err = p.forkHere(ctx, args); err == nil && args.init != nil {
+			err = child.endedEarly(ctx)
 		}
 	}
 	if err == nil && child.control == nil {
@@ -286,18 +294,12 @@ func (p *pool) fork(ctx context.Context, wakeFD int) (child *Process, err error)
 }
 
 // forkHere forks a child from this process.
-func (p *pool) forkHere(args forkArgs) (*Process, error) {
+func (p *pool) forkHere(ctx context.Context, args forkArgs) (*Process, error) {
 	cfg := p.cfg.Fork
 	if cfg.CloseFDs {
 		cfg.KeepFDs = append(slices.Clone(cfg.KeepFDs), int(args.wakeFD))
 	}
-	p.m.mu.RLock()
-	defer p.m.mu.RUnlock()
-	if p.m.mem == nil {
-		return nil, ErrClosed
-	}
-	args.addr, args.length = p.m.mem.addr, uintptr(p.m.mem.length)
-	return startChild(p.m.mem, args, &cfg)
+	return p.m.startChild(ctx, args, &cfg)
 }
 
 // set sets the worker's child.
@@ -774,7 +776,7 @@ func (p *pool) close() error {
 		return err
 	}
 	p.drainOnce.Do(func() { close(p.draining) })
-	close(p.closing)
+	p.end()
 	for _, w := range p.workers { // calls that wait for a child return
 		w.mu.Lock()
 		if w.child != nil {

@@ -39,6 +39,7 @@ type process struct {
 	forkTime time.Duration
 	control  *control // nil if the child has no control page
 
+	failed     bool      // whether the child's set-up has failed: there was no child then
 	leadsGroup bool      // whether the child leads a process group
 	sandboxed  Sandboxed // what of a Sandbox holds
 	owner      uint32    // by which the child holds locks of package shared, or 0
@@ -75,7 +76,8 @@ func count(p *Process, err error) {
 }
 
 // newProcess calls fork, and returns the child. fork may be a live fork, too.
-// The child owns locks of package shared as owner.
+// The child owns locks of package shared as owner. The caller holds no lock of
+// a Mapping: what an owner has left may have to be mended.
 func newProcess(
 	fork func(owner uint32) (pid int, forkTime time.Duration, err error),
 ) (*Process, error) {
@@ -94,7 +96,7 @@ func newProcess(
 }
 
 // adopt returns a child of this process that nobody waits for. If the child
-// cannot be waited for, it is killed.
+// cannot be waited for, it is killed. The caller holds no lock of a Mapping.
 func adopt(pid int, forkTime time.Duration, owner uint32) (p *Process, err error) {
 	p = &Process{&process{pid: pid, forkTime: forkTime, owner: owner}}
 	p.handle, err = openHandle(pid)
@@ -113,35 +115,50 @@ func adopt(pid int, forkTime time.Duration, owner uint32) (p *Process, err error
 	return p, nil
 }
 
+// setUpInterval is how long awaitSetUp waits by futex(2), which holds a thread,
+// until it checks for the end of the child and of the context.
+const setUpInterval = 10 * time.Millisecond
+
 // awaitSetUp waits until the child is set up, and returns what of a sandbox
-// holds. If the set-up fails, awaitSetUp reaps the child.
-func (p *process) awaitSetUp(args *forkArgs) (holds int32, err error) {
-	_ = p.handle.use(func(id childID) { // this may wait: no other goroutine has the handle yet
-		report := p.control.page.awaitSetUp(id.idType, id.id)
-		holds = report.sandboxed
-		if report.state == setUpFailed { // Wait reports a child that was killed in its set-up
-			err = report.failure(args)
-		}
-	})
-	if err != nil {
-		p.reap.Do(func() {
-			p.err = err
-			p.handle.killAndReap() // the child is ending, but it may be stopped by a signal
-			hook.OwnerEnded(p.owner, err)
-			p.control.release()
-		})
+// holds. If the set-up fails, or ctx ends first, awaitSetUp kills the child.
+// Wait reports a child that has ended in its set-up.
+func (p *Process) awaitSetUp(ctx context.Context, args *forkArgs) (holds int32, err error) {
+	report, err := p.readSetUp(ctx)
+	if report.state == setUpFailed {
+		err = report.failure(args)
 	}
-	return holds, err
+	if err == nil {
+		return report.sandboxed, nil
+	}
+	p.failed = true
+	if killed, ended := p.end(err); report.state == setUpPending && !ended {
+		err = killed
+	}
+	return 0, err
+}
+
+// readSetUp waits for the child's report of its set-up. The report is pending if
+// the child has ended, and if ctx ends first.
+func (p *Process) readSetUp(ctx context.Context) (report setUpReport, err error) {
+	for timeout := setUpInterval; ; {
+		report = p.control.page.awaitSetUp(timeout)
+		switch {
+		case report.state != setUpPending, timeout == 0:
+			return report, nil
+		case ctx.Err() != nil:
+			return report, ctx.Err()
+		case p.handle.hasEnded(): // its report may have come just before
+			timeout = 0
+		}
+	}
 }
 
 // endedEarly returns how a child has ended that awaitSetUp waited for, in its set-up or in Init.
-func (p *Process) endedEarly() error {
-	ended := p.handle.isReaped()
-	_ = p.handle.use(func(id childID) { ended = id.hasEnded() })
-	if !ended {
+func (p *Process) endedEarly(ctx context.Context) error {
+	if !p.handle.hasEnded() {
 		return nil
 	}
-	if err := p.Wait(context.Background()); err != nil {
+	if err := p.waitOrKill(ctx); err != nil {
 		return fmt.Errorf("PoolConfig.Init: %w", err)
 	}
 	return fmt.Errorf("PoolConfig.Init: %w", &ExitError{Pid: p.pid})
@@ -310,9 +327,7 @@ func (p *process) reaped() <-chan struct{} {
 // wait waits for the child to end, and takes the child's status.
 func (p *process) wait() {
 	defer p.handle.close()
-	if p.liveChildren != nil {
-		defer p.liveChildren.Add(-1)
-	}
+	defer removeChild(p.liveChildren)
 	var status unix.WaitStatus
 	var usage unix.Rusage
 	var err error
@@ -368,7 +383,9 @@ func (p *process) setResult(err error) {
 	hook.OwnerEnded(p.owner, err)
 	p.err = err
 	p.control.release()
-	counters.ended(err)
+	if !p.failed {
+		counters.ended(err)
+	}
 }
 
 // lostError returns the error of Wait where the child's exit status is lost.
@@ -418,6 +435,16 @@ func (p *Process) Kill() error {
 	err := p.Signal(unix.SIGKILL) // before the group: the child may be reaped as soon as it is killed
 	if p.leadsGroup {
 		p.handle.killGroup() // unless the child is reaped: then its group was killed before
+	}
+	return err
+}
+
+// waitOrKill waits for the child as Wait does. If ctx ends first, the child is
+// killed.
+func (p *Process) waitOrKill(ctx context.Context) error {
+	err := p.Wait(ctx)
+	if ctx.Err() != nil && err == ctx.Err() {
+		err, _ = p.end(err)
 	}
 	return err
 }

@@ -70,24 +70,21 @@ var errServerEnded = errors.New("the fork server ended")
 // errStillborn is for a child that was killed before it said who it is.
 var errStillborn = errors.New("a child was killed before it began")
 
-// startServer forks a server. The error is errNoServer if this system can have none.
-func startServer(mem *memory, cfg *ForkServerConfig) (*server, error) {
+// startServer forks a server of the mapping. If ctx ends before Init returns, the server is killed.
+// The error is errNoServer if this system can have none.
+func startServer(ctx context.Context, m *Mapping, cfg *ForkServerConfig) (*server, error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
 	defer unix.Close(ends[1]) // only the server keeps this end open
-	v := &server{addr: mem.addr, length: mem.length}
-	if v.box, err = cfg.Fork.Sandbox.prepare(mem); err != nil {
-		_ = unix.Close(ends[0])
-		return nil, err
-	}
-	defer v.box.close() // the server keeps its descriptors open
+	v := new(server)
+	defer func() { v.box.close() }() // the server keeps its descriptors open
 	if err := v.openSocket(ends[0]); err != nil {
 		_ = unix.Close(ends[0])
 		return nil, err
 	}
-	if err := v.start(mem, cfg, ends[1]); err != nil {
+	if err := v.start(ctx, m, cfg, ends[1]); err != nil {
 		_ = v.socket.Close()
 		return nil, err
 	}
@@ -108,7 +105,7 @@ func (v *server) openSocket(fd int) (err error) {
 }
 
 // start forks the server. fd is its end of the socket.
-func (v *server) start(mem *memory, cfg *ForkServerConfig, fd int) (err error) {
+func (v *server) start(ctx context.Context, m *Mapping, cfg *ForkServerConfig, fd int) (err error) {
 	forkConfig := ForkConfig{
 		KillWithParent: true, Lean: true,
 		CloseFDs: true, KeepFDs: append(slices.Clone(cfg.Fork.KeepFDs), fd),
@@ -121,21 +118,20 @@ func (v *server) start(mem *memory, cfg *ForkServerConfig, fd int) (err error) {
 	if isFile(cfg.Fork.Stderr) {
 		forkConfig.Stderr = cfg.Fork.Stderr
 	}
-	args := forkArgs{
-		init: cfg.Init, addr: v.addr, length: uintptr(v.length), flags: serveForks, wakeFD: int32(fd),
-	}
-	if v.Process, err = args.start(mem, &forkConfig, &v.box); err != nil {
+	args := forkArgs{init: cfg.Init, flags: serveForks, wakeFD: int32(fd)}
+	v.Process, err = args.start(ctx, m, &forkConfig, cfg.Fork.Sandbox, &v.box)
+	if err != nil {
 		return err
 	}
-	ended := v.handle.isReaped()
-	if !ended {
+	v.addr, v.length = args.addr, int(args.length)
+	if !v.handle.isReaped() {
 		v.control = v.Process.control
 		v.control.retain()
-		_ = v.handle.use(func(id childID) { ended = id.hasEnded() })
 	}
+	ended := v.handle.hasEnded()
 	v.reaped() // reaps it when it ends
 	if ended { // in Init
-		<-v.reaped()
+		_ = v.Wait(ctx)
 		v.control.release()
 		return fmt.Errorf("%w: %w", errServerEnded, v.howEnded())
 	}
@@ -204,11 +200,11 @@ func (v *server) ask(cfg *ForkConfig, args forkArgs) error {
 	return err
 }
 
-// take waits for the answer to the request, and returns the child once it is set up. If ctx ends or
-// closing is closed first, the request stays.
-func (v *server) take(ctx context.Context, closing <-chan struct{}) (p *Process, err error) {
-	pid, err := v.await(ctx, closing)
-	if err != nil && (err == ctx.Err() || err == ErrForkServerClosed) {
+// take waits for the answer to the request, and returns the child once it is set up. If ctx ends
+// before the answer, the request stays. If ctx ends after it, the child is killed.
+func (v *server) take(ctx context.Context) (p *Process, err error) {
+	pid, err := v.await(ctx)
+	if err != nil && err == ctx.Err() {
 		return nil, err
 	}
 	defer func() { count(p, err) }()
@@ -224,11 +220,11 @@ func (v *server) take(ctx context.Context, closing <-chan struct{}) (p *Process,
 	} else {
 		files.abandon()
 	}
-	return args.setUp(p, err, &v.box)
+	return args.setUp(ctx, p, err, &v.box)
 }
 
 // await waits for the answer, and returns the child's process id.
-func (v *server) await(ctx context.Context, closing <-chan struct{}) (pid int, err error) {
+func (v *server) await(ctx context.Context) (pid int, err error) {
 	defer context.AfterFunc(ctx, v.wakeUp)()
 	timeout, interval := answerTimeout, minCheckInterval
 	for {
@@ -250,11 +246,6 @@ func (v *server) await(ctx context.Context, closing <-chan struct{}) (pid int, e
 			return 0, errStillborn
 		case time.Since(v.asked) > hangTimeout:
 			return 0, v.failed(err)
-		}
-		select {
-		case <-closing:
-			return 0, ErrForkServerClosed
-		default:
 		}
 		_ = v.conn.Read(func(fd uintptr) bool {
 			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)

@@ -245,10 +245,10 @@ func waitID(idType, id, options int,
 	return int(p), unix.WaitStatus(s), err
 }
 
-// awaitSetUp waits until the child has reported the result of its set-up, or
-// has ended.
-func (p *controlPage) awaitSetUp(idType, id int) (report setUpReport) {
-	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(p)), C.int(idType), C.int(id),
+// awaitSetUp returns what the child reports of its set-up. It waits for that as
+// long as timeout.
+func (p *controlPage) awaitSetUp(timeout time.Duration) (report setUpReport) {
+	C.shm_set_up_await((*C.struct_shm_control)(unsafe.Pointer(p)), C.int64_t(timeout),
 		(*C.struct_shm_set_up)(unsafe.Pointer(&report)))
 	return report
 }

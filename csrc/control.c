@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 static size_t page_size(void)
@@ -140,25 +139,12 @@ void shm_set_up_report(struct shm_control *control, const struct shm_set_up *res
 		_exit(127); /* the child's function could forge the report */
 }
 
-static int has_ended(int id_type, int id)
+void shm_set_up_await(struct shm_control *control, int64_t timeout, struct shm_set_up *report)
 {
-	pid_t wpid = 0;
-	int status;
-
-	return shm_waitid(id_type, id, WEXITED | WNOHANG | WNOWAIT, &wpid, &status, NULL) != 0 || wpid != 0;
-}
-
-/* The kernel wakes no futex when the child ends. So the parent checks for the end now and then. */
-void shm_set_up_await(struct shm_control *control, int id_type, int id, struct shm_set_up *report)
-{
-	const int64_t interval = 10 * 1000 * 1000; /* nanoseconds */
 	struct shm_set_up *r = set_up_page(control);
 
-	while (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == SHM_SET_UP_PENDING) {
-		shm_futex_wait(&r->state, SHM_SET_UP_PENDING, interval);
-		if (has_ended(id_type, id))
-			break;
-	}
+	if (__atomic_load_n(&r->state, __ATOMIC_ACQUIRE) == SHM_SET_UP_PENDING)
+		shm_futex_wait(&r->state, SHM_SET_UP_PENDING, timeout);
 	report->state = __atomic_load_n(&r->state, __ATOMIC_ACQUIRE);
 	report->call = r->call;
 	report->which = r->which;

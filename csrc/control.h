@@ -164,9 +164,9 @@ void shm_control_free(struct shm_control *control, size_t slot);
 void shm_set_up_report(struct shm_control *control, const struct shm_set_up *result);
 
 /*
- * In the parent: waits until the set-up is done or has failed, or the child has
- * ended. id_type and id name the child for waitid(2).
+ * In the parent: waits for the end of the set-up, timeout nanoseconds at most. The
+ * kernel wakes no futex when the child ends. So the caller checks for that, too.
  */
-void shm_set_up_await(struct shm_control *control, int id_type, int id, struct shm_set_up *report);
+void shm_set_up_await(struct shm_control *control, int64_t timeout, struct shm_set_up *report);
 
 #endif

@@ -69,3 +69,49 @@ func TestEachKindOfChildLocks(t *testing.T) {
 		})
 	}
 }
+
+// A child holds a lock, and its set-up fails. Meanwhile others move the mapping's end, for which they
+// lock the mapping, as the mending of the lock does.
+func TestLocksOfChildrenWhoseSetUpFails(t *testing.T) {
+	for _, server := range []bool{false, true} {
+		m, err := shm.Map(shm.Shared, 8192, &shm.Config{Technique: shm.Memfd, Reserve: 1 << 20})
+		require.NoError(t, err)
+		a, err := shm.At[sharedc.MutexArea](m, 0)
+		require.NoError(t, err)
+		l, err := shared.NewMutex(m, 0)
+		require.NoError(t, err)
+		var stop atomic.Bool
+		stopped := make(chan struct{})
+		resize := func(length int) {
+			if err := m.Resize(length, 0); err != nil {
+				assert.ErrorIs(t, err, shm.ErrLive)
+			}
+		}
+		go func() {
+			defer close(stopped)
+			for i := 0; !stop.Load(); i++ {
+				resize(8192 << (i % 2))
+			}
+		}()
+		for range 5 {
+			a.Act = [40]int32{sharedc.MutexLock}
+			a.Done, a.Inside = 0, 0
+			made := make(chan error)
+			go func() {
+				_, err := shm.NewPool(m, 1, &shm.PoolConfig{Init: sharedc.MutexFail, ForkServer: server})
+				made <- err
+			}()
+			require.True(t, testenv.Eventually(func() bool { return atomic.LoadUint32(&a.Done) == 1 }))
+			resize(1 << 19) // it does not wait for Init
+			resize(8192)
+			atomic.StoreUint32(&a.Inside, 1)
+			assert.ErrorContains(t, <-made, "Init returned 3, must be 0")
+			assert.Equal(t, shared.ErrOwnerDied, l.Lock(background))
+			assert.NoError(t, l.Consistent())
+			assert.NoError(t, l.Unlock())
+		}
+		stop.Store(true)
+		<-stopped
+		require.NoError(t, m.Close())
+	}
+}

@@ -33,4 +33,5 @@ var (
 	InitLocked = shm.ChildFunc(C.init_locked)
 	InitOnce   = shm.ChildFunc(C.init_once)
 	InitSlow   = shm.ChildFunc(C.init_slow)
+	InitStop   = shm.ChildFunc(C.init_stop)
 )

@@ -24,6 +24,7 @@ int init_thread(void *addr, size_t length);  /* leaves a thread running */
 int init_joined(void *addr, size_t length);  /* joins the thread that it starts */
 int init_locked(void *addr, size_t length);  /* leaves a robust mutex locked */
 int init_once(void *addr, size_t length);    /* succeeds for the first time only: then the int at addr + 128 is not 0 */
-int init_slow(void *addr, size_t length);    /* waits while the int at addr + 128 is 1 */
+int init_slow(void *addr, size_t length);    /* waits while the int at addr + 128 is 1, and sets the next int to 1 */
+int init_stop(void *addr, size_t length);    /* stops if the int at addr + 128 is 1, and sets the next int to 1 */
 
 #endif

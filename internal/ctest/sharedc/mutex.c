@@ -79,6 +79,16 @@ int child_mutex_acts(void *addr, size_t length)
 	return 0;
 }
 
+int child_mutex_fail(void *addr, size_t length)
+{
+	struct mutex_area *a = addr;
+
+	child_mutex_acts(addr, length);
+	while (__atomic_load_n(&a->inside, __ATOMIC_SEQ_CST) == 0)
+		usleep(100);
+	return 3;
+}
+
 int child_count_locked(void *addr, size_t length)
 {
 	struct mutex_area *a = addr;

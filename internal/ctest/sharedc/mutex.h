@@ -47,6 +47,9 @@ struct mutex_area {
 /* Acts, and stores the results. */
 int child_mutex_acts(void *addr, size_t length);
 
+/* Acts, waits until inside is not 0, and returns 3. */
+int child_mutex_fail(void *addr, size_t length);
+
 /* Adds 1 to the counter, rounds times. Returns 0, or 1 if another process was within the lock. */
 int child_count_locked(void *addr, size_t length);
 

@@ -29,6 +29,7 @@ import (
 var (
 	Answer      = shm.ChildFunc(C.gate_answer)
 	MutexActs   = shm.ChildFunc(C.child_mutex_acts)
+	MutexFail   = shm.ChildFunc(C.child_mutex_fail)
 	CountLocked = shm.ChildFunc(C.child_count_locked)
 	LockOnce    = shm.ChildFunc(C.child_lock_once)
 	CountRW     = shm.ChildFunc(C.child_count_rw)
