@@ -6,6 +6,7 @@
 set -euo pipefail
 
 OUT=$PWD/out/platforms # caches too: a second run downloads nothing
+SUITES=(core devzero shared parity live)
 GO=${GO:-go}
 mkdir -p "$OUT/results"
 
@@ -24,11 +25,11 @@ describe() {
 	printf 'is\t%s\nran\t%s\n' "$1" "$(date -u +%F)" >>"$file"
 }
 
-# record SUITE VERDICT NOTE: VERDICT is pass, fail or unsupported.
+# record SUITE VERDICT NOTE: VERDICT is pass, fail or unsupported. The line has the commit, too.
 record() {
 	local file=$OUT/results/$platform.tsv
 	sed -i "/^cell\t$1\t/d" "$file"
-	printf 'cell\t%s\t%s\t%s\n' "$1" "$2" "$3" >>"$file"
+	printf 'cell\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$(git rev-parse --short HEAD)" >>"$file"
 	printf '%s: %s: %s%s\n' "$platform" "$1" "$2" "${3:+ ($3)}"
 }
 
@@ -67,6 +68,7 @@ build_suites() {
 	mkdir -p "$build"
 	build_suite core . "$@"
 	build_suite devzero . -tags devzero "$@"
+	build_suite shared ./shared "$@"
 	if [ -n "$no_parity" ]; then
 		record parity unsupported "$no_parity"
 	else

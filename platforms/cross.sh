@@ -45,7 +45,7 @@ arm64-16k)
 	;;
 arm64-64k)
 	is "arm64, 64 KiB pages"
-	for suite in core devzero parity live; do
+	for suite in "${SUITES[@]}"; do
 		record "$suite" unsupported "Debian trixie has no kernel with 64 KiB pages"
 	done
 	;;

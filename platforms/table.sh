@@ -2,18 +2,16 @@
 # Writes docs/PLATFORMS.md from what the targets came to.
 . "$(dirname "$0")/common.sh"
 
-suites=(core devzero parity live)
 platforms=(musl musl-static glibc-static kernel-bullseye kernel-bookworm kernel-trixie kernel-sid
 	arm64-4k arm64-16k arm64-64k 386 arm riscv64 gvisor)
-notes=()
 
 # cell RESULTS SUITE: what stands in the table.
 cell() {
 	local verdict note
-	IFS=$'\t' read -r _ _ verdict note < <(grep -P "^cell\t$2\t" "$1" | tail -1) || true
+	IFS=$'\t' read -r _ _ verdict note _ < <(grep -P "^cell\t$2\t" "$1" | tail -1) || true
 	case ${verdict:-} in
 	'') printf 'not run' ;;
-	unsupported) printf 'not run: %s' "$note" ;;
+	unsupported) printf 'not supported: %s' "$note" ;;
 	*) printf '%s%s' "$verdict" "${note:+, ${note//|/\\|}}" ;;
 	esac
 }
@@ -24,13 +22,13 @@ mkdir -p docs
 	echo
 	echo "As of $(date -u +%Y-%m-%d), Go $("$GO" env GOVERSION | sed s/go//):"
 	echo
-	echo "| platform | what it was | last run | ${suites[*]// / | } |" | sed 's/ core devzero parity live / core | devzero | parity | live /'
-	echo '|---|---|---|---|---|---|---|'
+	echo "| platform | what it was | last run |$(printf ' %s |' "${SUITES[@]}")"
+	echo "|---|---|---|$(printf -- '---|%.0s' "${SUITES[@]}")"
 	for platform in "${platforms[@]}"; do
 		file=$OUT/results/$platform.tsv
 		[ -e "$file" ] || file=/dev/null # not run
 		printf '| %s | %s | %s |' "$platform" "$(sed -n 's/^is\t//p' "$file")" "$(sed -n 's/^ran\t//p' "$file")"
-		for suite in "${suites[@]}"; do printf ' %s |' "$(cell "$file" "$suite")"; done
+		for suite in "${SUITES[@]}"; do printf ' %s |' "$(cell "$file" "$suite")"; done
 		echo
 	done
 } >docs/PLATFORMS.md
