@@ -9,7 +9,9 @@ import (
 )
 
 // This file declares the structs that Go and C share. csrc/control.h says who writes which part of
-// them. layout_cgo.go checks at compile time that sizes and offsets are the same.
+// them. layout_cgo.go checks at compile time that sizes and offsets are the same. On 32-bit
+// processors Go aligns 64-bit numbers to 4 bytes, and some C compilers to 8. So each stands at a
+// multiple of 8 bytes there, too, and so does a struct's end.
 
 const (
 	cacheLine = 64   // SHM_CACHE_LINE
@@ -149,11 +151,11 @@ type forkArgs struct {
 	files                            [3]int32
 	dirFD                            int32
 	drop                             [2]int32
-	arg                              uintptr
 	memoryLimit                      uint64
+	limits                           [maxLimits]forkLimit
+	arg                              uintptr
 	slot, slotOut, maxOut            uintptr
 	owner                            uint32
-	limits                           [maxLimits]forkLimit
 
 	control  *controlPage
 	call     unsafe.Pointer
@@ -173,6 +175,7 @@ const maxLimits = 16 // SHM_MAX_LIMITS
 type sandboxArgs struct {
 	optional, report, landlockFD, readOnlyFD int32
 	readOnlyCount, filterLength, selfCount   uint32
+	_                                        uint32
 	self                                     [maxSelf]uint32
 	readOnly                                 [maxReadOnly]readOnlySpan
 	filter                                   [seccomp.MaxInstructions]unix.SockFilter
@@ -219,5 +222,6 @@ type objectEntry struct {
 // a Lean child does not have the Go heap.
 type objectTable struct {
 	next    *objectTable
+	_       [8 - unsafe.Sizeof(uintptr(0))]byte
 	entries [100]objectEntry
 }

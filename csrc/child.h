@@ -45,12 +45,12 @@ struct shm_fork_args {
 	int files[3]; /* descriptors above 2 that become 0, 1 and 2; 0 leaves the inherited one */
 	int dir_fd;   /* the working directory, or 0 */
 	int drop[2];  /* further descriptors to close; 0 is none */
-	uintptr_t arg;
 	uint64_t memory_limit; /* what the child can map beyond what it inherits, in bytes, or 0 */
+	struct shm_limit limits[SHM_MAX_LIMITS];
+	uintptr_t arg;
 	size_t slot, slot_out; /* for SHM_SERVE: the bytes of the slot, whole pages, and the offset of its second part */
 	size_t max_out;        /* PoolConfig.MaxOut */
 	uint32_t owner;        /* of locks of package shared, or 0 */
-	struct shm_limit limits[SHM_MAX_LIMITS];
 
 	/* results */
 	struct shm_control *control; /* NULL if no flag needs it */

@@ -39,6 +39,7 @@ struct shm_sandbox {
 	int32_t landlock_fd;  /* a ruleset of landlock(7), or -1 */
 	int32_t read_only_fd; /* the mapping's object, opened for reading alone, or -1 */
 	uint32_t read_only_count, filter_length, self_count;
+	uint32_t unused;
 	uint32_t self[SHM_MAX_SELF]; /* the instructions whose k is to be the child's process id */
 	struct shm_span read_only[SHM_MAX_READ_ONLY];
 	struct shm_filter filter[SHM_MAX_FILTER];

@@ -38,8 +38,10 @@
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
 #endif
-#ifndef SYS_memfd_secret
+#ifndef SYS_memfd_secret /* no kernel has it on 32-bit ARM */
 #define SYS_memfd_secret 447
+#endif
+#ifndef SYS_process_mrelease
 #define SYS_process_mrelease 448
 #endif
 
