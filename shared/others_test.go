@@ -219,6 +219,15 @@ func TestASemaphoreGetsADeadChildsUnitsBack(t *testing.T) {
 		sharedc.SemaphoreRelease, sharedc.SemaphoreRelease, sharedc.SemaphoreRelease))
 }
 
+// Whoever counts the units while the first structure of a dead process is mended counts none of the
+// process's.
+func TestNothingOfADeadProcessIsLeftWhenMendingBegins(t *testing.T) {
+	m, _ := newSite(t, shm.DefaultTechnique())
+	left, err := shared.EndOwner(m)
+	require.NoError(t, err)
+	assert.Equal(t, make([]int, 32), left)
+}
+
 func TestEventWakesAll(t *testing.T) {
 	forEach(t, func(t *testing.T, technique shm.Technique) {
 		m, a := newSite(t, technique)

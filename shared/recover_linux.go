@@ -37,47 +37,85 @@ func init() {
 		}
 		return takeOwner(slotGiven)
 	}
-	hook.OwnerEnded = func(owner uint32, result error) {
-		if s := slotOf(owner); s != nil {
-			mend(s, owner, result)
-			if atomic.LoadUint32(&s.more) != 0 {
-				mendMore(owner, result)
-			}
-			freeOwner(owner)
-		}
+	hook.OwnerEnded = ended
+}
+
+// ended mends all that a dead process has named, and frees its slots. Locks are the last: who holds a
+// lock finds whole what the lock guards. The names of all locks are cleared before the first of them is
+// mended: that wakes others, and who counts anew must not find what the process had.
+func ended(owner uint32, result error) {
+	all := estatesOf(owner, result)
+	for i := range all {
+		all[i].mend(false)
+	}
+	for i := range all {
+		all[i].clear()
+	}
+	for i := range all {
+		all[i].mend(true)
+	}
+	for i := range all {
+		freeOwner(all[i].owner)
 	}
 }
 
-// mendMore mends what the other slots of a dead process name.
-func mendMore(owner uint32, result error) {
+// estate is what a dead process has named in a slot.
+type estate struct {
+	*slot
+	owner  uint32
+	names  [held]uint64
+	result error // what Wait returns for the process
+}
+
+// estatesOf returns what a dead process has named in all its slots.
+func estatesOf(owner uint32, result error) (all []estate) {
+	first := slotOf(owner)
+	if first == nil {
+		return nil
+	}
+	all = append(all, first.estate(owner, result))
+	if atomic.LoadUint32(&first.more) == 0 {
+		return all
+	}
 	for other := uint32(1); other <= slots; other++ {
 		if s := slotOf(other); other != owner && atomic.LoadUint32(&s.of) == owner {
-			mend(s, other, result)
-			freeOwner(other)
+			all = append(all, s.estate(other, result))
 		}
+	}
+	return all
+}
+
+func (s *slot) estate(owner uint32, result error) estate {
+	e := estate{slot: s, owner: owner, result: result}
+	for i := range e.names {
+		e.names[i] = atomic.LoadUint64(&s.held[i])
+	}
+	return e
+}
+
+// clear clears the slot's names. The estate keeps them.
+func (e *estate) clear() {
+	for i := range e.held {
+		atomic.StoreUint64(&e.held[i], 0)
 	}
 }
 
-// mend mends all that a dead process has named in its slot. Locks are the last: who holds a lock finds
-// whole what the lock guards.
-func mend(s *slot, owner uint32, result error) {
-	for _, locks := range []bool{false, true} {
-		for i := range s.held {
-			where := atomic.LoadUint64(&s.held[i])
-			number, off := placeOf(where &^ heldMask)
-			m := mappingOf(number)
-			if where == 0 || m == nil { // m is nil if it is closed, or if no process numbered it
-				continue
-			}
-			hook.View(m, func(addr unsafe.Pointer, length int) {
-				defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-				defer ignoreFault()
-				if off%Align == 0 && off < uint64(length) && uint64(length)-off >= Align {
-					d := death{unsafe.Slice((*byte)(addr), length), int(off), owner, where, i, &s.note[i], result}
-					d.mend(&s.held[i], locks)
-				}
-			})
+// mend mends the locks that the slot named, or all else.
+func (e *estate) mend(locks bool) {
+	for i, where := range e.names {
+		number, off := placeOf(where &^ heldMask)
+		m := mappingOf(number)
+		if where == 0 || m == nil { // m is nil if it is closed, or if no process numbered it
+			continue
 		}
+		hook.View(m, func(addr unsafe.Pointer, length int) {
+			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+			defer ignoreFault()
+			if off%Align == 0 && off < uint64(length) && uint64(length)-off >= Align {
+				d := death{unsafe.Slice((*byte)(addr), length), int(off), e.owner, where, i, &e.note[i], e.result}
+				d.mend(&e.held[i], locks)
+			}
+		})
 	}
 }
 
@@ -89,18 +127,16 @@ func ignoreFault() {
 	}
 }
 
-// mend mends the structure, if there is one, and clears its name. A lock's name is cleared first: who
-// counts anew must not find what the process had. An arena's name is cleared last: who finds a block
-// that the process was about to take or to free must find why.
+// mend mends the structure, if there is one, and if it is a lock or not, as asked. An arena's name is
+// cleared last: who finds a block that the process was about to take or to free must find why.
 func (d death) mend(name *uint64, locks bool) {
 	kind := atomic.LoadUint32(&(*head)(d.at()).kind)
 	mender := menders[kind]
 	if mender == nil || locks == (kind == kindArena) {
 		return
 	}
-	if locks {
+	mender(d)
+	if !locks {
 		atomic.StoreUint64(name, 0)
 	}
-	mender(d)
-	atomic.StoreUint64(name, 0)
 }
