@@ -354,7 +354,7 @@ func TestSnapshotAtEachSystemCall(t *testing.T) {
 					})
 					var exit *shm.ExitError
 					switch {
-					case c.call == unix.SYS_EXIT_GROUP, c.call == unix.SYS_FCHOWN && answer != dies:
+					case c.call == unix.SYS_EXIT_GROUP, c.call == fchown && answer != dies:
 						// The snapshot is complete; an owner is given only as far as allowed.
 						assert.NoError(t, err)
 						c.file = "new"

@@ -48,7 +48,7 @@ passed() {
 # show_failures LOG: what its failed tests said.
 show_failures() {
 	local log=$1
-	awk '/^=== RUN/ { said = ""; next } /^--- FAIL/ { print said $0; said = ""; next } /^--- / { said = ""; next }
+	awk '/^=== RUN/ { if (!/\//) said = ""; next } /^--- FAIL/ { print said $0; said = ""; next } /^--- / { said = ""; next }
 		length(said) < 4000 { said = said $0 "\n" } /^panic|^fatal|^SIG/ { print }' "$log" | cut -c 1-250 | head -150
 }
 
