@@ -172,6 +172,54 @@ typedef struct shm_barrier {
 /* Waits until all parties are here. A party that gives up, or dies, is not here. */
 SHM_SHARED_API int shm_barrier_wait(shm_barrier *b, const struct timespec *timeout);
 
+/*
+ * An allocator. Blocks are named by their offsets from the arena, which are the same
+ * in all processes: 0 is no block. Go stores such an offset as a Ref.
+ */
+struct shm_arena_hint {
+	uint32_t unit; /* where a chunk of the class begins that may have a free block */
+	uint32_t more; /* whether other chunks of the class may have one */
+};
+
+typedef struct shm_arena {
+	struct shm_head head;
+	uint32_t word;        /* futex: guards the making of chunks. arena.h */
+	struct shm_gate gate; /* where those wait that wait for more units */
+	uint32_t reserved;
+	uint32_t max;    /* units that the arena can have, of 4 KiB */
+	uint32_t units;  /* units that the arena has now */
+	uint32_t next;   /* the first unit that is in no chunk */
+	uint32_t wanted; /* the number of units that somebody waits for */
+	uint32_t unused[2];
+	struct shm_arena_hint hint[135]; /* of each size class */
+	uint32_t table[1];               /* a word for each unit */
+} __attribute__((aligned(64))) shm_arena;
+
+/*
+ * Makes a block of size bytes, which are 0, and stores its offset in *to, which must
+ * be 0 and lie in the arena's mapping. If the process dies, there is either both or
+ * nothing: so a block belongs to who has *to. The block is aligned to 16 bytes, and
+ * to 64 if size is a multiple of 64. Returns the offset, or 0 with errno:
+ *
+ *	ENOMEM   the arena is full
+ *	EEXIST   *to is not 0
+ *	EINVAL   this is no arena, or to is not aligned to 8 bytes
+ *	ENOLCK   as for shm_lock; a thread holds a place while it allocates or frees
+ */
+SHM_SHARED_API uint64_t shm_alloc(shm_arena *a, size_t size, uint64_t *to);
+
+/*
+ * Sets *from to 0, and frees the block that it named. Returns 0, or
+ *
+ *	EINVAL   *from is 0, or names no block that is in use: it was freed already
+ *	EBUSY    another process has been about to take or free the block for a second
+ *	ENOLCK   as for shm_alloc
+ */
+SHM_SHARED_API int shm_free(shm_arena *a, uint64_t *from);
+
+/* Returns the address of what is at an offset, or NULL if that is 0 or beyond the arena. */
+SHM_SHARED_API void *shm_at(shm_arena *a, uint64_t off);
+
 #ifdef __cplusplus
 }
 #endif

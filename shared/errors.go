@@ -28,6 +28,25 @@ var (
 	ErrTooMany = errors.New("shared: this process holds too many locks at once")
 )
 
+// The functions of an [Arena] return these errors as they are.
+var (
+	// ErrFull means that the arena has no block of this size, and cannot have more.
+	ErrFull = errors.New("shared: the arena has no room for such a block")
+
+	// ErrNotNil means that the Ref is not nil: it names a block already.
+	ErrNotNil = errors.New("shared: the Ref is not nil: free what it names, or set it to nil")
+
+	// ErrNotAllocated means that the Ref names no block that is in use.
+	ErrNotAllocated = errors.New("shared: the Ref names no block that is in use")
+
+	// ErrOutside means that the Ref itself does not lie in the arena's mapping.
+	ErrOutside = errors.New("shared: the Ref does not lie in the arena's mapping")
+
+	// ErrBusy means that another process has been about to take or to free the
+	// block for a second.
+	ErrBusy = errors.New("shared: another process is about to take or to free the block")
+)
+
 // ErrKind means that the bytes of a structure are neither zero nor such a
 // structure.
 var ErrKind = errors.New("the bytes hold something else")

@@ -148,3 +148,39 @@ func Scribble(owner uint32) {
 	}
 	atomic.StoreUint32(&s.more, rand.Uint32())
 }
+
+// BlockClass returns what Go says of a size class: units, blocks, first, size.
+func BlockClass(class uint32) [4]uint64 {
+	c := classes[class]
+	return [4]uint64{uint64(c.units), uint64(c.blocks), uint64(c.first), c.size}
+}
+
+// ArenaClasses is how many size classes there are.
+const ArenaClasses = arenaClasses
+
+// ArenaClassFor returns the class that Go has for a size.
+func ArenaClassFor(size uint64) uint32 { return classFor(size) }
+
+// ArenaMeta returns the arena's own bytes: the header, the table, and the beginning of each chunk.
+func ArenaMeta(a *Arena) (meta [][]byte) {
+	v := a.view()
+	at := func(off, n uint64) []byte {
+		return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(v.words), off)), n)
+	}
+	meta = append(meta, at(0, uint64(arenaTable)+4*uint64(v.max)))
+	v.chunks(arenaFirst(v.max), v.units, func(unit, word uint32) bool {
+		meta = append(meta, at(uint64(unit)*arenaUnit, uint64(classes[word&unitClass].first)))
+		return true
+	})
+	return meta
+}
+
+// ForgetHints sets the hints of an arena to zero, and says that all chunks are full.
+func ForgetHints(a *Arena) {
+	v := a.view()
+	v.words.hint = [arenaClasses]arenaHint{}
+	v.chunks(arenaFirst(v.max), v.units, func(unit, word uint32) bool {
+		*v.word(unit) = word | unitFull
+		return true
+	})
+}

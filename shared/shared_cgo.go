@@ -22,6 +22,7 @@ package shared
 #include "csrc/semaphore.c"
 #include "csrc/event.c"
 #include "csrc/barrier.c"
+#include "csrc/arena.c"
 */
 import "C"
 

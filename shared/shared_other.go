@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"forkshm.example/shm"
 )
@@ -55,3 +56,13 @@ type barrier struct{}
 
 func (*barrier) open(*shm.Mapping, int, int) error { return errNoShim }
 func (*barrier) wait(context.Context) error        { return errNoShim }
+
+type arena struct{}
+
+func (*arena) open(*shm.Mapping, int, int) error             { return errNoShim }
+func (*arena) mapping() *shm.Mapping                         { return nil }
+func (*arena) at(uint64, uintptr, uintptr) unsafe.Pointer    { return nil }
+func (*arena) alloc(uint64, *uint64) (unsafe.Pointer, error) { return nil, errNoShim }
+func (*arena) free(*uint64) error                            { return errNoShim }
+func (*arena) stats() (ArenaStats, error)                    { return ArenaStats{}, errNoShim }
+func (*arena) check() error                                  { return errNoShim }

@@ -32,7 +32,12 @@ type tracee struct {
 func trace(t *testing.T, m *shm.Mapping, a *sharedc.MutexArea, acts ...int32) *tracee {
 	a.Act = [40]int32{}
 	copy(a.Act[:], append([]int32{sharedc.MutexTrace}, acts...))
-	p, err := m.Fork(sharedc.MutexActs, &shm.ForkConfig{NoCrashReport: true})
+	return traceChild(t, m, sharedc.MutexActs)
+}
+
+// traceChild forks a child that is traced and stops.
+func traceChild(t *testing.T, m *shm.Mapping, child shm.ChildFunc) *tracee {
+	p, err := m.Fork(child, &shm.ForkConfig{NoCrashReport: true})
 	require.NoError(t, err)
 	c := &tracee{t, p}
 	require.Equal(t, unix.SIGSTOP, c.awaitStop())

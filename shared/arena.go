@@ -1,0 +1,101 @@
+package shared
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"forkshm.example/shm"
+)
+
+// Arena is an allocator in shared memory, for Go and C alike. [Alloc] makes a block
+// and stores its [Ref] in one step that a death cannot divide. C code uses shm_alloc,
+// shm_free and shm_at of shm_shared.h.
+//
+// All processes allocate and free at once, without a lock: only an arena that takes
+// more of its memory into use locks for a moment. Blocks of up to 4096 bytes come in
+// 28 sizes, in chunks of 16 KiB. A larger block has a chunk of its own. Memory that
+// has been of one size stays of that size.
+//
+// An Arena is valid as long as what shm.At returns. After the mapping has moved,
+// NewArena finds the arena at the new address. The Refs stay what they are.
+type Arena struct{ arena }
+
+// ArenaConfig says how an arena is to be. A nil *ArenaConfig is the zero
+// ArenaConfig.
+type ArenaConfig struct {
+	// Max is how many bytes the arena may have, from its offset on, its own
+	// bookkeeping included. 0 means all of the mapping that is there now.
+	Max int
+}
+
+// NewArena makes an arena at an offset of a Shared mapping, or finds the arena that
+// is there, which keeps its Max. The arena takes the rest of the mapping, up to Max.
+// The offset must be a multiple of [Align]. The bytes must be zero, or such an
+// arena. If they are something else, the error wraps [ErrKind].
+//
+// An arena needs 8 KiB at least, and 4 bytes for each 4 KiB of Max.
+func NewArena(m *shm.Mapping, off int, cfg *ArenaConfig) (*Arena, error) {
+	if cfg == nil {
+		cfg = new(ArenaConfig)
+	}
+	a := new(Arena)
+	if err := a.open(m, off, cfg.Max); err != nil {
+		return nil, &Error{"arena", off, err}
+	}
+	return a, nil
+}
+
+// ArenaStats says what an arena has.
+type ArenaStats struct {
+	Size int // how many bytes the arena has now, its own bookkeeping included
+	Max  int // how many bytes it can have
+	Left int // how many bytes of Size are not of any size yet
+
+	Used int // how many blocks are in use, or are about to be
+	Free int // how many blocks are free, of those that have a size
+	Lost int // how many blocks nobody can free; more than 0 if a process wrote to the arena's own bytes
+
+	Classes []ArenaClass // the sizes of blocks of which there are some, smallest first
+}
+
+// ArenaClass says what an arena has of blocks of one size.
+type ArenaClass struct {
+	Size       int // of a block, in bytes
+	Used, Free int // how many blocks
+}
+
+// Stats counts the arena's blocks, while others go on. It takes a time that is
+// proportional to their number. If the arena's own bytes are garbage, the error
+// says so, and the counts are of what comes before.
+func (a *Arena) Stats() (ArenaStats, error) { return a.stats() }
+
+// Check walks all of the arena, while others go on, and returns an error that says
+// what is not as it must be: a process wrote to the arena's own bytes. Check trusts
+// nothing that it reads. Nobody can take new memory into use meanwhile.
+func (a *Arena) Check() error { return a.check() }
+
+const maxArena = 1 << 40 // the most bytes that an arena can have
+
+// goodTypes are types that were found to hold no pointers. The index is of a type's address.
+var goodTypes [256]atomic.Uintptr
+
+// fits reports whether values of type T may be in the arena.
+func fits[T any](a *Arena) bool {
+	var p any = (*T)(nil)
+	word := *(*uintptr)(unsafe.Pointer(&p)) // the address of what the runtime knows of the type
+	good := &goodTypes[word>>5%uintptr(len(goodTypes))]
+	if good.Load() == word {
+		return true
+	}
+	if typeError[T](a) != nil {
+		return false
+	}
+	good.Store(word)
+	return true
+}
+
+// typeError returns the error of shm.At for a type that holds pointers.
+func typeError[T any](a *Arena) error {
+	_, err := shm.Slice[T](a.mapping(), 0, 0)
+	return err
+}
