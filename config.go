@@ -93,16 +93,15 @@ type Config struct {
 	Technique Technique
 
 	// Reserve is the length, in bytes, up to which Resize can grow the mapping
-	// in place. Address space of that length is kept from the mapping's address
-	// on. A shared Anonymous or DevZero mapping can grow up to Reserve too. If
-	// Reserve is 0, or less than the mapping's length, no address space is kept
-	// beyond the mapping. Reserved address space counts against RLIMIT_AS, and
-	// takes no memory.
+	// in place. Map keeps that much address space, beginning at the mapping's
+	// address. A shared Anonymous or DevZero mapping can grow up to Reserve
+	// too. If Reserve is 0, or less than the mapping's length, no address space
+	// is kept beyond the mapping. Reserved address space counts against
+	// RLIMIT_AS, and takes no memory.
 	//
 	// A kernel that never overcommits (/proc/sys/vm/overcommit_memory is 2)
 	// charges the whole reserve of a shared Anonymous or DevZero mapping at
-	// once. The kernel also charges each fork for all private memory of the
-	// program once more.
+	// once. Each fork is charged, too, for all private memory of the program.
 	// Beyond the limit, the calls fail with ENOMEM. On such a machine use
 	// Memfd, which is charged for the pages in use, and ForkConfig.Lean, which
 	// leaves out the Go heap. See proc_sys_vm(5).
@@ -110,15 +109,15 @@ type Config struct {
 
 	// Huge asks for huge pages of the kernel's default size, 2 MiB on most
 	// machines. HugeExplicit cannot be combined with DevZero, Reserve or Guard.
-	// For a HugeExplicit mapping the kernel sets huge pages aside, but none for
-	// a child's copy of private memory: a child that writes there when no huge
-	// page is left gets SIGBUS.
+	// For a HugeExplicit mapping the kernel sets huge pages aside. It sets none
+	// aside for a child's copy of private memory: if no huge page is left, a
+	// child that writes to the copy gets SIGBUS.
 	Huge HugePages
 
 	// Populate faults in all pages now, and later those that Resize adds. If
-	// the machine has too little memory, Map and Resize fail, instead of a
-	// later access with SIGBUS. The object of a shared Memfd is allocated by
-	// fallocate(2).
+	// the machine has too little memory, Map and Resize fail. Without Populate,
+	// a later access would be SIGBUS. The object of a shared Memfd is allocated
+	// by fallocate(2).
 	Populate bool
 
 	// Guard keeps an inaccessible page on each side of the mapping. One is

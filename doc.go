@@ -26,7 +26,7 @@
 //
 //   - To grow a mapping in place, set Config.Reserve. Beyond the reserve,
 //     [Mapping.Resize] with [MayMove] can move the mapping to another address,
-//     without a copy. Then no reserve is left.
+//     without a copy. After a move the mapping has no reserve.
 //   - To grow shared memory while children are live, use Memfd and
 //     Config.Reserve. A child that was forked earlier can use the new bytes at
 //     the same address.
@@ -35,15 +35,15 @@
 //     the new length would be SIGBUS in the children. Children of the raw
 //     [Fork], and children of children, are not counted.
 //   - To learn the present length, call [Mapping.Len] for the mapping, and
-//     [Mapping.ObjectLen] for the object behind a shared Memfd, which any
-//     process can grow. C code includes csrc/shm_child.h and calls
-//     shm_object_length.
+//     [Mapping.ObjectLen] for the object behind a shared Memfd. Any process
+//     that has the object can grow it. C code includes csrc/shm_child.h and
+//     calls shm_object_length.
 //   - To share with a process that is no child, pass the descriptor that
 //     [Mapping.File] returns. The other process calls [MapFile]. [Mapping.Seal]
 //     can forbid shrinking.
-//   - To be sure that memory is there, set Config.Populate. Then a machine
-//     without enough memory is an error of Map or Resize, and not a later
-//     SIGBUS.
+//   - To be sure that memory is there, set Config.Populate. Then Map and Resize
+//     fail if the machine has too little memory. Without Populate, a later
+//     access would be SIGBUS.
 //   - To use huge pages, set Config.Huge. [HugeTransparent] aligns the mapping
 //     and advises the kernel. [HugeExplicit] uses MAP_HUGETLB. If too few such
 //     pages are left, the mapping has pages of the usual size, and
@@ -63,9 +63,9 @@
 //     swaps need private memory. For less than a MiB or two, a copy takes less
 //     time.
 //
-// A private Memfd takes a page twice after a write to it, since the object
-// keeps its own page. If a shared Memfd with a reserve is shorter than the
-// reserve, an access behind its end is SIGBUS, and not SIGSEGV.
+// After a write to a page of a private Memfd, there are two copies of the page:
+// one in the mapping, and one in the object. A shared Memfd with a reserve maps
+// the whole reserve. So an access beyond Len is SIGBUS there, and not SIGSEGV.
 //
 // # Children
 //
@@ -88,23 +88,23 @@
 //
 // The Go runtime does not survive a fork, so the child runs C code only. If
 // that code calls an exported Go function, the child ends with status 2, and
-// Wait says why. The child ends in _exit(2) with the result of its function. So
-// the function must flush what it printed, and atexit handlers do not run. Of
-// the parent's threads, the child has only the one that forked. A lock that
-// another thread held at the fork stays held in the child. malloc and stdio
-// work, since the C library frees their locks in the child. A library that has
-// threads of its own has none in the child; the doc of Fork says which
-// libraries work.
+// Wait says why. When the function returns, the child calls _exit(2) with the
+// result. So the function must flush stdio itself, and atexit handlers do not
+// run. Of the parent's threads, the child has only the one that forked. A lock
+// that another thread held at the fork stays held in the child. malloc and
+// stdio work, since the C library frees their locks in the child. A library's
+// own threads are missing in the child: the doc of Fork says which libraries
+// work.
 //
 // A program sets in [ForkConfig] what a child gets:
 //
-//   - KillWithParent ends the child when its parent ends, in whatever way. A
-//     parent that calls exec ends in this sense too.
+//   - KillWithParent ends the child when its parent ends, in whatever way, or
+//     calls execve(2).
 //   - Lean leaves the Go heap out of the child, so that a fork does not take
-//     longer with a larger heap. Lean is not the default, since C code may hold
-//     Go memory, and would crash in a Lean child. C code of another thread that
-//     forks at the same moment gets a child without the Go heap too. Set Lean
-//     if the child's function uses only the mapping and C's own memory.
+//     longer with a larger heap. Lean is not the default: C code that keeps
+//     pointers to Go memory crashes in a Lean child. If C code of another
+//     thread forks at the same moment, its child lacks the Go heap, too. Set
+//     Lean if the child's function uses only the mapping and C's own memory.
 //   - Limits and Nice set resource limits and niceness.
 //   - CloseFDs closes the inherited descriptors, except for those in KeepFDs.
 //   - ProcessGroup gives the child a process group of its own. When the child
@@ -128,8 +128,9 @@
 //
 // # Sandboxes
 //
-// A parser that reads input of strangers may be taken over by it. Such a child
-// can do what its parent can do, unless it has a [Sandbox]:
+// Input from a stranger may take over the C code that parses it. A child that
+// was taken over can do what its parent can do, unless the child has a
+// [Sandbox]:
 //
 //	cfg := &shm.ForkConfig{Lean: true, Sandbox: new(shm.Sandbox)}
 //	err := shm.Call(ctx, shm.ChildFunc(C.parse), m, cfg)
@@ -138,12 +139,12 @@
 //		log.Printf("parse tried %s", ended.Denied.Name) // "openat"
 //	}
 //
-// The child computes on its memory, and reads and writes descriptors that it was
-// given. It opens no files, makes no sockets and no processes, has no
-// capabilities, and makes no memory executable. Sandbox.Allow and Sandbox.Paths
-// allow more. Sandbox.ReadOnly keeps parts of a Memfd mapping from being written.
-// All of this needs no privilege. docs/SECURITY.md says what an exploited child
-// can still do. Above all, it can read the memory that the fork copied.
+// The child computes on its memory, and reads and writes descriptors that it
+// was given. It cannot open files, make sockets or processes, or make memory
+// executable, and it has no capabilities. Sandbox.Allow and Sandbox.Paths allow
+// more. Sandbox.ReadOnly keeps parts of a Memfd mapping from being written. All
+// of this needs no privilege. docs/SECURITY.md says what an exploited child can
+// still do. Above all, it can read the memory that the fork copied.
 //
 // # Pools
 //
@@ -161,8 +162,8 @@
 //	...
 //	out, err := pool.Do(ctx, shm.DoFunc(C.parse), in)
 //
-// The C function makes its answer by shm_out_reserve. Its header shm_child.h
-// comes into a package's folder by
+// The C function makes its answer by shm_out_reserve, which shm_child.h
+// declares. This command writes the header to a package's folder:
 //
 //	go run forkshm.example/shm/cmd/childheader
 //
@@ -181,16 +182,16 @@
 //
 // A fork pauses this process for the copy of its page tables. A [ForkServer] is
 // a small process that is forked once, and that forks the children from then
-// on. They are children of this process all the same:
+// on. They are children of this process, as all others are:
 //
 //	s, err := m.ForkServer(&shm.ForkServerConfig{Init: shm.ChildFunc(C.load_fonts)})
 //	...
 //	child, err := s.Fork(shm.ChildFunc(C.work))       // a Process like any other
 //	err = s.Call(ctx, shm.ChildFunc(C.parse))         // fork, wait, kill at ctx's end
 //
-// Make the server early, and after the mapping. Init runs once in the server.
-// Its children find the work done. PoolConfig.ForkServer makes a pool fork its
-// children in this way.
+// Make the server early, and after the mapping. Init runs once, in the server,
+// and each child begins with what Init has done. PoolConfig.ForkServer makes a
+// pool fork its children in this way.
 //
 // # Buffers
 //
@@ -213,8 +214,8 @@
 //     reachable.
 //   - After a Resize that moves or shrinks, and after MoveTo and Close, do not
 //     use what Bytes, Addr, At and Slice returned before. Such an access
-//     crashes the program, or finds memory of another owner. [Mapping.ReadAt]
-//     and [Mapping.WriteAt] are always safe.
+//     crashes the program, or reads or damages memory of another owner.
+//     [Mapping.ReadAt] and [Mapping.WriteAt] are always safe.
 //   - Do not expect a shared mapping to grow past the size that it was created
 //     with, unless it is a Memfd. The kernel would allow it, and the first
 //     access would be SIGBUS. Resize refuses with [ErrGrowShared]. Create the
@@ -225,8 +226,9 @@
 //     Bytes, At or Slice crashes the program.
 //   - The child's function must not be static, since Go takes its address, and
 //     must not call Go.
-//   - A child inherits every open descriptor, unless CloseFDs closes them. The
-//     reader of an inherited pipe sees no end of file before the child ends.
+//   - A child inherits every open descriptor, unless CloseFDs closes them. If
+//     the child has inherited the writing end of a pipe, the reader sees no end
+//     of file before the child ends.
 //   - Wait for every child. A child that has ended is a zombie until Wait reaps
 //     it, or until its Process is unreachable. Never call [Waitpid] with a pid
 //     of -1 in a program that uses os/exec.

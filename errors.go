@@ -17,10 +17,10 @@ var (
 	// ErrForkServerClosed is for a ForkServer that is closed.
 	ErrForkServerClosed = errors.New("fork server is closed")
 
-	// ErrNotStarted is for a call of a [Pool] that no child has begun. The call
-	// can be made again without being done twice. Errors of all other calls that
-	// ended early do not wrap it: such a call may be done in part. The pool learns
-	// what a child has begun from the child. A child that was taken over can lie.
+	// ErrNotStarted is for a call of a [Pool] that no child has begun. So the
+	// call can be made again, and is not done twice. If a call ended early with
+	// another error, the child may have done a part of it. The child itself
+	// tells the pool what it has begun. A child that was taken over can lie.
 	ErrNotStarted = errors.New("no child has begun the call")
 
 	// ErrCPUTime is for a call of a [Pool] that has used more processor time than

@@ -32,8 +32,9 @@ type Crash struct {
 	// package does not know.
 	PC uintptr
 
-	// Module is the file that has the instruction, as the child knew it. A name
-	// that is not printable is quoted. Module is empty if no file has it.
+	// Module is the file that has the instruction, under the name that the
+	// child saw. A name that is not printable is quoted. Module is empty if the
+	// instruction is not in a file.
 	Module string
 
 	// Offset is the distance from the module's beginning in memory to PC, in

@@ -188,9 +188,9 @@ func (m *Mapping) writeAt(op string, p []byte, off int64) (int, error) {
 }
 
 // At returns a pointer to the T at byte offset off. The pointer is valid as
-// long as Bytes is. A type that holds Go pointers is ErrType. A T that does not
-// lie within the mapping is ErrRange. An address that is not aligned for T is
-// ErrAlign.
+// long as Bytes is. The error is ErrType if T holds Go pointers, ErrRange if
+// the T does not lie within the mapping, and ErrAlign if the address is not
+// aligned for T.
 func At[T any](m *Mapping, off int) (*T, error) {
 	var t T
 	p, err := m.checkedPointer("access", reflect.TypeFor[T](), off, int(unsafe.Sizeof(t)))
