@@ -81,8 +81,8 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("shm: %s %d bytes: %v", e.Op, e.Length, e.Err)
 }
 
-// ResultError reports that the C function of [Pool.Do] or [Pool.DoView]
-// returned another result than 0. The child lives on.
+// ResultError reports that the C function of [Pool.Do] or [Pool.DoView] did not
+// return 0. The child goes on serving calls.
 type ResultError struct {
 	Pid    int    // the child
 	Result int    // what the function returned

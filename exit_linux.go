@@ -17,7 +17,7 @@ import (
 	"forkshm.example/shm/internal/seccomp"
 )
 
-// ExitError reports how a child ended that did not exit with status 0.
+// ExitError says how a child ended, if its exit status is not 0.
 type ExitError struct {
 	Pid    int
 	Status unix.WaitStatus

@@ -66,37 +66,40 @@ type ForkConfig struct {
 	// CloseFDs is an error.
 	KeepFDs []int
 
-	// Stdin, Stdout and Stderr are the child's descriptors 0, 1 and 2. A child of nil
-	// has those of this process. An [os.File] is passed on, and is set to block (see
-	// [os.File.Fd]). What the child writes to another writer goes through a pipe, and
-	// a goroutine copies it. If Stdout and Stderr are the same writer, one Write is
-	// made at a time. The children of a [Pool] each have pipes of their own, and can
-	// write at the same time.
+	// Stdin, Stdout and Stderr are the child's descriptors 0, 1 and 2. If one
+	// is nil, the child has that of this process. The child gets the descriptor
+	// of an [os.File] itself, which is set to blocking mode (see [os.File.Fd]).
+	// For any other writer, the child writes to a pipe, and a goroutine copies
+	// from the pipe to the writer. If Stdout and Stderr are the same writer, no
+	// two calls of its Write overlap. The children of a [Pool] each have pipes
+	// of their own, and can write at the same time.
 	//
 	// Wait returns when all that the child has written is copied. If the writer
-	// returns an error, the child gets SIGPIPE when it writes on, and Wait returns the
-	// error if the child's exit status is 0. Processes that the child leaves behind
-	// can have the pipe open: what they write is copied no longer than some tenths of
-	// a second after the child's end. Wait waits ten seconds for a writer that does
-	// not return. stdio of the child's C library is not flushed at its end: call
-	// fflush(3).
+	// returns an error, the child gets SIGPIPE at its next write, and Wait
+	// returns the error if the child's exit status is 0. A process that the
+	// child leaves behind may keep the pipe open. What such a process writes is
+	// copied until some tenths of a second after the child's end. Wait waits
+	// ten seconds for a writer that does not return. The end of the child does
+	// not flush its stdio: its C function calls fflush(3).
 	Stdin          *os.File
 	Stdout, Stderr io.Writer
 
-	// Dir is the child's working directory. If it is empty, the child has that of this
-	// process at the time of the fork. There is no field for the environment: it is
-	// memory of C, which the child has a copy of. The child can change its copy by
-	// setenv(3).
+	// Dir is the child's working directory. If Dir is empty, the child begins
+	// in the working directory of this process. There is no field for the
+	// environment. The child has a copy of it, in C's memory, and can change
+	// the copy by setenv(3).
 	Dir string
 
 	// Arg is a number for the child's C function, which gets it from shm_arg of
-	// shm_child.h. So several children of one mapping can know who they are.
+	// shm_child.h. So each of several children of one mapping can know which
+	// one it is.
 	Arg uintptr
 
-	// MemoryLimit is how many bytes of address space the child can map beyond what it
-	// inherits (RLIMIT_AS). 0 means no limit. Then malloc(3) returns NULL and mmap(2)
-	// fails with ENOMEM. RLIMIT_AS in Limits, instead, counts all that Go has
-	// reserved, which is much, and grows with the program. MemoryLimit needs /proc.
+	// MemoryLimit is how many bytes of address space the child can map beyond
+	// what it inherits (RLIMIT_AS). Beyond the limit, malloc(3) returns NULL
+	// and mmap(2) fails with ENOMEM. 0 means no limit. An RLIMIT_AS in Limits
+	// is different: it also counts the address space that Go has reserved,
+	// which is large and grows with the program. MemoryLimit needs /proc.
 	MemoryLimit int
 
 	// NoOOMScore leaves the child's oom_score_adj at the value of this process. By
@@ -107,10 +110,10 @@ type ForkConfig struct {
 	NoOOMScore bool
 
 	// NoCrashReport leaves SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT at their
-	// default in the child. By default a handler records the place of a crash for
-	// [ExitError], and then the child dies of the signal. The handler opens and
-	// reads /proc/self/maps. Set NoCrashReport if a seccomp(2) filter kills the
-	// child for that.
+	// default actions in the child. By default a handler records the place of a
+	// crash for [ExitError], and then the child dies of the signal. The handler
+	// opens and reads /proc/self/maps. Set NoCrashReport if a seccomp(2) filter
+	// of the program would kill the child for opening that file.
 	NoCrashReport bool
 
 	// Sandbox restricts what the child can do. nil means no restriction: the child
@@ -143,10 +146,10 @@ type Limit struct {
 // end of the pipe only after the child has closed its copy of the writing end.
 // So a child can delay the Start of an os/exec command that another goroutine
 // starts at the same moment, since Start waits for the end of a pipe. CloseFDs
-// prevents the delay. A child with the descriptors can also take some out of
-// the program's epoll instance (epoll_ctl(2)). Then the program's timers and
-// network I/O may stop. Set CloseFDs for a child that runs code that you do not
-// trust.
+// prevents the delay. A child that has the descriptors can also remove some
+// from the program's epoll instance (epoll_ctl(2)). Then the program's timers
+// and network I/O may stop. Set CloseFDs for a child that runs code that you do
+// not trust.
 //
 // The child has a copy of the thread that forked, and of no other thread. If a
 // C library has threads of its own and waits for them, the library hangs in the
@@ -159,11 +162,12 @@ type Limit struct {
 // one set of workers for the whole program must be used for the first time in
 // the child, or handle fork(2) itself (pthread_atfork(3)).
 //
-// A fork while another thread loads a library leaves the child's loader
-// unusable: glibc ends the child with "Inconsistency detected by ld.so" when it
-// loads one, too. Libraries are loaded by dlopen(3), and by the first
-// pthread_exit(3), which loads libgcc_s. Load what a child needs before the
-// fork, or have the children of a [Pool] load it before other threads do.
+// If this process forks while another thread loads a library, the child's
+// loader is unusable. When such a child loads a library, glibc ends it with
+// "Inconsistency detected by ld.so". Libraries are loaded by dlopen(3), and by
+// the first pthread_exit(3), which loads libgcc_s. Load what a child needs
+// before the fork, or have the children of a [Pool] load it before other
+// threads do.
 //
 // The child runs C only. If its C calls an exported Go function, the child ends
 // with exit status 2, and Wait says why: see [ExitError]. See fork(2).
@@ -427,7 +431,7 @@ func (cfg *ForkConfig) keepFDs() (keep []int32, err error) {
 
 // limits returns the limits of the child. A child that dies of a denied call
 // would write a file, its core dump, or have a program of root's take the dump.
-// The latter only a limit of 1 prevents: see core(5).
+// Only a limit of 1 prevents the latter: see core(5).
 func (cfg *ForkConfig) limits() []Limit {
 	isCore := func(l Limit) bool { return l.Resource == unix.RLIMIT_CORE }
 	if cfg.Sandbox == nil || slices.ContainsFunc(cfg.Limits, isCore) {

@@ -13,23 +13,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ForkServer makes children of a Shared mapping. It is a process with one thread
-// and little memory. Its children are forked from it, and yet they are children
-// of this process, as those of [Mapping.Fork] are. So this process is not paused,
-// and none of its page tables is copied, whatever it weighs. The server forks in
-// advance: one child waits for its function.
+// ForkServer makes children of a Shared mapping. It is a process with one
+// thread and little memory. The server forks the children, and yet they are
+// children of this process, as those of [Mapping.Fork] are. So a fork neither
+// pauses this process nor copies its page tables, however much memory this
+// process has. The server forks in advance: one child waits for its function.
 //
-// A child begins with what the server has: the libraries and the other mappings
-// of the moment when the server was made, and the work of Init. A function of a
-// library that this process has loaded since is not there. Make the server early,
-// while the program has little memory of its own: the server keeps a copy of
-// private memory other than the Go heap, and each child's fork costs as much as
-// the server weighs.
+// A child begins as a copy of the server. So the child has the libraries and
+// the mappings that this process had when the server was made, and what Init
+// has done. It lacks the libraries that this process has loaded since. Make the
+// server early, while the program has little memory of its own: the server has
+// a copy of all private memory except the Go heap, and the more memory the
+// server has, the longer each fork takes.
 //
 // The server inherits descriptors 0, 1, 2 and Fork.KeepFDs. Server and children
-// end when this process ends, or calls execve(2). If the server ends otherwise, it
-// is made anew by the next fork, ten times a second at most. Children that live are
-// not affected.
+// end when this process ends, or calls execve(2). If the server ends for
+// another reason, the next fork makes a new server, at most ten in a second.
+// The server's end does not affect its children.
 //
 // The handlers of pthread_atfork(3) do not run in the children. malloc and stdio
 // work there. All else is as with [Mapping.Fork]: the function's result, signals,
@@ -107,8 +107,8 @@ func newForkServer(m *Mapping, cfg *ForkServerConfig) (*forkServer, error) {
 // and length are those of the mapping now. If the mapping has moved or has become
 // longer since the server was made, Fork makes another server first.
 //
-// Forks of one server take turns. A server that does not answer within ten seconds
-// is killed, and another one has the request.
+// Forks of one server take turns. A server that does not answer within ten
+// seconds is killed, and a new one gets the request.
 func (s *ForkServer) Fork(child ChildFunc) (*Process, error) {
 	defer runtime.KeepAlive(s)
 	p, err := s.fork(context.Background(), forkArgs{child: child})
@@ -131,8 +131,9 @@ func (s *ForkServer) Call(ctx context.Context, child ChildFunc) error {
 }
 
 // Close ends the server, and returns when it is reaped. Its children go on, and
-// must be waited for as others. Calls of Fork and Call that wait for the server
-// return [ErrForkServerClosed], and so do later calls and a second Close.
+// must be waited for as any others. Calls of Fork and Call that wait for the
+// server return [ErrForkServerClosed], and so do later calls and a second
+// Close.
 func (s *ForkServer) Close() error {
 	defer runtime.KeepAlive(s)
 	if err := s.close(); err != nil {

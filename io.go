@@ -35,9 +35,9 @@ func (m *Mapping) WriteTo(w io.Writer) (n int64, err error) {
 	}
 }
 
-// ReadFrom reads from r until io.EOF, into the mapping from its first byte on.
-// The bytes of the mapping behind what r had stay as they are. r reads into
-// other memory, at most 128 KiB at once, and ReadFrom copies that into the
+// ReadFrom reads from r until io.EOF, into the mapping, beginning at its first
+// byte. The bytes of the mapping behind what r had stay as they are. r reads
+// into other memory, at most 128 KiB at once, and ReadFrom copies that into the
 // mapping. While r runs, ReadFrom holds no lock: r and other goroutines may use
 // the mapping.
 //

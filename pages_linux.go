@@ -75,8 +75,9 @@ func (m *Mapping) Swap(other *Mapping) error {
 // SwapPages exchanges length bytes at off for length bytes at otherOff of
 // other, without a copy. Each mapping keeps its address, and gets the pages of
 // the other. A program can so gather pages from many mappings into one, or
-// scatter them. The pages of new memory, given in exchange, read zero and cost
-// nothing. For less than a MiB or two at once, a copy takes less time.
+// scatter them. A program can give pages of a new mapping in exchange: they
+// read zero and take no memory. For less than a MiB or two at once, a copy
+// takes less time.
 //
 // Offsets and length must be multiples of the page size, or the error is
 // ErrAlign. They must lie within the mappings, the whole last page included, or
@@ -94,7 +95,7 @@ func (m *Mapping) Swap(other *Mapping) error {
 //
 // A call that fails changes nothing. After SwapPages, the kernel manages each
 // of the mappings as several areas (VMAs). A process can have 65530 areas by
-// default (/proc/sys/vm/max_map_count), and the error beyond is ENOMEM.
+// default (/proc/sys/vm/max_map_count). Beyond that, the error is ENOMEM.
 // SwapPages needs Linux 5.7, and 5.13 for DevZero. See mremap(2),
 // MREMAP_DONTUNMAP.
 func (m *Mapping) SwapPages(off int, other *Mapping, otherOff, length int) error {

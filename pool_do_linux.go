@@ -12,16 +12,16 @@ import (
 
 // Do has an idle child run work(in, length, out), and returns a copy of the
 // answer that work has made by shm_out_reserve of shm_child.h. The child works
-// on a copy of in. A C function that parses its input:
+// on a copy of in. For example, with a C function that parses its input:
 //
 //	int parse(const void *in, size_t in_length, struct shm_out *out);
 //
 //	out, err := pool.Do(ctx, shm.DoFunc(C.parse), in)
 //
-// If work returns another result than 0, the error is a [*ResultError]. If in
-// is longer than PoolConfig.MaxIn, the error wraps [ErrRange]. All else is as
-// with [Pool.Call]: calls wait for an idle child, a crash or a missed deadline
-// ends the child, and the child is replaced.
+// If work does not return 0, the error is a [*ResultError]. If in is longer
+// than PoolConfig.MaxIn, the error wraps [ErrRange]. All else is as with
+// [Pool.Call]: calls wait for an idle child, a crash or a missed deadline ends
+// the child, and the child is replaced.
 //
 // Each child has memory of its own for in and out, which no other child can
 // reach. A child that was taken over can return any bytes, up to

@@ -36,10 +36,10 @@ type PoolConfig struct {
 	// not make the program fork all the time.
 	RestartRate int
 
-	// ForkServer makes the pool fork its children from a small process instead of
-	// this one: see [ForkServer]. So this process is not paused when a child is
-	// replaced, whatever it weighs. The children begin as this process is when
-	// NewPool is called. ForkServer cannot be set with InheritFDs.
+	// ForkServer makes the pool fork its children from a small process instead
+	// of this one: see [ForkServer]. Then replacing a child does not pause this
+	// process, however much memory it has. Each child begins as a copy of this
+	// process at the time of NewPool. ForkServer cannot be set with InheritFDs.
 	ForkServer bool
 
 	// Init is a C function that each child runs once, before its first call:
@@ -59,10 +59,10 @@ type PoolConfig struct {
 	// charges for all of it: see Config.Reserve.
 	MaxIn, MaxOut int
 
-	// MaxCalls is how many calls a child serves before a new child replaces it. 0
-	// means no limit. MaxCalls bounds what a C library leaks, and how long a child
-	// that was taken over can lie. With 1, no input meets the child of another.
-	// These replacements do not count for RestartRate.
+	// MaxCalls is how many calls a child serves before a new child replaces it.
+	// 0 means no limit. MaxCalls bounds what a C library leaks, and how long a
+	// child that was taken over can lie. With 1, each call gets a child of its
+	// own. These replacements do not count for RestartRate.
 	MaxCalls int
 
 	// CPUTime is how much processor time a child may use for one call. The pool
@@ -357,14 +357,13 @@ func (p *pool) restart(ctx context.Context, w *worker) error {
 // for example if ctx ends while all children are busy. [WithCallInfo] tells
 // which child has served a call. If the pool cannot replace the child, later
 // calls return the reason, and try again. Whatever a child writes to the memory
-// that it shares, a call ends when its context ends, and calls that other
-// children have are not affected. Later calls of the same child are: a function
-// that damages the child's memory and returns can make them fail or return a
-// wrong result.
+// that it shares, a call ends when its context ends, and other children's calls
+// are not affected. Later calls to the same child may be: if a function damages
+// the child's memory and returns, they can fail or return a wrong result.
 //
-// A child has the mapping at the size and place of the time of the fork. If the
-// mapping has grown by Resize since, the child has the new part only if the
-// mapping stayed in place within its Reserve.
+// A child has the mapping as it was at the fork: at the same address, with the
+// same length. If the mapping has grown by Resize since, the child has the new
+// part only if the mapping stayed in place within its Reserve.
 func (p *Pool) Call(ctx context.Context, child ChildFunc, off, length int) (int, error) {
 	defer runtime.KeepAlive(p)
 	const op = "call"

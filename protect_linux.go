@@ -44,14 +44,14 @@ func (m *Mapping) Protect(prot Protection) error {
 // advice is one of unix.MADV_*. The offset must be a multiple of the page size,
 // or the error is ErrAlign. The bytes must lie within the mapping, or the error
 // is ErrRange. Some advice changes the bytes: after MADV_DONTNEED, private
-// memory reads zero. Each advice needs the Linux that madvise(2) says. In memory
-// with Mapping.Huge HugeExplicit, MADV_DONTNEED needs Linux 5.18. Before it the
-// error wraps [errors.ErrUnsupported].
+// memory reads zero. See madvise(2) for the Linux that each advice needs. In
+// memory with Mapping.Huge HugeExplicit, MADV_DONTNEED needs Linux 5.18. On an
+// earlier Linux the error wraps [errors.ErrUnsupported].
 //
 // The kernel keeps some advice as a property of the memory, MADV_DONTFORK,
 // MADV_HUGEPAGE and MADV_DONTDUMP for example. Such advice stays with the pages
-// when Resize moves them. If it is for the whole mapping, it also holds for
-// what Config.Reserve keeps. What Resize adds beyond the reserve gets the
+// when Resize moves them. Advice for the whole mapping also holds for the space
+// that Config.Reserve keeps. What Resize adds beyond the reserve gets the
 // advice of the last page. See madvise(2).
 func (m *Mapping) Advise(off, length int, advice int) error {
 	const op = "advise"

@@ -28,8 +28,9 @@ func (move Move) flags() (int, error) {
 // copies them. A call that fails changes nothing.
 //
 // Within Config.Reserve a mapping grows in place. Beyond Config.Reserve a
-// mapping may have to move, which only MayMove allows, and no reserve is left.
-// After a move, what Bytes, Addr, At and Slice returned before is invalid.
+// mapping may have to move, which only MayMove allows. After a move it has no
+// reserve. After a move, what Bytes, Addr, At and Slice returned before is
+// invalid.
 //
 // A mapping shrinks in place. After shrinking, what Bytes, At and Slice
 // returned beyond the new length is invalid. If the mapping grows again, the
@@ -49,7 +50,7 @@ func (move Move) flags() (int, error) {
 // Shrinking gives the object's memory back. The bytes beyond the new length are
 // lost, and a later access to them is SIGBUS. So Resize refuses to shrink with
 // ErrLive while there is a child that Fork made and Wait has not reaped.
-// Truncate shrinks the mapping all the same.
+// Truncate shrinks the mapping even then.
 //
 // Resizing any other mapping does not change a child that was forked earlier.
 // The child has the mapping at the old address, with the old length.

@@ -1,13 +1,14 @@
 package shm
 
-// Sandbox is what a child may do that could be taken over by its input. The zero
+// Sandbox says what a child may do whose input could take it over. The zero
 // value is for C code that computes: such a child uses its memory, reads and
 // writes the descriptors that it has, and can do little else.
 //
 // A sandbox needs no privilege, and works in a container. The child has no
-// capabilities, no file beyond Paths, and of the system calls only those of
-// Policy and Allow: see capabilities(7), landlock(7) and seccomp(2). It cannot
-// gain privileges by execve(2). Calls of another ABI of the processor are denied.
+// capabilities, can open no files but Paths, and can make no system calls but
+// those of Policy and Allow: see capabilities(7), landlock(7) and seccomp(2).
+// It cannot gain privileges by execve(2). Calls of another ABI of the processor
+// are denied.
 //
 // A child with a Sandbox has descriptors 0, 1, 2 and ForkConfig.KeepFDs only, as
 // with CloseFDs. It can read all memory that the fork copied: Lean leaves out the
@@ -30,17 +31,18 @@ type Sandbox struct {
 	// Paths, Allow or Custom, shm_object_length of csrc/shm_child.h returns 0.
 	Paths []PathRule
 
-	// ReadOnly are ranges of a Shared Memfd mapping that the child can read, and
-	// never write, not by mprotect(2) either. Other mappings of the same object, as
-	// by MapFile, stay as they are.
+	// ReadOnly are ranges of a Shared Memfd mapping that the child can read,
+	// and never write, not by mprotect(2) either. Other mappings of the same
+	// object, such as those of MapFile, stay as they are.
 	ReadOnly []Range
 
-	// OnDeny is what becomes of a child that makes another system call.
+	// OnDeny says what happens to a child that makes any other system call.
 	OnDeny Deny
 
-	// Optional leaves out what the kernel lacks. Without Optional, Fork fails and
-	// names it. Process.Sandboxed says what holds for a child. Where the kernel has
-	// no landlock(7), Paths does not restrict what the child opens.
+	// Optional leaves out what the kernel lacks. Without Optional, Fork fails,
+	// and the error names what is missing. Process.Sandboxed says what holds
+	// for a child. Where the kernel has no landlock(7), Paths does not restrict
+	// what the child opens.
 	Optional bool
 }
 
@@ -81,13 +83,14 @@ type Range struct {
 	Offset, Length int
 }
 
-// Deny says what becomes of a child that makes a system call that its [Sandbox]
+// Deny says what happens when a child makes a system call that its [Sandbox]
 // does not allow.
 type Deny int
 
 const (
-	// Report ends the child by SIGSYS. ExitError.Denied names the system call. A child
-	// that was taken over may live on, and has done nothing by the call.
+	// Report ends the child by SIGSYS. ExitError.Denied names the system call.
+	// The kernel has not made the call. A child that was taken over may handle
+	// the signal and go on.
 	Report Deny = iota
 
 	// Errno lets the call fail with EPERM.
@@ -105,14 +108,14 @@ type Sandboxed struct {
 	ReadOnly bool // whether the ranges of Sandbox.ReadOnly are read-only
 }
 
-// Denied is the system call that ended a child in a [Sandbox]. That the child
-// died of SIGSYS is the kernel's word. All else is the child's: it writes this
-// record itself, and a child that was taken over can write anything.
+// Denied is the system call that ended a child in a [Sandbox]. The kernel
+// itself says that the child died of SIGSYS. The child says everything else: it
+// writes this record, and a child that was taken over can write anything.
 type Denied struct {
 	Syscall uintptr // the number of the call, in the ABI of the call
 	Name    string  // "openat", or "open (386)" for a call of another ABI
 
-	PC     uintptr // the address behind the call's instruction, which is mostly in the C library
+	PC     uintptr // the address after the call's instruction, usually in the C library
 	Module string  // the file that has the instruction; empty if this process does not have it
 	Offset uintptr // from the module's beginning in memory to PC, in bytes
 	Symbol string  // the function that has the instruction; empty if it is not known

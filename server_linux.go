@@ -19,15 +19,16 @@ import (
 
 // ForkServerConfig is the configuration of a [ForkServer].
 type ForkServerConfig struct {
-	// Fork is the configuration of each child. KillWithParent, Lean and CloseFDs are
-	// always set. The descriptors in KeepFDs must stay open until Close, because the
-	// server may have to be made anew. So must Stdin, Stdout and Stderr if they are
-	// files.
+	// Fork is the configuration of each child. KillWithParent, Lean and
+	// CloseFDs are always set. The descriptors in KeepFDs must stay open until
+	// Close, because a new server may be needed. So must Stdin, Stdout and
+	// Stderr if they are files.
 	Fork ForkConfig
 
 	// Init is a C function that the server runs once, before it makes children:
-	// init(addr, length) of the mapping. Its children find its work done: libraries
-	// that it loaded, tables that it filled, files that it opened. Init must return
+	// init(addr, length) of the mapping. Each child begins with what Init has
+	// done: libraries that it loaded, tables that it filled, files that it
+	// opened. Init must return
 	// 0. It must leave no thread running, and no robust mutex locked. nil means that
 	// there is nothing to do.
 	Init ChildFunc

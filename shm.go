@@ -136,7 +136,7 @@ func (m *Mapping) Huge() HugePages {
 	return m.mem.huge
 }
 
-// ReadAt copies bytes of the mapping from off on to p, as [io.ReaderAt]
+// ReadAt copies bytes of the mapping to p, beginning at off, as [io.ReaderAt]
 // specifies. If fewer than len(p) bytes follow, ReadAt copies those and returns
 // io.EOF. If off is negative, the error is ErrRange. If memory of the mapping
 // or of p fails, the error is a [FaultError]: n bytes were read, and bytes of p
@@ -164,7 +164,7 @@ func (m *Mapping) readAt(op string, p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// WriteAt copies p to the mapping, from off on. If p does not fit, WriteAt
+// WriteAt copies p to the mapping, beginning at off. If p does not fit, WriteAt
 // copies nothing, and the error is ErrRange. If memory of the mapping or of p
 // fails, the error is a [FaultError]: n bytes were written, and bytes behind
 // them may be overwritten. If p overlaps the bytes written to, n is 0 after a
@@ -197,8 +197,8 @@ func At[T any](m *Mapping, off int) (*T, error) {
 	return (*T)(p), err
 }
 
-// Slice returns n values of type T, from byte offset off on. The slice is valid
-// as long as Bytes is. The errors are those of [At].
+// Slice returns n values of type T, beginning at byte offset off. The slice is
+// valid as long as Bytes is. The errors are those of [At].
 func Slice[T any](m *Mapping, off, n int) ([]T, error) {
 	const op = "access"
 	var t T

@@ -173,7 +173,7 @@ func (p *Process) Signal(sig syscall.Signal) error { return os.ErrProcessDone }
 // Kill returns [os.ErrProcessDone].
 func (p *Process) Kill() error { return os.ErrProcessDone }
 
-// ExitError reports how a child ended that did not exit with status 0.
+// ExitError says how a child ended, if its exit status is not 0.
 type ExitError struct {
 	Pid      int
 	Status   syscall.WaitStatus
