@@ -344,11 +344,12 @@ func TestLeanDoesNotDisturbTheParent(t *testing.T) {
 		}()
 	}
 	var forks sync.WaitGroup
+	each := times(50, 10)
 	for range 4 {
 		forks.Add(1)
 		go func() {
 			defer forks.Done()
-			for range 50 {
+			for range each {
 				p, err := m.Fork(ctest.Count, &shm.ForkConfig{Lean: true})
 				if assert.NoError(t, err) {
 					assert.NoError(t, p.Wait(context.Background()))
@@ -362,7 +363,7 @@ func TestLeanDoesNotDisturbTheParent(t *testing.T) {
 	forks.Wait()
 	close(stop)
 	work.Wait()
-	assert.Equal(t, 4*50*10000, getInt(m))
+	assert.Equal(t, 4*each*10000, getInt(m))
 }
 
 func TestKillWithParent(t *testing.T) {

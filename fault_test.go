@@ -300,8 +300,8 @@ func TestFaultElsewhereStillCrashes(t *testing.T) {
 // processor set, and every later copy and clearing in the runtime would go the
 // wrong way. Without AVX that is how overlapping memory is copied.
 func TestOverlappingCopyThatFaultsLeavesTheRuntimeSound(t *testing.T) {
-	if os.Getenv("SHM_TEST_FAULT") != "" {
-		for range 100 {
+	if n := os.Getenv("SHM_TEST_FAULT"); n != "" {
+		for range must(strconv.Atoi(n)) {
 			faultBackward(t)
 		}
 		return
@@ -309,7 +309,7 @@ func TestOverlappingCopyThatFaultsLeavesTheRuntimeSound(t *testing.T) {
 	for _, setting := range []string{"", "cpu.avx=off", "cpu.avx=off,cpu.erms=off"} {
 		cmd := exec.Command(must(os.Executable()),
 			"-test.run=^TestOverlappingCopyThatFaultsLeavesTheRuntimeSound$")
-		cmd.Env = append(os.Environ(), "SHM_TEST_FAULT=1", "SHM_TEST_PROCESS=none",
+		cmd.Env = append(os.Environ(), "SHM_TEST_FAULT="+strconv.Itoa(times(100, 10)), "SHM_TEST_PROCESS=none",
 			"GODEBUG="+setting)
 		out, err := cmd.CombinedOutput()
 		assert.NoError(t, err, "GODEBUG=%s: %s", setting, out)

@@ -379,10 +379,7 @@ func TestAThousandChildrenOfAForkServer(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
 	s := newForkServer(t, m, nil)
-	n := 1000
-	if testing.Short() {
-		n = 100
-	}
+	n := times(1000, 100)
 	children := make([]*shm.Process, n)
 	for i := range children {
 		children[i] = served(t, s, ctest.Pause)
@@ -411,7 +408,7 @@ func TestForkServerBesideOtherForks(t *testing.T) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			for range 10 {
+			for range times(10, 3) {
 				err := f()
 				var exit *shm.ExitError
 				if errors.As(err, &exit) && exit.Status.ExitStatus() == page&0xff|255 {

@@ -234,7 +234,7 @@ func TestForkWhileResized(t *testing.T) {
 				}
 			}
 		}()
-		for range 50 { // what a child writes to is mapped in it, at either end
+		for range times(50, 10) { // what a child writes to is mapped in it, at either end
 			assert.NoError(t, wait(t, forked(t, m, ctest.FirstLast)))
 		}
 		close(stop)
@@ -476,10 +476,7 @@ func TestWaitingHoldsNoThread(t *testing.T) {
 	before := threads()
 	var wg sync.WaitGroup
 	var children []*shm.Process
-	n := 1000
-	if testing.Short() {
-		n = 200
-	}
+	n := times(1000, 200)
 	cancelable, cancel := context.WithCancel(background)
 	defer cancel()
 	for i := range n {
@@ -684,13 +681,10 @@ func TestForkTimeIsMeasured(t *testing.T) {
 
 var manyForked atomic.Bool
 
-// 20 000 forks, by both ways of waiting, leave no process, descriptor, mapping
+// Thousands of forks, by both ways of waiting, leave no process, descriptor, mapping
 // or goroutine.
 func TestManyForksLeaveNothing(t *testing.T) {
-	forks := 2_000
-	if testing.Short() {
-		forks = 200
-	}
+	forks := times(2_000, 200)
 	if n := os.Getenv("SHM_FORKS"); n != "" && !manyForked.Swap(true) { // once is enough for -count
 		forks = must(strconv.Atoi(n))
 	}

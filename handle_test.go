@@ -24,7 +24,7 @@ var denials = map[string]unix.Errno{"EPERM": unix.EPERM, "EACCES": unix.EACCES,
 
 // withoutPidfds runs a test in processes of its own that have no pidfds.
 func withoutPidfds(t *testing.T, test func(*testing.T)) {
-	for _, name := range []string{"EPERM", "ENOSYS"} {
+	for _, name := range []string{"EPERM", "ENOSYS"}[:times(2, 1)] {
 		errno := denials[name]
 		t.Run(name, func(t *testing.T) {
 			if !inOwnProcess(t, nil) {

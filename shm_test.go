@@ -110,6 +110,14 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// times returns how often a test does something: less often if go test has the flag -short.
+func times(n, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return n
+}
+
 // forEach runs a test for both sharings and all techniques.
 func forEach(t *testing.T, test func(t *testing.T, sharing shm.Sharing, cfg *shm.Config)) {
 	for _, sharing := range []shm.Sharing{shm.Private, shm.Shared} {
@@ -532,7 +540,7 @@ func TestUnreachableMappingIsUnmapped(t *testing.T) {
 
 func TestCloseWaitsForThoseInside(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
-		for range 10 {
+		for range times(10, 2) {
 			m := newMapping(t, sharing, 4<<20, cfg)
 			var users sync.WaitGroup
 			var inside atomic.Int32
@@ -577,12 +585,12 @@ func TestMappingInUseStays(t *testing.T) {
 	}()
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		p := bytes.Repeat([]byte{1}, 4<<20)
-		for range 20 {
+		for range times(20, 5) {
 			n, err := must(shm.Map(sharing, len(p), cfg)).WriteAt(p, 0)
 			assert.NoError(t, err)
 			assert.Equal(t, len(p), n)
 		}
-		for range 20 {
+		for range times(20, 5) {
 			p, err := must(shm.Map(sharing, page, cfg)).Fork(ctest.FirstLast, nil)
 			assert.NoError(t, err)
 			assert.NoError(t, wait(t, p))

@@ -322,6 +322,7 @@ func TestLivegoRefusesAnUnknownGo(t *testing.T) {
 // A release of a known version, but with something that the patch has not been
 // checked against.
 func TestLivegoRefusesARuntimeThatIsNew(t *testing.T) {
+	testenv.NeedTime(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "new.go")
 	require.NoError(t, os.WriteFile(file, []byte("package runtime\nvar parkedOn mutex\nfunc f() "+
