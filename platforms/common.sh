@@ -33,11 +33,15 @@ record() {
 	printf '%s: %s: %s%s\n' "$platform" "$1" "$2" "${3:+ ($3)}"
 }
 
-# tally LOG: how many tests the verbose log of a test binary has, and what chose them.
+# What chooses tests of a suite, if not all are run. $args stands in for it.
+declare -A CHOSEN=()
+chosen() { echo "${args:-${CHOSEN[$1]:-}}"; }
+
+# tally SUITE LOG: how many tests the verbose log of a test binary has, and what chose them.
 tally() {
 	awk '/^--- PASS/ { passed++ } /^--- SKIP/ { skipped++ } /^--- FAIL/ { failed++ }
-		END { printf "%d tests passed", passed; if (skipped) printf ", %d skipped", skipped; if (failed) printf ", %d failed", failed }' "$1"
-	[ -z "${args:-}" ] || printf ', by %s' "$args"
+		END { printf "%d tests passed", passed; if (skipped) printf ", %d skipped", skipped; if (failed) printf ", %d failed", failed }' "$2"
+	[ -z "$(chosen "$1")" ] || printf ', by %s' "$(chosen "$1")"
 }
 
 # passed LOG: the verdict on a log without failures. A run that skipped every test has shown nothing.
@@ -108,11 +112,11 @@ build_programs() {
 	"$GO" build -o "$build/programs/forkwait-go-" "$@" ./internal/ctest/forkwait
 }
 
-# flags SUITE: of a test binary. The whole of parity builds other programs.
+# flags SUITE: of a test binary, what chooses its tests included. The whole of parity builds other programs.
 flags() {
 	local short=-test.short
 	[ "$1" != parity ] || short=-test.short=false
-	echo "-test.v $short -test.timeout ${LIMIT}s -test.skip=$SLOW"
+	echo "-test.v $short -test.timeout ${LIMIT}s -test.skip=$SLOW $(chosen "$1")"
 }
 
 # run_suite SUITE FOLDER COMMAND...: runs a test binary in a package's folder, and records it.
@@ -122,10 +126,10 @@ run_suite() {
 	mkdir -p "${log%/*}"
 	(cd "$folder" && timeout --kill-after=10 $((LIMIT + 60)) "$@" </dev/null) >"$log" 2>&1 || rc=$?
 	case $rc in
-	0) record "$suite" "$(passed "$log")" "$(tally "$log")" ;;
+	0) record "$suite" "$(passed "$log")" "$(tally "$suite" "$log")" ;;
 	124 | 137) record "$suite" fail "not done after $LIMIT seconds" ;;
 	*)
-		record "$suite" fail "$(tally "$log")"
+		record "$suite" fail "$(tally "$suite" "$log")"
 		show_failures "$log"
 		;;
 	esac

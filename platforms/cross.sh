@@ -11,7 +11,7 @@ static=(-ldflags '-linkmode external -extldflags -static')
 export CGO_ENABLED=1
 
 # here_suite NAME PACKAGE: runs a suite under this machine's kernel.
-here_suite() { SHM_TEST_PROGRAMS=$build/programs run_suite "$1" "$2" "$build/$1.test" $(flags "$1") $args; }
+here_suite() { SHM_TEST_PROGRAMS=$build/programs run_suite "$1" "$2" "$build/$1.test" $(flags "$1"); }
 
 # in_guest TRIPLET ARCH KERNEL CONSOLE QEMU...: runs all suites on a kernel of Debian trixie's.
 in_guest() {

@@ -1,6 +1,14 @@
 # A guest: a machine in qemu that boots a kernel, runs tests, and turns itself off. It has the test binaries,
 # busybox, and nothing else: what needs a compiler, strace or the go command is skipped there.
 
+# A processor that is imitated takes hours for all tests. SLOW are those that make most children, and these are
+# the tests that tell most of how a processor or a kernel differs from another.
+SLOW="$SLOW|ForkServerBesideOtherForks|WaitSaysWhenTheStatusIsGone|WaitingHoldsNoThread|OtherChildrenAreLeftAlone"
+SLOW="$SLOW|ManyForksLeaveNothing|AThousandChildren|ChildrenLoseNoUpdate|CallTellsWhatBecame"
+CHOSEN[devzero]='-test.run=Technique|TestMap|TestResize|TestMoveTo|TestDetach|TestSwap|TestSplit|TestForkShares|TestForkedViews|TestFault'
+CHOSEN[parity]='-test.run=Listing|CallsDoAsInC|LimitsHold|WaitSees'
+CHOSEN[live]='-test.run=Frozen|ForkReturns|ForksNest|TestCall|SnapshotIs|AtEachSystemCall|Once|Timers|Signals|LocksOfTheStandard -forks 20'
+
 # guest_begin: an empty guest.
 guest_begin() {
 	guest=$OUT/guests/$platform
@@ -21,7 +29,7 @@ guest_busybox() {
 guest_suite() {
 	cp "$build/$1.test" "$guest/root/tests/$1.test"
 	[ "$1" != parity ] || cp -r "$build/programs" "$guest/root/"
-	echo "$1 $((LIMIT + 60)) /src/$2 /tests/$1.test $(flags "$1") $args" >>"$guest/root/tests/list"
+	echo "$1 $((LIMIT + 60)) /src/$2 /tests/$1.test $(flags "$1")" >>"$guest/root/tests/list"
 }
 
 # accelerator: how qemu runs a guest of this machine's own processor: by the processor itself where it can. A /dev/kvm
@@ -62,11 +70,11 @@ guest_outcome() {
 	sed -n "/^guest: begins $name\$/,/^guest: ends $name /p" "$2/console.log" >"$log"
 	rc=$(sed -n "s/^guest: ends $name //p" "$log")
 	case $rc in
-	0) record "$name" "$(passed "$log")" "$(tally "$log")" ;;
+	0) record "$name" "$(passed "$log")" "$(tally "$name" "$log")" ;;
 	'') record "$name" fail "the machine came to no end" ;;
 	137) record "$name" fail "not done within its time" ;;
 	*)
-		record "$name" fail "$(tally "$log")"
+		record "$name" fail "$(tally "$name" "$log")"
 		show_failures "$log"
 		;;
 	esac

@@ -10,19 +10,19 @@ no_parity="it has no MREMAP_DONTUNMAP, which the scripts use"
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 unpack "$release" amd64 runsc
 runsc=$OUT/debian/$release-amd64/root/usr/bin/runsc
-run='Pool|CloseFDs|TestCrash|TestLean|TestResize|TestMoveTo'
-run_live='FrozenMeansFrozen'
+CHOSEN[core]='-test.run=Pool|CloseFDs|TestCrash|TestLean|TestResize|TestMoveTo'
+CHOSEN[devzero]=${CHOSEN[core]}
+CHOSEN[live]='-test.run=FrozenMeansFrozen'
 SLOW="$SLOW|Sandbox" # a pool with a sandbox came to no end there
 
 # gvisor_suite NAME PACKAGE: runs a suite. The platform ptrace needs no virtualization. The first process is a shell, as
 # orphans become its children.
 gvisor_suite() {
-	[ "$1" != live ] || local run=$run_live
 	run_suite "$1" "$2" "$runsc" --platform=ptrace --network=none --rootless do \
-		/bin/sh -c '"$@"; exit $?' sh "$build/$1.test" $(flags "$1") "-test.run=$run"
+		/bin/sh -c '"$@"; exit $?' sh "$build/$1.test" $(flags "$1")
 }
 
-is "x86_64, $("$runsc" --version | head -1), statically linked with glibc, the tests ${run//|/, }, and of live ${run_live//|/, } alone"
+is "x86_64, $("$runsc" --version | head -1), statically linked with glibc"
 take=gvisor_suite
 build_suites -ldflags '-linkmode external -extldflags -static'
 finish
