@@ -138,7 +138,8 @@ static int answer(const siginfo_t *info, ucontext_t *context)
 
 /*
  * In the handler SIGSYS is blocked. So the child dies of it at once if the filter
- * denies sigaction(2), and else when the handler returns.
+ * denies sigaction(2), and else when the handler returns. gVisor lets sigaction(2)
+ * fail, and would call the handler again and again.
  */
 static void record_denial(int sig, siginfo_t *info, void *context)
 {
@@ -156,7 +157,8 @@ static void record_denial(int sig, siginfo_t *info, void *context)
 		r->syscall = info->si_syscall;
 		r->arch = info->si_arch;
 	}
-	sigaction(sig, &dfl, NULL);
+	if (sigaction(sig, &dfl, NULL) != 0)
+		_exit(128 + SIGSYS);
 	syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), sig);
 }
 
