@@ -10,10 +10,10 @@ no_parity="it has no MREMAP_DONTUNMAP, which the scripts use"
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 unpack "$release" amd64 runsc
 runsc=$OUT/debian/$release-amd64/root/usr/bin/runsc
-CHOSEN[core]='-test.run=Pool|CloseFDs|TestCrash|TestLean|TestResize|TestMoveTo'
+CHOSEN[core]='-test.run=Pool|CloseFDs|TestCrash|TestLean|TestResize|TestMoveTo|SandboxLetsCompute|SandboxRefuses'
 CHOSEN[devzero]=${CHOSEN[core]}
 CHOSEN[live]='-test.run=FrozenMeansFrozen'
-SLOW="$SLOW|Sandbox" # a pool with a sandbox came to no end there
+SLOW="$SLOW|PoolInASandbox" # no child is told there which call was denied
 
 # gvisor_suite NAME PACKAGE: runs a suite. The platform ptrace needs no virtualization. The first process is a shell, as
 # orphans become its children.
