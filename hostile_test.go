@@ -466,7 +466,7 @@ func reflectPC() uintptr {
 func TestSecurityNamesItsTests(t *testing.T) {
 	text := string(must(os.ReadFile("docs/SECURITY.md")))
 	var tests strings.Builder
-	for _, pattern := range []string{"*_test.go", "internal/*/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "*/*_test.go", "internal/*/*_test.go"} {
 		for _, file := range must(filepath.Glob(pattern)) {
 			tests.Write(must(os.ReadFile(file)))
 		}
