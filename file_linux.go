@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/highfd"
 )
 
 // ObjectLen returns the present length, in bytes, of the object behind a shared
@@ -53,7 +55,7 @@ func (m *Mapping) File() (*os.File, error) {
 	if err := m.needObject(); err != nil {
 		return nil, &Error{op, 0, err}
 	}
-	fd, err := unix.FcntlInt(uintptr(m.mem.fd), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := highfd.Duplicate(uintptr(m.mem.fd))
 	if err != nil {
 		return nil, &Error{op, m.mem.length, os.NewSyscallError("fcntl", err)}
 	}
@@ -73,7 +75,7 @@ func (m *Mapping) File() (*os.File, error) {
 func MapFile(f *os.File) (*Mapping, error) {
 	const op = "map file"
 	defer runtime.KeepAlive(f)
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := highfd.Duplicate(f.Fd())
 	if err != nil {
 		return nil, &Error{op, 0, os.NewSyscallError("fcntl", err)}
 	}

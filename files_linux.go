@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/highfd"
 )
 
 // childFiles are the files of ForkConfig: a child's standard files and its working directory. A
@@ -27,10 +29,9 @@ func (f *childFiles) openDir(path string) error {
 	if path == "" {
 		return nil
 	}
-	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err == nil {
-		fd, err = aboveStandard(fd)
-	}
+	fd, err := highfd.Open(func() (int, error) {
+		return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -41,15 +42,6 @@ func (f *childFiles) openDir(path string) error {
 // areUsed reports whether the child has other files than its parent.
 func (f *childFiles) areUsed() bool {
 	return f.dir != nil || f.stdin != nil || f.stdout != nil || f.stderr != nil
-}
-
-// aboveStandard returns a descriptor above 2 for one that it closes if need be.
-func aboveStandard(fd int) (int, error) {
-	if fd > 2 {
-		return fd, nil
-	}
-	defer unix.Close(fd)
-	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 }
 
 // addTo makes the child of args have the files, whose pipes addTo opens.
@@ -86,13 +78,8 @@ func (f *childFiles) addWriter(args *forkArgs, at int, field string, w io.Writer
 	}
 	var ends [2]int
 	err := unix.Pipe2(ends[:], unix.O_CLOEXEC)
-	if err != nil {
+	if ends, err = highfd.LiftPair(ends, err); err != nil {
 		return os.NewSyscallError("pipe2", err)
-	}
-	for i := range ends {
-		if ends[i], err = aboveStandard(ends[i]); err != nil {
-			return os.NewSyscallError("fcntl", err)
-		}
 	}
 	_ = unix.SetNonblock(ends[0], true)
 	f.outputs = append(f.outputs, &output{
@@ -113,7 +100,7 @@ func (f *childFiles) pass(args *forkArgs, at int, field string, file *os.File) e
 }
 
 func (f *childFiles) passFD(args *forkArgs, at int, field string, from uintptr) error {
-	fd, err := unix.FcntlInt(from, unix.F_DUPFD_CLOEXEC, 3)
+	fd, err := highfd.Duplicate(from)
 	if err != nil {
 		return fmt.Errorf("ForkConfig.%s: %w", field, os.NewSyscallError("fcntl", err))
 	}

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/highfd"
 )
 
 // childID names a child for waitid(2), by a pidfd or by a process id.
@@ -53,7 +55,7 @@ func openHandle(pid int) (*childHandle, error) {
 }
 
 func openPidfd(pid int) (int, error) {
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	fd, err := highfd.Open(func() (int, error) { return unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK) })
 	return fd, os.NewSyscallError("pidfd_open", err)
 }
 

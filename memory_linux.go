@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"forkshm.example/shm/internal/highfd"
 	"forkshm.example/shm/internal/hugepage"
 )
 
@@ -217,7 +218,9 @@ func (mem *memory) mapMemfd(flags int, cfg *Config) (err error) {
 }
 
 func (mem *memory) mapDevZero(flags int) error {
-	fd, err := unix.Open("/dev/zero", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := highfd.Open(func() (int, error) {
+		return unix.Open("/dev/zero", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return os.NewSyscallError("open /dev/zero", err)
 	}
@@ -230,7 +233,9 @@ func newObject(name string, flags int) (fd int, err error) {
 		name = "shm"
 	}
 	name = strings.ReplaceAll(name, "\x00", "")
-	fd, err = unix.MemfdCreate(name[:min(len(name), 249)], flags)
+	fd, err = highfd.Open(func() (int, error) {
+		return unix.MemfdCreate(name[:min(len(name), 249)], flags)
+	})
 	return fd, os.NewSyscallError("memfd_create", err)
 }
 

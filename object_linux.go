@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"forkshm.example/shm/internal/highfd"
 	"forkshm.example/shm/internal/hook"
 )
 
@@ -56,14 +57,19 @@ func (e *objectEntry) place(start, end uintptr) {
 // resize it. If there is no /proc, and no open_tree(2) either, openForStat
 // returns fd.
 func openForStat(fd int) (int, error) {
-	statFD, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_PATH|unix.O_CLOEXEC, 0)
+	statFD, err := highfd.Open(func() (int, error) {
+		return unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_PATH|unix.O_CLOEXEC, 0)
+	})
 	if err == nil {
 		return statFD, nil
 	}
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) {
 		return -1, os.NewSyscallError("open", err)
 	}
-	if statFD, err = unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLOEXEC); err == nil {
+	statFD, err = highfd.Open(func() (int, error) {
+		return unix.OpenTree(fd, "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLOEXEC)
+	})
+	if err == nil {
 		return statFD, nil
 	}
 	return fd, nil

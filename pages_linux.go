@@ -6,7 +6,7 @@ import (
 	"os"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"forkshm.example/shm/internal/highfd"
 )
 
 // Detach moves the mapping's pages to a new mapping of the same length, without
@@ -37,7 +37,7 @@ func (m *Mapping) Detach() (*Mapping, error) {
 	taken := *m.mem
 	size := pages(length) * os.Getpagesize()
 	if taken.fd >= 0 {
-		fd, err := unix.FcntlInt(uintptr(taken.fd), unix.F_DUPFD_CLOEXEC, 0)
+		fd, err := highfd.Duplicate(uintptr(taken.fd))
 		if err != nil {
 			return nil, &Error{op, length, os.NewSyscallError("fcntl", err)}
 		}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"forkshm.example/shm/internal/highfd"
 	"forkshm.example/shm/internal/hook"
 )
 
@@ -250,7 +251,9 @@ func (p *pool) start(ctx context.Context, w *worker) error {
 	defer cancel()
 	const op = "fork"
 	const kind = unix.SOCK_STREAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
-	ends, err := unix.Socketpair(unix.AF_UNIX, kind, 0)
+	ends, err := highfd.OpenPair(func() ([2]int, error) {
+		return unix.Socketpair(unix.AF_UNIX, kind, 0)
+	})
 	if err != nil {
 		return &Error{op, p.m.Len(), os.NewSyscallError("socketpair", err)}
 	}

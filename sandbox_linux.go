@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"forkshm.example/shm/internal/highfd"
 	"forkshm.example/shm/internal/hook"
 	"forkshm.example/shm/internal/hugepage"
 	"forkshm.example/shm/internal/landlock"
@@ -240,7 +241,9 @@ func (s *Sandbox) prepareRanges(box *sandboxOf, mem *memory) error {
 		start := uintptr(mem.addr) + uintptr(r.Offset)
 		box.args.readOnly[i] = readOnlySpan{start, uintptr(r.Length), int64(r.Offset)}
 	}
-	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", mem.fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := highfd.Open(func() (int, error) {
+		return unix.Open(fmt.Sprintf("/proc/self/fd/%d", mem.fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return fmt.Errorf("ReadOnly: the object cannot be opened for reading: %w",
 			os.NewSyscallError("open", err))

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"forkshm.example/shm/internal/highfd"
 	"forkshm.example/shm/internal/hook"
 )
 
@@ -74,7 +75,9 @@ var errStillborn = errors.New("a child was killed before it began")
 // startServer forks a server of the mapping. If ctx ends before Init returns, the server is killed.
 // The error is errNoServer if this system can have none.
 func startServer(ctx context.Context, m *Mapping, cfg *ForkServerConfig) (*server, error) {
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	ends, err := highfd.OpenPair(func() ([2]int, error) {
+		return unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	})
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}

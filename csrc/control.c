@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #endif
 #include "control.h"
+#include "descriptor.h"
 #include "futex.h"
 
 #include <errno.h>
@@ -101,7 +102,7 @@ int shm_control_make_object(int *fd, size_t slot, struct shm_control **control)
 {
 	int err;
 
-	*fd = memfd_create("shm control", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	*fd = shm_lift(memfd_create("shm control", MFD_CLOEXEC | MFD_ALLOW_SEALING));
 	if (*fd == -1)
 		return errno;
 	err = size_object(*fd, size_with(slot));

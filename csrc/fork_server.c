@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #endif
 #include "fork_server.h"
+#include "descriptor.h"
 #include "futex.h"
 
 #include <errno.h>
@@ -168,6 +169,20 @@ enum shm_set_up_call shm_server_set_up(const struct shm_start *s, struct shm_set
 	return check_process(&result->which);
 }
 
+/* Lifts descriptors, and returns how many of them are left: all, or the first ones. */
+static int lift_all(int fds[MAX_FDS], int count)
+{
+	int i, lifted = 0;
+
+	for (i = 0; i < count; i++) {
+		fds[i] = shm_lift(fds[i]);
+		if (fds[i] == -1)
+			continue; /* the server has as many as it may have */
+		fds[lifted++] = fds[i];
+	}
+	return lifted;
+}
+
 /* Receives a request with its descriptors. Returns how many there are, or -1 at the end of the parent. */
 static int receive(struct request *r, int fds[MAX_FDS])
 {
@@ -191,7 +206,7 @@ static int receive(struct request *r, int fds[MAX_FDS])
 		return 0;
 	length = c->cmsg_len - CMSG_LEN(0);
 	memcpy(fds, CMSG_DATA(c), length);
-	return (int)(length / sizeof(int));
+	return lift_all(fds, (int)(length / sizeof(int)));
 }
 
 static void send_answer(uint32_t seq, int err)

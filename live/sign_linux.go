@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/highfd"
 )
 
 // sign is a signal that a child gives its parent once. The end of a pipe would
@@ -12,7 +14,7 @@ import (
 type sign struct{ fd int }
 
 func newSign() (*sign, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	fd, err := highfd.Open(func() (int, error) { return unix.Eventfd(0, unix.EFD_CLOEXEC) })
 	return &sign{fd}, os.NewSyscallError("eventfd2", err)
 }
 
@@ -27,7 +29,7 @@ func (s *sign) give() {
 // orEndOf waits for the sign, or for the end of the child that is to give the
 // sign. It does not reap the child. After the deadline it returns false.
 func (s *sign) orEndOf(pid int, deadline time.Time) (bool, error) {
-	child, err := unix.PidfdOpen(pid, 0)
+	child, err := highfd.Open(func() (int, error) { return unix.PidfdOpen(pid, 0) })
 	if err == unix.ESRCH { // the child has ended, and was reaped elsewhere
 		return true, nil
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"forkshm.example/shm/internal/highfd"
 	"forkshm.example/shm/internal/hook"
 	"forkshm.example/shm/internal/procmaps"
 )
@@ -57,7 +58,9 @@ func openTarget(path string) (*target, error) {
 	}
 	t := &target{path: path, name: name}
 	t.temporary = "." + name[:min(len(name), 200)] + ".live-snapshot"
-	t.dir, err = unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	t.dir, err = highfd.Open(func() (int, error) {
+		return unix.Open(folder, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return fail(err)
 	}
@@ -376,7 +379,7 @@ func ignoreSignals() { signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGXFSZ) }
 type self struct{ pidfd int }
 
 func openSelf() (self, error) {
-	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	fd, err := highfd.Open(func() (int, error) { return unix.PidfdOpen(os.Getpid(), 0) })
 	return self{fd}, os.NewSyscallError("pidfd_open", err)
 }
 
@@ -420,11 +423,14 @@ func privateDirty() int64 {
 type pipe struct{ r, w int }
 
 func newPipe() (*pipe, error) {
-	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+	ends, err := highfd.OpenPair(func() (ends [2]int, err error) {
+		err = unix.Pipe2(ends[:], unix.O_CLOEXEC)
+		return ends, err
+	})
+	if err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
-	return &pipe{fds[0], fds[1]}, nil
+	return &pipe{ends[0], ends[1]}, nil
 }
 
 func (p *pipe) close() {

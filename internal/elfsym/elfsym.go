@@ -10,10 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/highfd"
 )
 
 // MaxRead is the largest number of bytes that are read of a file. Reading a
@@ -42,7 +43,7 @@ func Open(path string) (*Table, error) { return open(path, unix.O_NOFOLLOW) }
 func Self() (*Table, error) { return open("/proc/self/exe", 0) }
 
 func open(path string, flags int) (*Table, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|flags, 0)
+	f, err := highfd.OpenFile(path, unix.O_NONBLOCK|unix.O_NOCTTY|flags)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"forkshm.example/shm/internal/highfd"
 )
 
 // Access is a set of LANDLOCK_ACCESS_FS_*.
@@ -84,23 +86,31 @@ func Ruleset(version int, rules []Rule) (fd int, err error) {
 	if version >= 6 {
 		size = unsafe.Sizeof(attr)
 	}
-	r, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET,
-		uintptr(unsafe.Pointer(&attr)), size, 0)
-	if errno != 0 {
-		return -1, os.NewSyscallError("landlock_create_ruleset", errno)
+	fd, err = highfd.Open(func() (int, error) {
+		r, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET,
+			uintptr(unsafe.Pointer(&attr)), size, 0)
+		if errno != 0 {
+			return -1, errno
+		}
+		return int(r), nil
+	})
+	if err != nil {
+		return -1, os.NewSyscallError("landlock_create_ruleset", err)
 	}
 	for _, rule := range rules {
-		if err := rule.addTo(int(r), Access(attr.Access_fs)); err != nil {
-			_ = unix.Close(int(r))
+		if err := rule.addTo(fd, Access(attr.Access_fs)); err != nil {
+			_ = unix.Close(fd)
 			return -1, fmt.Errorf("%s: %w", rule.Path, err)
 		}
 	}
-	return int(r), nil
+	return fd, nil
 }
 
 // addTo adds a rule to a ruleset that knows these rights.
 func (rule Rule) addTo(ruleset int, known Access) error {
-	fd, err := unix.Open(rule.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	fd, err := highfd.Open(func() (int, error) {
+		return unix.Open(rule.Path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
 		return os.NewSyscallError("open", err)
 	}

@@ -14,6 +14,8 @@ import (
 	"math/bits"
 	"os"
 	"strconv"
+
+	"forkshm.example/shm/internal/highfd"
 )
 
 // VMA is a virtual memory area: a range of addresses that the kernel manages as
@@ -90,7 +92,7 @@ func path(pid int, file string) string {
 // readFile calls parse with the opened file. After an error, readFile calls
 // failed with an error that names the file.
 func readFile(path string, parse func(io.Reader) error, failed func(error)) {
-	f, err := os.Open(path)
+	f, err := highfd.OpenFile(path, 0)
 	if err != nil {
 		failed(err)
 		return

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #endif
 #include "slot.h"
+#include "../../csrc/descriptor.h"
 #include "../../csrc/identity.h"
 #include "../../csrc/owner.h"
 
@@ -28,7 +29,7 @@ int shm_family_start(uint32_t number)
 		return errno;
 	table->family = number;
 	shm_family.table = table;
-	shm_family.bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	shm_family.bell_fd = shm_lift(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 	return shm_family.bell_fd == -1 ? errno : 0;
 }
 
