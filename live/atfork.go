@@ -15,10 +15,10 @@ type handler struct{ beforeFn, parentFn, childFn func() }
 var atFork atomic.Pointer[handlers]
 
 // AtFork registers functions that each later fork calls, as pthread_atfork(3)
-// does. before runs ahead of the fork, the function that was registered last
-// runs first. parent and child run in the two processes after the fork, the
-// function that was registered first runs first. Each may be nil. If the fork
-// fails, before and parent are called.
+// does. The before functions run ahead of the fork, the last one registered
+// first. After the fork, the parent functions run in this process and the child
+// functions in the child, the first one registered first. Each may be nil. If
+// the fork fails, before and parent are called.
 //
 // A package that has locks takes them in before and releases them in parent. In
 // child it calls [ResetLock]. If child released a lock instead, a frozen

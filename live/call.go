@@ -13,16 +13,16 @@ import (
 	"forkshm.example/shm"
 )
 
-// CallConfig is what [CallWith] may be told. A nil CallConfig means all
+// CallConfig has the settings of [CallWith]. A nil CallConfig means all
 // defaults, as [Call] has them.
 type CallConfig struct {
-	// Config is what the child is told, as by [GoWith].
+	// Config has the child's settings, as for [GoWith].
 	Config
 
 	// Limit is the greatest length of an encoded result, in bytes. A child that
 	// sends more is killed, and the error wraps [ErrTooLong]. Zero means 64 MiB.
-	// It means 1 MiB if a T can hold another T, as a list's element can, or has
-	// an interface in it: a decoder needs stack for each level.
+	// If a T can contain another T or an interface, zero means 1 MiB, because a
+	// decoder needs stack for each level.
 	Limit int
 
 	// Encode writes a result in the child, and Decode reads it in this process.
@@ -35,24 +35,25 @@ type CallConfig struct {
 // Call runs fn in a forked child, and returns what fn returned there. It waits
 // for the child, and leaves none behind. The child ends when this process does.
 //
-// The result comes through a pipe, encoded by encoding/gob: of a struct the
-// exported fields, and of an interface what [gob.Register] knows. If fn returns
-// an error, or panics, the error is a [*CallError]. If the child ends without an
-// answer, it is the [*shm.ExitError] that [Go]'s Wait returns. With an error the
-// result is T's zero value.
+// The result comes through a pipe, encoded by encoding/gob. So only the
+// exported fields of a struct come back, and [gob.Register] must know the types
+// in an interface. If fn returns an error, or panics, the error is a
+// [*CallError]. If the child ends without an answer, the error is the
+// [*shm.ExitError] of its end. With an error the result is T's zero value.
 //
 // If ctx ends first, Call kills and reaps the child. The error wraps ctx.Err().
 //
-// What the child sends is bounded, and decoded into a T alone: a child whose
-// memory is damaged makes Call fail. The decoded value may take more memory than
-// its encoding: up to [CallConfig.Limit] elements of T's largest slice or map.
+// Call bounds what the child sends, and decodes it into a T and nothing else.
+// So a child whose memory is damaged makes Call fail. The decoded value may
+// take more memory than its encoding: up to [CallConfig.Limit] elements of T's
+// largest slice or map.
 //
-// It fails with what [Fork] fails with, too. See fork(2), pipe(2).
+// Call also fails with the errors of [Fork]. See fork(2), pipe(2).
 func Call[T any](ctx context.Context, fn func() (T, error)) (T, error) {
 	return CallWith(ctx, fn, nil)
 }
 
-// CallWith is [Call] for a child that is told more. See [CallConfig].
+// CallWith is [Call] with settings: see [CallConfig].
 func CallWith[T any](ctx context.Context, fn func() (T, error), config *CallConfig) (T, error) {
 	var none, result T
 	if fn == nil {

@@ -9,18 +9,18 @@ import (
 	"strings"
 )
 
-// Check returns what a child could not use as this process does, were it forked
-// now, by kind. With LIVE_CHECK=1 in the environment when the program starts,
-// each fork prints it to standard error.
+// Check returns what a child that is forked now could not use as this process
+// does, sorted by kind. With LIVE_CHECK=1 in the environment when the program
+// starts, each fork prints it to standard error.
 //
 // Check finds what the runtime and the kernel know. A lock that is held is found
 // if another goroutine waits for it: package sync does not note who holds a
-// lock. A value that the program has put around descriptors, as an sql.DB, is
-// found as its sockets. The standard files are not listed. Check stops the
-// world for as long as it reads the stacks of all goroutines, once for each lock
-// that is waited for. What it returns is true of one instant.
+// lock. Check finds an sql.DB, and any other value that the program has put
+// around descriptors, by its sockets. The standard files are not listed. Check
+// stops the world for as long as it reads the stacks of all goroutines, once
+// for each lock that is waited for. What it returns is true of one instant.
 //
-// Check fails with [ErrNotPatched]. See proc(5).
+// In a program that plain go built, the error is [ErrNotPatched]. See proc(5).
 func Check() ([]Finding, error) {
 	if err := canFork(); err != nil {
 		return nil, err

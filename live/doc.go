@@ -7,11 +7,11 @@
 //	}
 //	err = child.Wait(ctx)
 //
-// A fork needs a runtime that has a part for it. The command livego builds a
-// program with such a runtime: build, run and test the program by livego in
-// place of go (go install forkshm.example/shm/cmd/livego). A fork also needs
-// Linux, cgo, and Go 1.24 to 1.27. If plain go built the program, the package
-// compiles, and forks fail with [ErrNotPatched].
+// A fork needs the help of the Go runtime. The command livego builds a program
+// with a runtime that can fork. Use livego in place of go to build, run and
+// test the program (go install forkshm.example/shm/cmd/livego). A fork also
+// needs Linux, cgo, and Go 1.24 to 1.27. If plain go built the program, the
+// package compiles, and forks fail with [ErrNotPatched].
 //
 // # What the child is
 //
@@ -49,8 +49,8 @@
 //     sync.OnceFunc, OnceValue and OnceValues. See pthread_once(3).
 //   - A sync.Map, unique.Make, a sync.Pool and the encoders of encoding/json
 //     have locks inside that nobody can take before a fork. These locks are
-//     free in the child. An operation that another goroutine had begun at the
-//     fork is there done or not done.
+//     free in the child. In the child, an operation that another goroutine had
+//     begun is either done or not done.
 //
 // # Files and connections
 //
@@ -63,8 +63,8 @@
 //     O_NONBLOCK. The Fd method of an os.File may clear O_NONBLOCK, in the
 //     parent too. SyscallConn does not.
 //   - What the parent closes stays open in the child: a peer sees no end, a
-//     port stays taken, and a lock by flock(2) stays held. [Config] has DropFDs
-//     against that, and [Snapshot] does the same.
+//     port stays taken, and a lock by flock(2) stays held. [Config].DropFDs
+//     prevents that, and so does [Snapshot].
 //   - The file of a Unix listener belongs to the parent. A child that closes an
 //     inherited listener leaves the file, unless the child calls
 //     SetUnlinkOnClose.
@@ -72,9 +72,9 @@
 //     needs one makes a new one. Otherwise the child would write requests to
 //     connections that the parent uses, and the peer would see them closed.
 //     http.DefaultTransport has no connections in the child.
-//   - A net.Resolver of the program's that was looking up a name at the fork
-//     never gets the answer. The child does not look up that name, or makes a
-//     new Resolver.
+//   - If a net.Resolver of the program was looking up a name at the fork, it
+//     never gets the answer in the child. The child must not look up that name,
+//     or must make a new Resolver.
 //   - A child must not open a database of SQLite that its parent has open.
 //     SQLite notes the locks that it holds in the process's memory. In the
 //     child that memory says that the locks are held, so the child takes none,
@@ -82,15 +82,15 @@
 //     have the child run a program (os/exec).
 //   - os.Stdin, os.Stdout, os.Stderr and the standard logger's file are new
 //     os.Files in the child, since another goroutine may have been writing to
-//     them. One that the program had closed stays closed. What a bufio.Writer
-//     held at the fork is written by both processes.
+//     them. A file that the program had closed stays closed. Both processes
+//     write what a bufio.Writer held at the fork.
 //
 // # Memory
 //
 //   - Memory that is mapped shared (MAP_SHARED, see mmap(2)) is not frozen: the
 //     child sees what the parent writes. bbolt and other databases map their
-//     file so. The child reads such a database in a transaction that was begun
-//     before the fork, and that the parent ends after the child.
+//     file in this way. The child reads such a database in a transaction that
+//     was begun before the fork, and that the parent ends after the child.
 //   - Finalizers and cleanups of inherited objects run in the child, too.
 //   - Random generators that the program seeded return the same numbers in both
 //     processes. Those of the runtime do not: the top-level functions of
@@ -102,11 +102,11 @@
 //     resets them. There is one exception: a timer with a channel from which
 //     nobody was receiving fires once the child receives from it.
 //   - Deadlines of inherited connections and contexts do not expire in the
-//     child. A context that the child derives from an inherited context has
-//     that one's deadline, and expires. If it must live longer, derive it by
-//     context.WithoutCancel.
-//   - The parent's calls of signal.Notify have no effect in the child, those of
-//     signal.Ignore do. The child may call signal.Notify.
+//     child. A context that the child derives from an inherited one has the
+//     inherited deadline, and expires. If the context must live longer, derive
+//     it by context.WithoutCancel.
+//   - The parent's calls of signal.Notify have no effect in the child. Its
+//     calls of signal.Ignore have. The child may call signal.Notify.
 //
 // # Threads
 //

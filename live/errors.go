@@ -29,7 +29,7 @@ var ErrStuck = errors.New("it did not begin its function")
 // by older data.
 var ErrSaving = errors.New("a snapshot to this file is under way")
 
-// ErrTooLong is what a [Call] fails with whose result is longer than
+// ErrTooLong is the error of a [Call] whose encoded result is longer than
 // [CallConfig].Limit.
 var ErrTooLong = errors.New("the result is too long")
 

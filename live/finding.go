@@ -64,7 +64,7 @@ type Finding struct {
 type Goroutine struct {
 	ID       uint64
 	State    string // as in traces
-	Function string // where it is, without functions of the packages by which it waits
+	Function string // where it is, but no function of the packages by which it waits
 	File     string
 	Line     int
 }

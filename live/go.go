@@ -82,7 +82,7 @@ func (c *Config) dropping() (*dropping, error) {
 // fn returns. The caller's deferred calls do not run in the child. If fn
 // panics, the child prints the panic and exits with status 2. The status is 2,
 // too, if fn calls [runtime.Goexit]. Wait for the [shm.Process] that Go
-// returns. Go fails with what [Fork] fails with.
+// returns. The errors are those of [Fork].
 func Go(fn func() int) (*shm.Process, error) { return GoWith(fn, nil) }
 
 // GoWithin is [GoWith] with limit as BeginWithin. If limit is zero or negative,

@@ -9,11 +9,11 @@ import (
 )
 
 // Fork is fork(2), and returns twice: the child's process id in the parent, and
-// 0 in the child. The caller must have the parent reap the child, and the child
-// exit by os.Exit. A child that returns from the calling function runs code
-// that is meant for the parent, on a copy of its memory. [Go] does both. Fork
-// fails with [ErrNotPatched], [ErrTracing], [ErrSynctest], or an
-// [os.SyscallError]. See fork(2).
+// 0 in the child. The parent must reap the child, and the child must exit by
+// os.Exit. A child that returns from the calling function runs code that is
+// meant for the parent, on a copy of its memory. [Go] does both. Fork fails
+// with [ErrNotPatched], [ErrTracing], [ErrSynctest], or an [os.SyscallError].
+// See fork(2).
 func Fork() (pid int, err error) {
 	pid, _, err = fork(nil, 0)
 	return pid, err

@@ -26,8 +26,8 @@ import (
 // Locks for reading suffice, such as the RLocker of a sync.RWMutex. If a
 // garbage collection is under way, Snapshot waits for its end before it takes
 // the locks: with a large heap that takes seconds. No new collection starts
-// until the fork is done. A caller that holds locks of its own across the call
-// makes others wait for all of that.
+// until the fork is done. If the caller holds other locks during the call,
+// whoever wants these locks waits for all of that.
 //
 // encode runs in the child, where the rules of this package hold:
 //   - The locks stay held in the child. encode needs none, as nothing else
@@ -55,13 +55,13 @@ import (
 //
 // The folder must exist, and this process must be allowed to read and write it.
 // Otherwise Snapshot returns an [*os.PathError]. If path is a symbolic link,
-// the file is replaced to which the link points. The new file has the former
+// the file that the link points to is replaced. The new file has the former
 // one's permissions, and its owner and group if this process may set them.
 // Other links to the former file keep the former content. Two processes may
 // write to one path: the last to end wins. In one process, a second snapshot to
 // a path is refused with [ErrSaving] while the first is under way.
 //
-// Snapshot also fails with what [Fork] fails with. See fork(2), open(2),
+// Snapshot also fails with the errors of [Fork]. See fork(2), open(2),
 // linkat(2), rename(2).
 func Snapshot(path string, encode func(w io.Writer) error, locks ...sync.Locker) (*Saving, error) {
 	if encode == nil {

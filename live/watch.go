@@ -17,19 +17,21 @@ var (
 	runtimeHelp   func(threads int)
 )
 
-// SetWatchdog sets how long a later child may take to begin, and returns what
-// was set before. At first that is 5 minutes. A child has begun when its
-// functions of [AtFork] have returned, and what it inherits is let go of. A
-// child that has not is sent SIGQUIT, at which it prints its goroutines and
-// exits with status 2, and 10 seconds later SIGKILL.
+// SetWatchdog sets how long a later child may take to begin, and returns the
+// former limit, which is 5 minutes at first. A child has begun when its
+// functions of [AtFork] have returned, and when it has let go of what it
+// inherits. A child that takes longer gets SIGQUIT. It prints its goroutines,
+// and exits with status 2. If it has not ended 10 seconds later, it gets
+// SIGKILL.
 //
-// The watchdog also looks whether a child can go on. If all that its own
+// The watchdog also finds a child that cannot go on. If all that its own
 // goroutines wait for is locks, channels and the like, or descriptors that were
 // open at the fork, nothing will ever wake them: the goroutines that could are
 // frozen. Such a child prints which goroutine waits for what, and which frozen
 // goroutines have a pointer to that, with the line at which each stands. It
 // exits with status 2, as a program with a deadlock does. A child whose
-// goroutines wait by an empty select alone is left to wait: somebody may kill it.
+// goroutines wait by an empty select alone is left to wait: somebody may kill
+// it.
 //
 // What may yet wake a child keeps the watchdog quiet: a pending timer, a
 // descriptor that the child has opened, a goroutine in a system call or in C, a
