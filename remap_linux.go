@@ -85,6 +85,30 @@ func (m *Mapping) Resize(length int, move Move) error {
 	return nil
 }
 
+func init() {
+	hook.Grow = func(m any, least, wish int) (int, int, error) { return m.(*Mapping).growInReserve(least, wish) }
+}
+
+// growInReserve is Resize of a shared Memfd mapping within its reserve: see
+// hook.Grow.
+func (m *Mapping) growInReserve(least, wish int) (length, capacity int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.mem == nil:
+		return 0, 0, &Error{"grow", least, ErrClosed}
+	case !m.mem.tracksObject || m.mem.reservation == nil || m.mem.huge == HugeExplicit:
+		return m.mem.length, m.mem.length, nil
+	}
+	capacity = m.mem.reservation.capacity
+	if least > m.mem.length && least <= capacity {
+		if err = m.resizeReserved(min(max(least, wish), capacity), InPlace, false); err != nil {
+			err = &Error{"grow", least, err}
+		}
+	}
+	return m.mem.length, max(capacity, m.mem.length), err
+}
+
 // Truncate shrinks a shared Memfd mapping, even while children that share it
 // are live. In such a child, an access beyond the new length is SIGBUS. A
 // length that is greater than Len is ErrRange. For other mappings the error

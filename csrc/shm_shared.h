@@ -190,7 +190,8 @@ typedef struct shm_arena {
 	uint32_t units;  /* units that the arena has now */
 	uint32_t next;   /* the first unit that is in no chunk */
 	uint32_t wanted; /* the number of units that somebody waits for */
-	uint32_t unused[2];
+	uint32_t limit;  /* units up to which the program can make the arena grow */
+	uint32_t unused;
 	struct shm_arena_hint hint[135]; /* of each size class */
 	uint32_t table[1];               /* a word for each unit */
 } __attribute__((aligned(64))) shm_arena;

@@ -20,14 +20,6 @@ import (
 // NewArena finds the arena at the new address. The Refs stay what they are.
 type Arena struct{ arena }
 
-// ArenaConfig says how an arena is to be. A nil *ArenaConfig is the zero
-// ArenaConfig.
-type ArenaConfig struct {
-	// Max is how many bytes the arena may have, from its offset on, its own
-	// bookkeeping included. 0 means all of the mapping that is there now.
-	Max int
-}
-
 // NewArena makes an arena at an offset of a Shared mapping, or finds the arena that
 // is there, which keeps its Max. The arena takes the rest of the mapping, up to Max.
 // The offset must be a multiple of [Align]. The bytes must be zero, or such an
@@ -45,25 +37,6 @@ func NewArena(m *shm.Mapping, off int, cfg *ArenaConfig) (*Arena, error) {
 	return a, nil
 }
 
-// ArenaStats says what an arena has.
-type ArenaStats struct {
-	Size int // how many bytes the arena has now, its own bookkeeping included
-	Max  int // how many bytes it can have
-	Left int // how many bytes of Size are not of any size yet
-
-	Used int // how many blocks are in use, or are about to be
-	Free int // how many blocks are free, of those that have a size
-	Lost int // how many blocks nobody can free; more than 0 if a process wrote to the arena's own bytes
-
-	Classes []ArenaClass // the sizes of blocks of which there are some, smallest first
-}
-
-// ArenaClass says what an arena has of blocks of one size.
-type ArenaClass struct {
-	Size       int // of a block, in bytes
-	Used, Free int // how many blocks
-}
-
 // Stats counts the arena's blocks, while others go on. It takes a time that is
 // proportional to their number. If the arena's own bytes are garbage, the error
 // says so, and the counts are of what comes before.
@@ -73,8 +46,6 @@ func (a *Arena) Stats() (ArenaStats, error) { return a.stats() }
 // what is not as it must be: a process wrote to the arena's own bytes. Check trusts
 // nothing that it reads. Nobody can take new memory into use meanwhile.
 func (a *Arena) Check() error { return a.check() }
-
-const maxArena = 1 << 40 // the most bytes that an arena can have
 
 // goodTypes are types that were found to hold no pointers. The index is of a type's address.
 var goodTypes [256]atomic.Uintptr

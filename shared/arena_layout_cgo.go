@@ -7,7 +7,7 @@ package shared
 
 enum {
 	offset_arena_max = offsetof(struct shm_arena, max),
-	offset_arena_wanted = offsetof(struct shm_arena, wanted),
+	offset_arena_limit = offsetof(struct shm_arena, limit),
 	offset_arena_hint = offsetof(struct shm_arena, hint),
 	offset_arena_table = offsetof(struct shm_arena, table),
 	offset_chunk_cell = offsetof(struct shm_chunk, cell),
@@ -22,7 +22,7 @@ import "unsafe"
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(arenaHint{})-C.sizeof_struct_shm_arena_hint]
 	_ = [1]struct{}{}[unsafe.Offsetof(arenaWords{}.max)-C.offset_arena_max]
-	_ = [1]struct{}{}[unsafe.Offsetof(arenaWords{}.wanted)-C.offset_arena_wanted]
+	_ = [1]struct{}{}[unsafe.Offsetof(arenaWords{}.limit)-C.offset_arena_limit]
 	_ = [1]struct{}{}[unsafe.Offsetof(arenaWords{}.hint)-C.offset_arena_hint]
 	_ = [1]struct{}{}[arenaTable-C.offset_arena_table]
 	_ = [1]struct{}{}[unsafe.Offsetof(chunkWords{}.cell)-C.offset_chunk_cell]

@@ -41,10 +41,10 @@ type arenaHint struct {
 // arenaWords is struct shm_arena.
 type arenaWords struct {
 	roomWords
-	max, units, next, wanted uint32
-	_                        [2]uint32
-	hint                     [arenaClasses]arenaHint
-	table                    [1]uint32
+	max, units, next, wanted, limit uint32
+	_                               uint32
+	hint                            [arenaClasses]arenaHint
+	table                           [1]uint32
 }
 
 // chunkWords is struct shm_chunk.

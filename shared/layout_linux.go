@@ -148,6 +148,8 @@ type slot struct {
 type table struct {
 	family   uint32
 	mappings uint32
-	_        [7]uint64
+	wants    uint32
+	_        uint32
+	_        [6]uint64
 	slot     [slots]slot
 }

@@ -260,6 +260,32 @@ static int make_chunk(struct arena_op *op, uint32_t seen)
 	return err;
 }
 
+/* Asks the program to make the arena grow, and waits until it has, or has not. */
+static int await_room(struct arena_op *op)
+{
+	const struct timespec limit = { 2, 0 };
+	struct shm_deadline end = shm_deadline_of(&limit);
+	shm_arena *a = op->arena;
+	uint32_t units = units_of(a), need = load(&a->next) + op->c.units, seen = load(&a->wanted), seq;
+
+	if (need <= units)
+		return 0;
+	if (need > load(&a->limit))
+		return ENOMEM;
+	while (seen < need &&
+	       !__atomic_compare_exchange_n(&a->wanted, &seen, need, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+		;
+	__atomic_fetch_add(&shm_family.table->wants, 1, __ATOMIC_SEQ_CST);
+	shm_bell_ring();
+	for (;;) {
+		seq = shm_gate_enter(&a->gate);
+		if (units_of(a) > units)
+			return 0;
+		if (__atomic_load_n(&a->wanted, __ATOMIC_SEQ_CST) < need || shm_gate_sleep(&a->gate, seq, &end) != 0)
+			return ENOMEM;
+	}
+}
+
 static int take_block(struct arena_op *op)
 {
 	for (;;) {
@@ -276,7 +302,10 @@ static int take_block(struct arena_op *op)
 		}
 		if (make_chunk(op, seen) == 0)
 			continue;
-		return search_chunks(op, 0, 1) ? 0 : ENOMEM;
+		if (search_chunks(op, 0, 1))
+			return 0;
+		if (await_room(op) != 0)
+			return ENOMEM;
 	}
 }
 

@@ -22,7 +22,7 @@
  * chunk's first unit is written last. Until then there is no chunk.
  *
  * All else is a hint, which no death can spoil: hints say where to look first.
- * arena_linux.go is the same for Go, and has the mender.
+ * arena_alloc_linux.go is the same for Go, and has the mender.
  */
 #ifndef SHM_ARENA_H
 #define SHM_ARENA_H

@@ -58,7 +58,9 @@ struct shm_slot {
 struct shm_table {
 	uint32_t family;
 	uint32_t mappings; /* how many mappings have a number */
-	uint64_t unused[7];
+	uint32_t wants;    /* changes when an arena is to grow: shm_arena.wanted */
+	uint32_t unused32;
+	uint64_t unused[6];
 	struct shm_slot slot[SHM_SLOTS];
 };
 
