@@ -17,7 +17,10 @@ import (
 // has been of one size stays of that size.
 //
 // An Arena is valid as long as what shm.At returns. After the mapping has moved,
-// NewArena finds the arena at the new address. The Refs stay what they are.
+// NewArena finds the arena at the new address. The Refs stay what they are. If
+// Resize has made the mapping longer, NewArena also has the arena use the new bytes,
+// up to its Max. Children that were forked before must have these bytes mapped, too:
+// see Config.Reserve. A mapping with an arena must not shrink.
 type Arena struct{ arena }
 
 // NewArena makes an arena at an offset of a Shared mapping, or finds the arena that

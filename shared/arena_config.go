@@ -7,6 +7,10 @@ const maxArena = 1 << 40 // the most bytes that an arena can have
 type ArenaConfig struct {
 	// Max is how many bytes the arena may have, from its offset on, its own
 	// bookkeeping included. 0 means all of the mapping that is there now.
+	//
+	// In a Memfd mapping the arena grows up to Max, within Config.Reserve of the
+	// mapping: when Alloc finds no room, and when a child's shm_alloc does. For
+	// children, the Arena must be reachable in the program.
 	Max int
 }
 

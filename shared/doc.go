@@ -27,8 +27,10 @@
 //   - [Semaphore]: at most n at a time do something.
 //   - [Event]: something has happened, once and for all that wait.
 //   - [Barrier]: n parties begin each round together.
+//   - [Arena]: many things of many sizes, which come and go. A [Ref] names each.
 //
-// Each has 64 bytes, at an offset that is a multiple of [Align]. Bytes that are
+// Each is at an offset that is a multiple of [Align]. A lock has 64 bytes, and an
+// Arena the rest of the mapping or a part of it. Bytes that are
 // zero become the structure, so a new mapping needs no preparation. To make a
 // structure anew, set its bytes to zero while nobody uses it.
 //
