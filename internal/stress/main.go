@@ -8,8 +8,9 @@
 // Stress prints a seed. The seed decides which tests run together, and in which
 // order. The machine decides how many runs there are.
 //
-// Stress ends at most a minute after the given time. It leaves no process and
-// no file.
+// The time begins once the tests are built. Stress ends at most a minute after
+// the given time. Stress fails if no run has ended by then, as nothing was
+// tested. It leaves no process and no file.
 package main
 
 import (
@@ -31,7 +32,7 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	limit := flag.Duration("time", 10*time.Minute, "how long to run tests, builds included")
+	limit := flag.Duration("time", 10*time.Minute, "how long to run tests, once they are built")
 	load := flag.Int("load", 4, "how many busy loops there are beside them")
 	atOnce := flag.Int("at-once", 2, "how many suites run at once")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()),
@@ -62,7 +63,6 @@ func main() {
 
 func stress(interrupted context.Context, limit time.Duration, load, atOnce int,
 	seed uint64) (failed int, err error) {
-	over := time.Now().Add(limit)
 	scratch, err := os.MkdirTemp("", "shm-stress-")
 	if err != nil {
 		return 0, err
@@ -82,9 +82,15 @@ func stress(interrupted context.Context, limit time.Duration, load, atOnce int,
 
 	s := &session{scratch: scratch, suites: suites, settings: settings,
 		random: rand.New(rand.NewPCG(seed, 0)), results: map[key]*result{}}
-	s.run(interrupted, over, atOnce)
-	failed = s.summary()
-	return failed, interrupted.Err()
+	s.run(interrupted, time.Now().Add(limit), atOnce)
+	passed, failed := s.summary()
+	if err := interrupted.Err(); err != nil {
+		return failed, err
+	}
+	if passed+failed == 0 {
+		return 0, fmt.Errorf("no run ended within %v: nothing was tested", limit+rest)
+	}
+	return failed, nil
 }
 
 // keepBusy starts busy loops. Each ends when unload is called, and when this
@@ -245,9 +251,9 @@ func leftProcesses(mark string, atOnce bool) string {
 }
 
 // summary prints how often each suite passed and failed in each setting, and
-// returns how many runs failed.
-func (s *session) summary() (failed int) {
-	passed, unfinished := 0, 0
+// returns how many runs passed and failed.
+func (s *session) summary() (passed, failed int) {
+	unfinished := 0
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "\nsuite\tsetting\truns\tpassed\tfailed")
 	for _, suite := range s.suites {
@@ -266,5 +272,5 @@ func (s *session) summary() (failed int) {
 		fmt.Printf("%d runs had not ended when the time was over\n", unfinished)
 	}
 	fmt.Printf("%d passed, %d failed\n", passed, failed)
-	return failed
+	return passed, failed
 }
