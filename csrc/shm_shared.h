@@ -221,6 +221,98 @@ SHM_SHARED_API int shm_free(shm_arena *a, uint64_t *from);
 /* Returns the address of what is at an offset, or NULL if that is 0 or beyond the arena. */
 SHM_SHARED_API void *shm_at(shm_arena *a, uint64_t off);
 
+/*
+ * A ring carries records from one process, the producer, to one other, the consumer.
+ * A record has any length, and is contiguous in memory. The ring's bytes begin with a
+ * struct shm_ring_words, and the records follow.
+ */
+enum shm_ring_end {
+	SHM_RING_PRODUCER,
+	SHM_RING_CONSUMER,
+};
+
+/* What an end writes, except for what its sleep needs. */
+struct shm_ring_side {
+	uint64_t position; /* how many bytes the end is done with. ring.h */
+	uint64_t unused[7];
+	uint64_t wake_at;     /* the position of the other end at which this one is to be woken */
+	struct shm_gate gate; /* where this end sleeps. The other end wakes it */
+	uint64_t reserved[6];
+};
+
+struct shm_ring_words {
+	struct shm_head head;
+	uint64_t size;   /* of all of the ring, in bytes */
+	uint32_t end[2]; /* the owner that is each end, and flags. ring.h */
+	uint64_t unused[3];
+	struct shm_ring_side side[2];
+} __attribute__((aligned(64)));
+
+/*
+ * An end of a ring, in memory of the process's own. Its members are for the functions
+ * below alone.
+ */
+typedef struct shm_ring {
+	struct shm_ring_words *words;
+	uint64_t capacity;  /* the bytes that records can take */
+	uint64_t position;  /* of this end */
+	uint64_t available; /* bytes that are free, or to be read, as far as this end knows */
+	uint64_t offset;    /* where the next record is */
+	uint64_t taken;     /* bytes that the next commit or release is done with, or 0 */
+	uint32_t end;       /* an enum shm_ring_end */
+} shm_ring;
+
+/*
+ * Makes this process an end of the ring that Go has made of the size bytes at ring.
+ * The process stays it until shm_ring_close. It may open the same end again, and goes
+ * on behind the last record that was committed or released. Returns 0, or
+ *
+ *	EINVAL   there is no ring of that size, or no such end
+ *	EBUSY    another process is this end of the ring
+ *	EPIPE    this end was closed, or its process died
+ *	EBADMSG  the ring's bytes were overwritten
+ *	ENOLCK   this process has 16 ends and locks already, or all owners are taken
+ */
+SHM_SHARED_API int shm_ring_open(shm_ring *r, void *ring, size_t size, enum shm_ring_end end);
+
+/*
+ * Waits until there is room for a record of n bytes, and stores its address in *p, for
+ * the producer to write the record there. The address is a multiple of 8. A record that
+ * was reserved before and not committed is given up. timeout is as for the other
+ * structures. Returns 0, or
+ *
+ *	EMSGSIZE    the ring can have no record that long: see shm_ring_max
+ *	ETIMEDOUT   the time is over
+ *	EPIPE       the consumer has closed the ring
+ *	EOWNERDEAD  the consumer died
+ *	EBADMSG     the ring's bytes were overwritten
+ */
+SHM_SHARED_API int shm_ring_reserve(shm_ring *r, size_t n, const struct timespec *timeout, void **p);
+
+/* Publishes the record that was reserved. EPERM if there is none. */
+SHM_SHARED_API int shm_ring_commit(shm_ring *r);
+
+/* Returns the length of the longest record that the ring can have. */
+SHM_SHARED_API size_t shm_ring_max(const shm_ring *r);
+
+/*
+ * Waits for a record, and stores its address in *p and its length in *n. The record
+ * stays until shm_ring_release. Whoever can write to the ring can change it meanwhile.
+ * Returns 0, or
+ *
+ *	ETIMEDOUT   the time is over
+ *	EPIPE       the producer has closed the ring, and all records were released
+ *	EOWNERDEAD  the producer died, and all records that it committed were released
+ *	EBADMSG     the ring's bytes were overwritten
+ */
+SHM_SHARED_API int shm_ring_peek(shm_ring *r, const struct timespec *timeout, void **p, size_t *n);
+
+/* Gives the room of the record that was seen back to the producer. EPERM if there is none. */
+SHM_SHARED_API int shm_ring_release(shm_ring *r);
+
+/* Says that no more is committed or released at this end. The other end is told so. */
+SHM_SHARED_API void shm_ring_close(shm_ring *r);
+
 #ifdef __cplusplus
 }
 #endif

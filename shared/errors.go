@@ -26,6 +26,17 @@ var (
 	// ErrTooMany means that this process holds or waits for as many structures as
 	// it can, or that the program has too many processes.
 	ErrTooMany = errors.New("shared: this process holds too many locks at once")
+
+	// ErrTaken means that another process is this end of the ring.
+	ErrTaken = errors.New("shared: another process is this end of the ring")
+
+	// ErrPeerDied means that the process at the other end of the ring has died, and
+	// that this process did not reap it.
+	ErrPeerDied = errors.New("shared: the process at the other end of the ring has died")
+
+	// ErrOverwritten means that somebody wrote to bytes of the ring that are not a
+	// record's. Nothing more can be had from the ring.
+	ErrOverwritten = errors.New("shared: the ring's own bytes were overwritten")
 )
 
 // The functions of an [Arena] return these errors as they are.

@@ -184,3 +184,10 @@ func ForgetHints(a *Arena) {
 		return true
 	})
 }
+
+// AwaitClaimed waits until this process is the consumer of a ring.
+func AwaitClaimed(r *Ring) {
+	for atomic.LoadUint32(r.word(consumer)) == 0 {
+		time.Sleep(100 * time.Microsecond)
+	}
+}

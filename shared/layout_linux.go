@@ -110,6 +110,8 @@ const (
 	heldWrite
 	heldWaitsToRead
 	heldWaitsToWrite
+	heldProduces
+	heldConsumes
 
 	heldArrived = 32
 	heldMask    = 63

@@ -59,6 +59,7 @@ func forgetUnreachable() {
 		if p.Value() == nil {
 			delete(mappings.byNumber, n)
 			delete(mappings.numbers, p)
+			leaveRings(n)
 		}
 	}
 }

@@ -23,6 +23,7 @@ package shared
 #include "csrc/event.c"
 #include "csrc/barrier.c"
 #include "csrc/arena.c"
+#include "csrc/ring.c"
 */
 import "C"
 

@@ -121,8 +121,9 @@ static int found(uint64_t *held, int index, struct shm_hold *hold)
 	return 0;
 }
 
-int shm_hold(const struct shm_head *head, struct shm_hold *hold)
+int shm_hold_as(const struct shm_head *head, enum shm_held what, struct shm_hold *hold)
 {
+	const uint64_t name = head->where | what;
 	uint64_t *held = own_places(hold);
 	int i;
 
@@ -130,10 +131,15 @@ int shm_hold(const struct shm_head *head, struct shm_hold *hold)
 		uint64_t none = 0;
 
 		if (__atomic_load_n(&held[i], __ATOMIC_RELAXED) == 0 &&
-		    __atomic_compare_exchange_n(&held[i], &none, head->where, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+		    __atomic_compare_exchange_n(&held[i], &none, name, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
 			return found(held, i, hold);
 	}
 	return ENOLCK;
+}
+
+int shm_hold(const struct shm_head *head, struct shm_hold *hold)
+{
+	return shm_hold_as(head, SHM_HELD_NOTHING, hold);
 }
 
 void shm_hold_got(const struct shm_hold *hold)

@@ -34,6 +34,8 @@ enum shm_held {
 	SHM_HELD_WRITE,
 	SHM_HELD_WAITS_TO_READ,
 	SHM_HELD_WAITS_TO_WRITE,
+	SHM_HELD_PRODUCES, /* is the producer of a ring, or will be */
+	SHM_HELD_CONSUMES,
 	SHM_HELD_ARRIVED = 32, /* plus the round, modulo 32 */
 	SHM_HELD_MASK = 63,
 };
@@ -91,6 +93,9 @@ struct shm_hold {
 	int index; /* of the place in the slot */
 };
 int shm_hold(const struct shm_head *head, struct shm_hold *hold);
+
+/* Is shm_hold, and says from the beginning what this process has of the structure. */
+int shm_hold_as(const struct shm_head *head, enum shm_held what, struct shm_hold *hold);
 
 /* Notes that this thread holds what it named, until shm_hold_give. */
 void shm_hold_got(const struct shm_hold *hold);
