@@ -82,3 +82,7 @@ const (
 	EventSize     = 64
 	BarrierSize   = 64
 )
+
+// RingHeaderSize is how many bytes of a ring do not hold records. A ring has at
+// least 64 bytes more.
+const RingHeaderSize = 320

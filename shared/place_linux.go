@@ -53,13 +53,18 @@ func numberOf(m *shm.Mapping) uint32 {
 	return n
 }
 
+// forgetters are called for each mapping that is forgotten.
+var forgetters []func(mapping uint32)
+
 // forgetUnreachable forgets the mappings that are not reachable any more.
 func forgetUnreachable() {
 	for n, p := range mappings.byNumber {
 		if p.Value() == nil {
 			delete(mappings.byNumber, n)
 			delete(mappings.numbers, p)
-			leaveRings(n)
+			for _, forget := range forgetters {
+				forget(n)
+			}
 		}
 	}
 }

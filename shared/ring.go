@@ -7,10 +7,6 @@ import (
 	"forkshm.example/shm"
 )
 
-// RingHeaderSize is how many bytes of a ring do not hold records. A ring has at
-// least 64 bytes more.
-const RingHeaderSize = 320
-
 // Ring carries records from one process, the producer, to one other process, the
 // consumer. A record has any length up to Max, and is contiguous in memory. The
 // producer writes it, and the consumer reads it, where it lies: nothing is copied.

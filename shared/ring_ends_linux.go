@@ -66,6 +66,7 @@ var rings = struct {
 func init() {
 	hook.Locks = append(hook.Locks, &rings.Mutex)
 	menders[kindRing] = mendRing
+	forgetters = append(forgetters, leaveRings)
 }
 
 // endsOf returns what this process knows of a ring.
@@ -91,9 +92,9 @@ func forgetRing(where uint64) {
 }
 
 // ended returns nil, or how the process at the end has ended: io.EOF if it closed its end.
-func (r *recordRing) ended(which int) error {
-	flags := atomic.LoadUint32(&r.words.end[which]) & ringFlags
-	watched := r.watched.Load()
+func (ends *ringEnds) ended(words *ringWords, which int) error {
+	flags := atomic.LoadUint32(&words.end[which]) & ringFlags
+	watched := ends.watched.Load()
 	switch {
 	case flags == 0 && watched == nil:
 		return nil
@@ -102,7 +103,7 @@ func (r *recordRing) ended(which int) error {
 	case watched != nil:
 		return watched.error()
 	}
-	if f := r.fates[which].Load(); f != nil {
+	if f := ends.fates[which].Load(); f != nil {
 		return f.error()
 	}
 	return ErrPeerDied
@@ -143,8 +144,8 @@ func tellFate(where uint64, which int, result error) {
 	}
 }
 
-func (r *recordRing) watch(p *shm.Process) {
-	m, off, ends := r.m, r.off, r.ringEnds
+// watch notes how p ends, and wakes who waits at the ring then.
+func (ends *ringEnds) watch(m *shm.Mapping, off int, p *shm.Process) {
 	go func() {
 		ends.watched.Store(&fate{p.Wait(context.Background())})
 		hook.View(m, func(addr unsafe.Pointer, length int) {
@@ -157,4 +158,22 @@ func (r *recordRing) watch(p *shm.Process) {
 			}
 		})
 	}()
+}
+
+// leaveRings clears the places that name a ring of a mapping. A process stays the end of a ring until
+// it closes its end, or until it has no mapping with the ring any more.
+func leaveRings(mapping uint32) {
+	p := own()
+	if p == nil {
+		return
+	}
+	for _, s := range *p.slots.Load() {
+		for i := range s.held {
+			named := atomic.LoadUint64(&s.held[i])
+			what := named & heldMask
+			if number, _ := placeOf(named); number == mapping && (what == heldProduces || what == heldConsumes) {
+				atomic.CompareAndSwapUint64(&s.held[i], named, 0)
+			}
+		}
+	}
 }

@@ -47,6 +47,8 @@ func (r *recordRing) open(m *shm.Mapping, off, size int) (err error) {
 	return nil
 }
 
+func (r *recordRing) watch(p *shm.Process) { r.ringEnds.watch(r.m, r.off, p) }
+
 func (r *recordRing) max() int { return min(len(r.data)/2-recordSize, ringLongest) }
 
 func (r *recordRing) word(which int) *uint32 { return &r.words.end[which] }
@@ -167,7 +169,7 @@ func (r *recordRing) wakeAt(which, n, round int) uint64 {
 
 // look returns nil if n bytes are available, errNotYet if they may be later, or why they will not be.
 func (r *recordRing) look(which, n int) error {
-	ended := r.ended(1 - which) // before the position: what a process has published comes before its end
+	ended := r.ended(r.words, 1-which) // before the position: what a process has published comes before its end
 	if err := r.refresh(which); err != nil {
 		return err
 	}

@@ -191,21 +191,3 @@ func countHeld(where, what uint64) (n uint32) {
 	}
 	return n
 }
-
-// leaveRings clears the places that name a ring of a mapping. A process stays the end of a ring until
-// it closes its end, or until it has no mapping with the ring any more.
-func leaveRings(mapping uint32) {
-	p := own()
-	if p == nil {
-		return
-	}
-	for _, s := range *p.slots.Load() {
-		for i := range s.held {
-			named := atomic.LoadUint64(&s.held[i])
-			what := named & heldMask
-			if number, _ := placeOf(named); number == mapping && (what == heldProduces || what == heldConsumes) {
-				atomic.CompareAndSwapUint64(&s.held[i], named, 0)
-			}
-		}
-	}
-}
