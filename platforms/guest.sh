@@ -1,16 +1,20 @@
 # A guest: a machine in qemu that boots a kernel, runs tests, and turns itself off. It has the test binaries,
 # busybox, and nothing else: what needs a compiler, strace or the go command is skipped there.
 
-# A processor that is imitated takes hours for all tests. SLOW are those that make most children, and these are
-# the tests that tell most of how a processor or a kernel differs from another.
-SLOW="$SLOW|ForkServerBesideOtherForks|WaitSaysWhenTheStatusIsGone|WaitingHoldsNoThread|OtherChildrenAreLeftAlone"
-SLOW="$SLOW|ManyForksLeaveNothing|AThousandChildren|ChildrenLoseNoUpdate|CallTellsWhatBecame"
+# A processor that is imitated takes hours for all tests. SLOW are those that take longest, mostly as they do the same
+# very often. CHOSEN are the tests that tell most of how a processor or a kernel differs from another.
+MORE_SLOW='ChildrenWithoutPidfds|ForkServerBesideOtherForks|SwapPagesScatters|CloseWaitsForThoseInside|NotOpenedAgain'
+MORE_SLOW+='|StatusIsGone|WaitingHoldsNoThread|OtherChildrenAreLeft|ManyForksLeave|FailedResizeLeaves|GarbageInEachWord'
+MORE_SLOW+='|BesideAHostile|RandomGarbage|CallTellsWhatBecame|AThousandChildren|ReserveIsLeft|LoseNoUpdate'
+MORE_SLOW+='|ForkedChildIsFresh|PoolCallsRunIn|PoolOfAForkServer|ServerIsMadeAnew|NoOneElses|WithParentThatIsKilled'
+MORE_SLOW+='|AreNotTruncated|SlotsTakeTheMemory|ReplacesAChildAfterMax|RandomScripts'
 CHOSEN[devzero]='-test.run=Technique|TestMap|TestResize|TestMoveTo|TestDetach|TestSwap|TestSplit|TestForkShares|TestForkedViews|TestFault'
 CHOSEN[parity]='-test.run=Listing|CallsDoAsInC|LimitsHold|WaitSees'
 CHOSEN[live]='-test.run=Frozen|ForkReturns|ForksNest|TestCall|SnapshotIs|AtEachSystemCall|Once|Timers|Signals|LocksOfTheStandard -forks 20'
 
 # guest_begin: an empty guest.
 guest_begin() {
+	[ "$platform" = arm64-4k ] || SLOW+="|$MORE_SLOW"
 	guest=$OUT/guests/$platform
 	take=guest_suite
 	is "$description"
