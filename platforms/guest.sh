@@ -1,20 +1,24 @@
 # A guest: a machine in qemu that boots a kernel, runs tests, and turns itself off. It has the test binaries,
 # busybox, and nothing else: what needs a compiler, strace or the go command is skipped there.
 
-# A processor that is imitated takes hours for all tests. SLOW are those that take longest, mostly as they do the same
-# very often. CHOSEN are the tests that tell most of how a processor or a kernel differs from another.
+# A processor that is imitated takes hours for all tests. These take longest, mostly as they do the same very often.
 MORE_SLOW='ChildrenWithoutPidfds|ForkServerBesideOtherForks|SwapPagesScatters|CloseWaitsForThoseInside|NotOpenedAgain'
 MORE_SLOW+='|StatusIsGone|WaitingHoldsNoThread|OtherChildrenAreLeft|ManyForksLeave|FailedResizeLeaves|GarbageInEachWord'
 MORE_SLOW+='|BesideAHostile|RandomGarbage|CallTellsWhatBecame|AThousandChildren|ReserveIsLeft|LoseNoUpdate'
 MORE_SLOW+='|ForkedChildIsFresh|PoolCallsRunIn|PoolOfAForkServer|ServerIsMadeAnew|NoOneElses|WithParentThatIsKilled'
 MORE_SLOW+='|AreNotTruncated|SlotsTakeTheMemory|ReplacesAChildAfterMax|RandomScripts'
-CHOSEN[devzero]='-test.run=Technique|TestMap|TestResize|TestMoveTo|TestDetach|TestSwap|TestSplit|TestForkShares|TestForkedViews|TestFault'
-CHOSEN[parity]='-test.run=Listing|CallsDoAsInC|LimitsHold|WaitSees'
-CHOSEN[live]='-test.run=Frozen|ForkReturns|ForksNest|TestCall|SnapshotIs|AtEachSystemCall|Once|Timers|Signals|LocksOfTheStandard -forks 20'
+
+# choose chooses tests that tell most of how a processor or a kernel differs from another. One platform runs all of core.
+choose() {
+	[ "$platform" = arm64-4k ] || SLOW+="|$MORE_SLOW"
+	CHOSEN[devzero]='-test.run=Technique|TestMap|TestResize|TestMoveTo|TestDetach|TestSwap|TestSplit|TestForkShares|TestForkedViews|TestFault'
+	CHOSEN[parity]='-test.run=Listing|CallsDoAsInC|LimitsHold|WaitSees'
+	CHOSEN[live]='-test.run=Frozen|ForkReturns|ForksNest|TestCall|SnapshotIs|AtEachSystemCall|Once|Timers|Signals|LocksOfTheStandard -forks 20'
+}
 
 # guest_begin: an empty guest.
 guest_begin() {
-	[ "$platform" = arm64-4k ] || SLOW+="|$MORE_SLOW"
+	choose
 	guest=$OUT/guests/$platform
 	take=guest_suite
 	is "$description"
