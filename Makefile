@@ -217,7 +217,7 @@ vuln: ## known vulnerabilities in what this module uses: needs the network
 cross: ## the builds for other systems alone
 	CGO_ENABLED=0 $(GO) vet ./...
 	@for to in $(CROSS); do (set -x; CGO_ENABLED=0 GOOS=$${to%/*} GOARCH=$${to#*/} $(GO) vet .); done
-	@if echo '#include <stdio.h>' | $(CC) -m32 -fsyntax-only -xc - 2>/dev/null; then (set -x; CGO_ENABLED=1 GOARCH=386 $(GO) vet .); fi
+	@if echo '#include <stdio.h>' | $(CC) -m32 -fsyntax-only -xc - 2>/dev/null; then (set -x; CGO_ENABLED=1 GOARCH=386 $(GO) vet . ./shared); fi
 
 include platforms/platforms.mk
 

@@ -4,6 +4,7 @@ package shared_test
 
 import (
 	"bytes"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
@@ -197,7 +198,7 @@ func TestAllocAndFreeRefuse(t *testing.T) {
 	_, err = shared.Alloc(s.a, &pointer)
 	assert.ErrorIs(t, err, shm.ErrType)
 	assert.Nil(t, pointer.In(s.a))
-	for _, n := range []int{arenaLength, 1 << 41, 1 << 62, -1} {
+	for _, n := range []int{arenaLength, math.MaxInt / 4, math.MaxInt/2 + 1, -1} {
 		_, err = shared.AllocSlice(s.a, r, n)
 		assert.Equal(t, shared.ErrFull, err, n)
 	}
