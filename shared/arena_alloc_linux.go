@@ -22,7 +22,7 @@ type arenaOp struct {
 // begin names the arena in this process's slot, and notes where the Ref lies.
 func (a *arena) begin(ref *uint64) (arenaOp, error) {
 	v := a.view()
-	to := int64(uintptr(unsafe.Pointer(ref)) - uintptr(unsafe.Pointer(a.words)))
+	to := int64(uintptr(unsafe.Pointer(ref))) - int64(uintptr(unsafe.Pointer(a.words))) // negative before the arena
 	start, end := -int64(a.lock.off), int64(a.extent.Load())-int64(a.lock.off)
 	if to < start || to > end-8 || to%8 != 0 {
 		return arenaOp{}, ErrOutside
