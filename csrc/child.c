@@ -79,6 +79,7 @@ static void start_server(void *arg)
 	struct shm_start own = *(const struct shm_start *)arg;
 
 	own.sandbox = NULL;
+	shm_each_group_signal(sigaddset, &own.mask); /* they are not for the server */
 	set_up(&own, shm_server_set_up);
 	shm_server_run(arg, start_child);
 }

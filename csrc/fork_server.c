@@ -70,7 +70,6 @@ static struct {
 	size_t robust_length;
 	int dumpable;
 	struct shm_control *control;
-	sigset_t mask;
 	struct request request;
 	struct shm_start start;
 } server;
@@ -239,7 +238,6 @@ static void begin(void (*start)(void *arg), const int fds[MAX_FDS])
 		close(control_fd);
 	}
 	server.start.args = &r->args;
-	sigprocmask(SIG_SETMASK, &server.mask, NULL);
 	start(&server.start);
 	_exit(127);
 }
@@ -312,7 +310,8 @@ static void be_unreachable(const struct shm_start *s)
 	sigset_t all;
 
 	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &server.mask); /* signals for the group are not for the server */
+	sigprocmask(SIG_SETMASK, &all, &server.start.mask);
+	shm_each_group_signal(sigdelset, &server.start.mask);
 	server.dumpable = prctl(PR_GET_DUMPABLE);
 	if (server.dumpable == 1)
 		prctl(PR_SET_DUMPABLE, 0);

@@ -92,12 +92,48 @@ static int end_with(pid_t parent)
 	return 0;
 }
 
+static const int group_signals[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGTSTP, SIGTTIN, SIGTTOU };
+
+void shm_each_group_signal(int (*change)(sigset_t *set, int sig), sigset_t *set)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(group_signals) / sizeof(group_signals[0]); i++)
+		change(set, group_signals[i]);
+}
+
+/* Forgets the signals for the group that the child has left. To ignore a signal does that. */
+static void forget_group_signals(void)
+{
+	const struct sigaction ignore = { .sa_handler = SIG_IGN };
+	struct sigaction was;
+	sigset_t pending;
+	size_t i;
+
+	sigpending(&pending);
+	for (i = 0; i < sizeof(group_signals) / sizeof(group_signals[0]); i++) {
+		if (!sigismember(&pending, group_signals[i]))
+			continue;
+		sigaction(group_signals[i], &ignore, &was);
+		sigaction(group_signals[i], &was, NULL);
+	}
+}
+
+static int lead_group(void)
+{
+	if (setpgid(0, 0) == -1)
+		return -1;
+	forget_group_signals();
+	return 0;
+}
+
 enum shm_set_up_call shm_set_up(const struct shm_start *s, struct shm_set_up *result)
 {
 	const struct shm_fork_args *o = s->args;
 
-	if (o->flags & SHM_PROCESS_GROUP && setpgid(0, 0) == -1)
+	if (o->flags & SHM_PROCESS_GROUP && lead_group() == -1)
 		return SHM_CALL_SETPGID;
+	sigprocmask(SIG_SETMASK, &s->mask, NULL);
 	if (o->flags & SHM_KILL_WITH_PARENT && end_with(s->parent) == -1)
 		return SHM_CALL_PRCTL;
 	if (o->flags & SHM_OOM_FIRST)

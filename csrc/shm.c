@@ -71,7 +71,7 @@ int shm_map(enum shm_technique technique, size_t length, int flags, const char *
 }
 
 /*
- * Gives the child the signals of a new C program. With the inherited settings, a
+ * Gives the child the dispositions of a new C program. With the inherited settings, a
  * signal would run a handler of the parent, on a stack that the child must not
  * use. sigaction refuses two signals that libc keeps for itself. These two stay as
  * they are, since setuid and pthread_cancel need their handlers in the child too.
@@ -80,14 +80,11 @@ static void reset_signals(void)
 {
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
 	stack_t none = { .ss_flags = SS_DISABLE };
-	sigset_t empty;
 	int sig;
 
 	for (sig = 1; sig < NSIG; sig++)
 		sigaction(sig, &dfl, NULL);
 	sigaltstack(&none, NULL);
-	sigemptyset(&empty);
-	sigprocmask(SIG_SETMASK, &empty, NULL);
 }
 
 static int64_t now(void)
@@ -144,7 +141,10 @@ struct call {
 static void start_call(void *arg)
 {
 	struct call *c = arg;
+	sigset_t empty;
 
+	sigemptyset(&empty);
+	sigprocmask(SIG_SETMASK, &empty, NULL);
 	_exit(c->child(c->addr, c->length));
 }
 

@@ -40,9 +40,9 @@ int shm_mremap(void *old_addr, size_t old_length, size_t new_length, int flags, 
 int shm_fork(shm_child child, void *addr, size_t length, pid_t *pid);
 
 /*
- * Forks with all signals blocked. The child has its signals as a new C program
- * has them, and calls start(arg), which must not return. In the parent,
- * *fork_time is the time that fork() took, in nanoseconds.
+ * Forks with all signals blocked. The child has the signal dispositions of a new C
+ * program, and calls start(arg), which unblocks the signals and must not return. In
+ * the parent, *fork_time is the time that fork() took, in nanoseconds.
  */
 int shm_fork_start(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time);
 int shm_waitpid(pid_t pid, int options, pid_t *wpid, int *status);
