@@ -90,7 +90,7 @@ func TestCrashIsReported(t *testing.T) {
 			if want.sig == unix.SIGABRT && !testenv.IsStatic() {
 				// An abort has no address, but it has a place.
 				assert.Regexp(t,
-					`^child \d+: signal: aborted( \(core dumped\))?, at .*/libc.*\+0x[0-9a-f]+\)?$`,
+					`^child \d+: signal: aborted( \(core dumped\))?, at .*/libc.*\+0x[0-9a-f]+\)?(, called by .*)?$`,
 					exit.Error())
 			}
 		}

@@ -3,17 +3,10 @@ package shm
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
-	"strconv"
-	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
-	"forkshm.example/shm/internal/elfsym"
-	"forkshm.example/shm/internal/hook"
-	"forkshm.example/shm/internal/procmaps"
 	"forkshm.example/shm/internal/seccomp"
 )
 
@@ -36,6 +29,7 @@ type ExitError struct {
 // Error returns the error in a form like "child 4711: exit status 3" or "child
 // 4711: signal: segmentation fault (core dumped), address 0x10, at parse+0x1c
 // (/usr/bin/server+0x4a3f1c)". The address is there only if an address faulted.
+// After an abort, ", called by abort+0xd3, check+0x1a, parse+0x1c" follows.
 func (e *ExitError) Error() string {
 	if !e.Status.Signaled() {
 		s := fmt.Sprintf("child %d: exit status %d", e.Pid, e.Status.ExitStatus())
@@ -59,6 +53,9 @@ func (e *ExitError) Error() string {
 	}
 	if e.Crash.PC != 0 || e.Crash.Code > 0 {
 		s += fmt.Sprintf(", at %v", e.Crash)
+	}
+	if e.Status.Signal() == unix.SIGABRT { // the place is in the C library
+		s += calledBy(e.Crash.Callers())
 	}
 	return s
 }
@@ -97,7 +94,11 @@ func (c *control) crash(status unix.WaitStatus) *Crash {
 	if !r.isOf(status.Signal()) {
 		return nil
 	}
-	return r.crash(moduleAt(uintptr(r.pc)))
+	crash := r.crash(moduleAt(uintptr(r.pc)))
+	if callers := r.callers(); len(callers) > 0 {
+		crash.callers = &callers
+	}
+	return crash
 }
 
 // String returns the call and its place, in a form like "system call openat
@@ -155,13 +156,13 @@ func (r *crashRecord) crash(known module) *Crash {
 	}
 	m := known
 	if r.state == crashLocated { // the child could read its own maps
-		m = module{unix.ByteSliceToString(r.module[:]), uintptr(r.base)}
+		m = module{name: unix.ByteSliceToString(r.module[:]), base: uintptr(r.base)}
 	}
 	if m.name == "" {
 		return c
 	}
 	c.Module, c.Offset = printable(m.name), c.PC-m.base
-	if m != known {
+	if m.name != known.name || m.base != known.base {
 		return c
 	}
 	table, name := symbolsOf(m.name)
@@ -170,83 +171,4 @@ func (r *crashRecord) crash(known module) *Crash {
 		c.Symbol, c.Within = printable(symbol), c.PC-uintptr(start)
 	}
 	return c
-}
-
-// printable quotes a name that has other characters than printable ones.
-func printable(name string) string {
-	if quoted := strconv.Quote(name); quoted[1:len(quoted)-1] != name {
-		return quoted
-	}
-	return name
-}
-
-// module is a file that is mapped.
-type module struct {
-	name string  // the name in /proc/self/maps
-	base uintptr // the address of the file's beginning
-}
-
-// moduleAt returns the module that this process has mapped at an address, if
-// any.
-func moduleAt(pc uintptr) module {
-	var last module  // the last module whose beginning was seen
-	var inode uint64 // of last
-	for vma, err := range procmaps.All(0) {
-		if err != nil {
-			break
-		}
-		if vma.Offset == 0 && vma.Inode != 0 && vma.Inode != inode {
-			last, inode = module{vma.Name, vma.Start}, vma.Inode
-		}
-		if pc < vma.Start || pc >= vma.End {
-			continue
-		}
-		switch {
-		case vma.Inode == 0 || !strings.HasPrefix(vma.Name, "/"):
-			return module{}
-		case vma.Inode == inode:
-			return last
-		}
-		return module{vma.Name, vma.Start - uintptr(vma.Offset)}
-	}
-	return module{}
-}
-
-// symbolTables caches the symbol tables of the modules that children crashed
-// in. Reading a table takes milliseconds.
-var symbolTables struct {
-	sync.Mutex
-	byModule map[string]*elfsym.Table
-}
-
-func init() { hook.Locks = append(hook.Locks, &symbolTables.Mutex) }
-
-const maxSymbolTables = 64
-
-// symbolsOf returns the symbols of a module that this process has mapped, and
-// the module's path. For the program itself symbolsOf reads /proc/self/exe:
-// another program may have the path by now.
-func symbolsOf(name string) (table *elfsym.Table, path string) {
-	read := func() (*elfsym.Table, error) { return elfsym.Open(name) }
-	path = name
-	if exe, err := os.Readlink("/proc/self/exe"); err == nil && exe == name {
-		read = elfsym.Self
-		if executable, err := os.Executable(); err == nil {
-			path = executable
-		}
-	}
-	symbolTables.Lock()
-	table, found := symbolTables.byModule[name]
-	symbolTables.Unlock()
-	if found {
-		return table, path
-	}
-	table, _ = read() // nil if the file cannot be read
-	symbolTables.Lock()
-	defer symbolTables.Unlock()
-	if symbolTables.byModule == nil || len(symbolTables.byModule) >= maxSymbolTables {
-		symbolTables.byModule = map[string]*elfsym.Table{}
-	}
-	symbolTables.byModule[name] = table
-	return table, path
 }

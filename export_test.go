@@ -45,7 +45,10 @@ func CrashOf(record []byte, sig unix.Signal) *Crash {
 	if !r.isOf(sig) {
 		return nil
 	}
-	return r.crash(moduleAt(uintptr(r.pc)))
+	c := r.crash(moduleAt(uintptr(r.pc)))
+	callers := r.callers()
+	c.callers = &callers
+	return c
 }
 
 // DeniedOf returns what is made of a record, nil if it is not of a denied call.
@@ -53,6 +56,23 @@ func DeniedOf(record []byte) *Denied {
 	r := recordOf(record)
 	return r.denied()
 }
+
+// CallersOf returns what is made of the callers in a record that has count of
+// them. The first ones are at pcs. If located is set, the child says that no file
+// is there.
+func CallersOf(count uint32, located bool, pcs ...uint64) []Frame {
+	r := crashRecord{state: crashRecorded, frames: count}
+	if located {
+		r.state = crashLocated
+	}
+	for i, pc := range pcs {
+		r.frame[i].pc = pc
+	}
+	return r.callers()
+}
+
+// CrashWith returns a crash with these callers.
+func CrashWith(pc uintptr, callers []Frame) *Crash { return &Crash{PC: pc, callers: &callers} }
 
 func recordOf(record []byte) (r crashRecord) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)), record)

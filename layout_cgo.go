@@ -22,6 +22,8 @@ enum {
 	offset_crash_pc = offsetof(struct shm_crash, pc),
 	offset_crash_base = offsetof(struct shm_crash, base),
 	offset_crash_syscall = offsetof(struct shm_crash, syscall),
+	offset_crash_frames = offsetof(struct shm_crash, frames),
+	offset_crash_frame = offsetof(struct shm_crash, frame),
 	offset_crash_module = offsetof(struct shm_crash, module),
 	offset_set_up_call = offsetof(struct shm_set_up, call),
 	offset_set_up_err = offsetof(struct shm_set_up, err),
@@ -62,6 +64,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(job{})-C.sizeof_struct_shm_job]
 	_ = [1]struct{}{}[unsafe.Sizeof(reply{})-C.sizeof_struct_shm_reply]
 	_ = [1]struct{}{}[unsafe.Sizeof(crashRecord{})-C.sizeof_struct_shm_crash]
+	_ = [1]struct{}{}[unsafe.Sizeof(frameRecord{})-C.sizeof_struct_shm_frame]
 	_ = [1]struct{}{}[unsafe.Sizeof(setUpReport{})-C.sizeof_struct_shm_set_up]
 	_ = [1]struct{}{}[unsafe.Sizeof(forkArgs{})-C.sizeof_struct_shm_fork_args]
 	_ = [1]struct{}{}[unsafe.Sizeof(forkLimit{})-C.sizeof_struct_shm_limit]
@@ -86,6 +89,8 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.pc)-C.offset_crash_pc]
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.base)-C.offset_crash_base]
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.syscall)-C.offset_crash_syscall]
+	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.frames)-C.offset_crash_frames]
+	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.frame)-C.offset_crash_frame]
 	_ = [1]struct{}{}[unsafe.Offsetof(crashRecord{}.module)-C.offset_crash_module]
 	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.call)-C.offset_set_up_call]
 	_ = [1]struct{}{}[unsafe.Offsetof(setUpReport{}.err)-C.offset_set_up_err]
@@ -121,6 +126,7 @@ var (
 	_ = [1]struct{}{}[landlockHolds-C.SHM_SANDBOXED_LANDLOCK]
 	_ = [1]struct{}{}[seccomp.MaxInstructions-C.SHM_MAX_FILTER]
 	_ = [1]struct{}{}[maxSelf-C.SHM_MAX_SELF]
+	_ = [1]struct{}{}[maxFrames-C.SHM_MAX_FRAMES]
 	_ = [1]struct{}{}[maxReadOnly-C.SHM_MAX_READ_ONLY]
 
 	_ = [1]struct{}{}[killWithParent-C.SHM_KILL_WITH_PARENT]

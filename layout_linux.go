@@ -16,6 +16,7 @@ import (
 const (
 	cacheLine = 64   // SHM_CACHE_LINE
 	maxModule = 1024 // SHM_MAX_MODULE
+	maxFrames = 16   // SHM_MAX_FRAMES
 )
 
 // controlPage is struct shm_control.
@@ -75,9 +76,15 @@ type crashRecord struct {
 	base      uint64
 	syscall   int32
 	arch      uint32
+	frames    uint32
+	_         uint32
+	frame     [maxFrames]frameRecord
 	module    [maxModule]byte
-	_         [cacheLine - 6*4 - 3*8]byte
+	_         [-(8*4 + 3*8 + maxFrames*24) & (cacheLine - 1)]byte
 }
+
+// frameRecord is struct shm_frame.
+type frameRecord struct{ pc, base, inode uint64 }
 
 // These constants are enum shm_crash_state: how much of a crash is recorded.
 const (

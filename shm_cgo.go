@@ -52,6 +52,7 @@ package shm
 #include "csrc/shm.c"
 #include "csrc/forker.c"
 #include "csrc/control.c"
+#include "csrc/frames.c"
 #include "csrc/report.c"
 #include "csrc/denial.c"
 #include "csrc/close_fds.c"

@@ -6,6 +6,7 @@
 #include "files.h"
 #include "fork_server.h"
 #include "forker.h"
+#include "frames.h"
 #include "go_guard.h"
 #include "owner.h"
 #include "pool.h"
@@ -70,7 +71,7 @@ static void start_child(void *arg)
 		serve(a);
 	if (a->flags & SHM_AWAIT_FUNCTION)
 		_exit(exit_status(shm_server_run_function(a->control, a->addr)));
-	_exit(exit_status(a->child(a->addr, a->length)));
+	_exit(exit_status(shm_run_child(a->child, a->addr, a->length)));
 }
 
 /* A fork server begins here. The sandbox is for its children. */
@@ -164,6 +165,8 @@ int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count
 	struct shm_start *start = calloc(1, sizeof(*start));
 	int err = ENOMEM;
 
+	if (args->flags & SHM_REPORT_CRASH)
+		shm_prepare_frames();
 	args->call = "malloc";
 	if (copy != NULL && start != NULL) {
 		*start = (struct shm_start){ .args = copy, .keep_count = keep_count, .parent = getpid() };

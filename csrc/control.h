@@ -34,6 +34,7 @@
 enum {
 	SHM_CACHE_LINE = 64,
 	SHM_MAX_MODULE = 1024,
+	SHM_MAX_FRAMES = 16,
 };
 
 /* The result of the child's set-up. */
@@ -117,15 +118,24 @@ enum shm_crash_state {
 	SHM_CRASH_LOCATED,  /* base and module are written as well */
 };
 
+/* Where a function that has called another goes on, and the file that has it, if the child knows. */
+struct shm_frame {
+	uint64_t pc;
+	uint64_t base, inode; /* the address of the file's beginning, and its number; 0 is not known */
+};
+
 struct shm_crash {
 	uint32_t state; /* an enum shm_crash_state */
 	int32_t sig;
 	int32_t code;       /* si_code */
 	uint32_t called_go; /* 1 if the child ended because it called Go */
 	uint64_t addr, pc;
-	uint64_t base;               /* the address of the beginning of the file that contains pc */
-	int32_t syscall;             /* for SIGSYS: the system call that was denied, */
-	uint32_t arch;               /* and its AUDIT_ARCH_* */
+	uint64_t base;   /* the address of the beginning of the file that contains pc */
+	int32_t syscall; /* for SIGSYS: the system call that was denied, */
+	uint32_t arch;   /* and its AUDIT_ARCH_* */
+	uint32_t frames; /* how many callers are recorded */
+	uint32_t unused;
+	struct shm_frame frame[SHM_MAX_FRAMES];
 	char module[SHM_MAX_MODULE]; /* that file's name in /proc/self/maps, cut if too long, or empty */
 } __attribute__((aligned(SHM_CACHE_LINE)));
 

@@ -3,6 +3,7 @@
 #endif
 #include "fork_server.h"
 #include "descriptor.h"
+#include "frames.h"
 #include "futex.h"
 
 #include <errno.h>
@@ -248,7 +249,7 @@ int shm_server_run_function(struct shm_control *control, void *addr)
 
 	while (__atomic_load_n(&request->seq, __ATOMIC_ACQUIRE) == 0)
 		shm_futex_wait(&request->seq, 0, -1);
-	return ((shm_child)request->function)(addr, request->length);
+	return shm_run_child((shm_child)request->function, addr, request->length);
 }
 
 void shm_server_give_function(struct shm_control *control, shm_child child, size_t length)

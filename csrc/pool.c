@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #endif
 #include "pool.h"
+#include "frames.h"
 #include "futex.h"
 #include "shm_child.h"
 
@@ -38,8 +39,8 @@ static int32_t run(struct shm_control *control, const struct shm_pool_memory *me
 	int32_t result;
 
 	if (request->kind == SHM_REQUEST_CALL)
-		return ((shm_child)request->function)(memory->base + request->offset, request->length);
-	result = ((shm_do)request->function)(memory->in, request->length, &out);
+		return shm_run_child((shm_child)request->function, memory->base + request->offset, request->length);
+	result = shm_run_do((shm_do)request->function, memory->in, request->length, &out);
 	__atomic_store_n(&control->reply.out_length, out.length, __ATOMIC_RELAXED);
 	__atomic_store_n(&control->reply.out_used, out.used, __ATOMIC_RELAXED);
 	return result;

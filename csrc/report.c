@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #endif
 #include "report.h"
+#include "frames.h"
 #include "identity.h"
 
 #include <errno.h>
@@ -84,20 +85,29 @@ static void parse_line(const char *s, struct map_line *line)
 	line->name = next_field(s);
 }
 
-/* Records the module, if the line's mapping contains the instruction. Returns whether it does. */
+/* Records the file of the instruction, and those of its callers, as far as the line's mapping has them. Returns whether it has the instruction. */
 static int record_if_here(const char *s, struct shm_crash *r)
 {
 	static uintptr_t base, inode; /* of the last file whose beginning was seen */
 	struct map_line line;
+	uintptr_t begin;
+	uint32_t i;
 
 	parse_line(s, &line);
 	if (line.offset == 0 && line.inode != 0 && line.inode != inode) {
 		base = line.start;
 		inode = line.inode;
 	}
+	begin = line.inode != 0 && line.inode == inode ? base : line.start - line.offset;
+	for (i = 0; i < r->frames; i++) {
+		if (r->frame[i].pc < line.start || r->frame[i].pc >= line.end)
+			continue;
+		r->frame[i].base = begin;
+		r->frame[i].inode = line.inode;
+	}
 	if (r->pc < line.start || r->pc >= line.end)
 		return 0;
-	r->base = line.inode != 0 && line.inode == inode ? base : line.start - line.offset;
+	r->base = begin;
 	strncpy(r->module, line.name, sizeof(r->module) - 1);
 	return 1;
 }
@@ -116,11 +126,11 @@ static void record_module(struct shm_crash *r)
 
 	if (fd == -1)
 		return;
-	while (!found && (n = read(fd, read_ahead, sizeof(read_ahead))) > 0) {
-		for (i = 0; i < n && !found; i++) {
+	while ((n = read(fd, read_ahead, sizeof(read_ahead))) > 0) {
+		for (i = 0; i < n; i++) {
 			if (read_ahead[i] == '\n') {
 				line[length] = '\0';
-				found = record_if_here(line, r);
+				found |= record_if_here(line, r);
 				length = 0;
 			} else if (length < sizeof(line) - 1) {
 				line[length++] = read_ahead[i];
@@ -160,8 +170,12 @@ struct shm_crash *shm_record_signal(int sig, const siginfo_t *info, const void *
 static void record_crash(int sig, siginfo_t *info, void *context)
 {
 	int err = errno;
-	struct shm_crash *r = shm_record_signal(sig, info, context);
+	struct shm_crash *r;
 
+	shm_escape_unwinder();
+	r = shm_record_signal(sig, info, context);
+	if (r != NULL)
+		r->frames = shm_find_frames(r->pc, r->frame);
 	if (r != NULL && reporter.may_open)
 		record_module(r);
 	if (info->si_code <= 0)

@@ -256,7 +256,7 @@ func TestCrashIsReportedByName(t *testing.T) {
 	require.NoError(t,
 		testenv.Go(testenv.Root(), "test", "-c", "-o", program, "-tags",
 			testenv.BuildSetting("-tags"), "."))
-	out, err := exec.Command(program, "-test.run=^TestCrashIsReported$", "-test.v").CombinedOutput()
+	out, err := exec.Command(program, "-test.run=^(TestCrashIsReported|Test.*TellsWhoCalled)$", "-test.v").CombinedOutput()
 	assert.NoError(t, err, "%s", out)
 	assert.Contains(t, string(out), "at crash_here+0x")
 	replaced := exec.Command(program, "-test.run=^TestCrashOfAReplacedProgram$", "-test.v")
