@@ -6,10 +6,11 @@
  *
  *	go run forkshm.example/shm/cmd/childheader shm_shared.h
  *
- * A structure is made by Go, which also chooses its place. A child has a structure
- * at its mapping's address plus its offset. All functions return 0 or an errno
- * value, are async-signal-safe except for the locks that a signal handler would
- * wait for itself, and make no system calls but futex(2), write(2) and fstat(2).
+ * Go makes each structure, and chooses its place. In a child, the structure is
+ * at the mapping's address plus the structure's offset. All functions return 0
+ * or an errno value. They make no system calls but futex(2), write(2) and
+ * fstat(2). They are async-signal-safe, but a signal handler must not lock what
+ * the interrupted code may hold.
  */
 #ifndef SHM_SHARED_H
 #define SHM_SHARED_H

@@ -8,8 +8,9 @@ import (
 
 // Barrier is a place in shared memory where a number of parties wait for each
 // other, round after round. A party is a goroutine, or a thread of C. A party that
-// gives up while it waits, or whose process ends, is not there: the others wait for
-// another in its place. C code uses shm_barrier_wait of shm_shared.h.
+// gives up while it waits, or whose process ends, does not count: the others
+// wait for another party in its place. C code uses shm_barrier_wait of
+// shm_shared.h.
 type Barrier struct{ barrier }
 
 // NewBarrier makes a barrier for n parties, or finds the one that is there, which

@@ -39,7 +39,8 @@
 // An owner is a process, and not a goroutine or a thread. Goroutines of one
 // process exclude each other, and any of them may unlock. A goroutine that locks
 // what it holds waits for itself, as with [sync.Mutex]. A thread of C gets EDEADLK.
-// C holds or waits for 16 structures at once in each process, and Go for 1024.
+// In one process, C can hold or wait for 16 structures at once, and Go for
+// 1024.
 //
 // The owners of a program are its own process, the children of package shm, however
 // they were made, and the children of package live. When package shm reaps a child,
@@ -58,7 +59,7 @@
 //     children that use it.
 //   - A structure is valid as long as what shm.At returns. Do not close or move the
 //     mapping while goroutines wait.
-//   - A lock that a signal handler of C takes must not be one that it interrupted.
+//   - A signal handler of C must not lock what the interrupted code may hold.
 //
 // # Hostile children
 //

@@ -13,9 +13,9 @@ import (
 // [ErrOwnerDied]. Package shm notices the end of a child when it reaps the child,
 // at once after the end.
 //
-// A Mutex is valid as long as what shm.At returns. After the mapping has moved,
-// NewMutex finds the lock at the new address. C code uses the lock by shm_lock of
-// shm_shared.h.
+// A Mutex is valid as long as what shm.At returns. After a move of the mapping,
+// NewMutex finds the lock at the new address. C code uses the lock by shm_lock
+// of shm_shared.h.
 type Mutex struct{ mutex }
 
 // NewMutex makes a lock at an offset of a Shared mapping, or finds the lock that

@@ -6,9 +6,9 @@ import (
 	"forkshm.example/shm"
 )
 
-// Semaphore has units in shared memory, which processes have for a time. The
-// units that a process has when it ends come back. C code uses shm_acquire and
-// shm_release of shm_shared.h.
+// Semaphore is a number of units in shared memory. Processes take units, and
+// give them back. If a process ends, the units that it has are given back. C
+// code uses shm_acquire and shm_release of shm_shared.h.
 type Semaphore struct{ semaphore }
 
 // NewSemaphore makes a semaphore of n units, or finds the one that is there, which
