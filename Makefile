@@ -36,7 +36,7 @@ BY_KNOWN_GO = $(if $(filter go1.27%,$(shell $(GO) env GOVERSION)),GOTOOLCHAIN=$(
 # The revision whose exported names are kept.
 API ?= a477f76
 
-.PHONY: help all check run test slow livego stress live live-check live-patch live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench bench-once compare report fuzz lint format apidiff vuln cross clean
+.PHONY: help all check run test slow livego stress live live-check live-patch live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench shared-bench bench-once compare report fuzz lint format apidiff vuln cross clean
 
 all: check
 
@@ -159,6 +159,10 @@ bench: ## ours against C and Go's own
 	mkdir -p out
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count=$(BENCHCOUNT) . | tee out/bench.txt
 	$(BENCHSTAT) -col /impl ../out/bench.txt
+
+shared-bench: ## structures in shared memory against C
+	mkdir -p out
+	$(GO) test -run '^$$' -bench 'Arena' -count=$(BENCHCOUNT) ./shared | tee out/shared.txt
 
 bench-once: ## each benchmark once
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x .

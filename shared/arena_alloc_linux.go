@@ -207,7 +207,7 @@ func (a *arena) free(from *uint64) error {
 
 // seizeNamed makes the cell of the block that *from names this process's own.
 func (op *arenaOp) seizeNamed(from *uint64) error {
-	for start := time.Now(); ; {
+	for range max(1, briefly/time.Millisecond) {
 		b, ok := op.find(atomic.LoadUint64(from))
 		if !ok {
 			return ErrNotAllocated
@@ -219,12 +219,11 @@ func (op *arenaOp) seizeNamed(from *uint64) error {
 		switch {
 		case cell == cellFree:
 			return ErrNotAllocated
-		case cell != cellUsed && time.Since(start) > briefly:
-			return ErrBusy
 		case cell != cellUsed: // another process is about to take or to free the block, or has died
 			futexWait(b.cell, cell, time.Millisecond)
 		}
 	}
+	return ErrBusy
 }
 
 func init() { menders[kindArena] = mendArena }

@@ -1,6 +1,11 @@
 package shared
 
-const maxArena = 1 << 40 // the most bytes that an arena can have
+import "math"
+
+const (
+	maxArena = 1 << 40 // the most bytes that an arena can have
+	maxBlock = min(maxArena, math.MaxInt)
+)
 
 // ArenaConfig says how an arena is to be. A nil *ArenaConfig is the zero
 // ArenaConfig.

@@ -191,3 +191,30 @@ func AwaitClaimed(r *Ring) {
 		time.Sleep(100 * time.Microsecond)
 	}
 }
+
+// CountCells looks at each cell of an arena once.
+func CountCells(a *Arena) (used int) {
+	v := a.view()
+	v.chunks(arenaFirst(v.max), v.units, func(unit, word uint32) bool {
+		for i := range classes[word&unitClass].blocks {
+			if atomic.LoadUint32(v.blockAt(unit, word&unitClass, i).cell) != cellFree {
+				used++
+			}
+		}
+		return true
+	})
+	return used
+}
+
+// DieInAlloc takes a block as Alloc does, and mends the arena as if the process had died then.
+func DieInAlloc(a *Arena, to *uint64) {
+	op, err := a.begin(to)
+	if err != nil {
+		panic(err)
+	}
+	defer op.h.release()
+	if err := op.take(classFor(64)); err != nil {
+		panic(err)
+	}
+	mendArena(death{mapping: a.lock.m.Bytes(), off: a.lock.off, owner: op.h.owner, place: op.h.i, note: &op.h.note[op.h.i]})
+}

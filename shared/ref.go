@@ -37,7 +37,7 @@ func (r Ref[T]) In(a *Arena) *T {
 func (r Ref[T]) Slice(a *Arena, n int) []T {
 	var t T
 	size := unsafe.Sizeof(t)
-	if n < 0 || size > 0 && uint64(n) > maxArena/uint64(size) || !fits[T](a) {
+	if n < 0 || size > 0 && uint64(n) > maxBlock/uint64(size) || !fits[T](a) {
 		return nil
 	}
 	p := a.at(r.off, uintptr(n)*size, unsafe.Alignof(t))
@@ -69,7 +69,7 @@ func AllocSlice[T any](a *Arena, to *Ref[T], n int) ([]T, error) {
 	switch {
 	case !fits[T](a):
 		return nil, typeError[T](a)
-	case n < 0 || size > 0 && uint64(n) > maxArena/uint64(size):
+	case n < 0 || size > 0 && uint64(n) > maxBlock/uint64(size):
 		return nil, ErrFull
 	}
 	p, err := a.alloc(uint64(n)*uint64(size), &to.off)

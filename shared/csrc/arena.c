@@ -6,42 +6,46 @@
 #include <errno.h>
 #include <string.h>
 
-static const struct {
-	uint16_t size, blocks, first;
-} small_class[SHM_ARENA_SMALL] = {
-	{ 16, 816, 3328 },
-	{ 32, 452, 1920 },
-	{ 48, 313, 1344 },
-	{ 64, 240, 1024 },
-	{ 80, 193, 896 },
-	{ 96, 162, 768 },
-	{ 112, 140, 640 },
-	{ 128, 123, 576 },
-	{ 160, 99, 512 },
-	{ 192, 83, 448 },
-	{ 224, 71, 384 },
-	{ 256, 62, 320 },
-	{ 320, 50, 320 },
-	{ 384, 42, 256 },
-	{ 448, 36, 256 },
-	{ 512, 31, 192 },
-	{ 640, 25, 192 },
-	{ 768, 21, 192 },
-	{ 896, 18, 192 },
-	{ 1024, 15, 128 },
-	{ 1280, 12, 128 },
-	{ 1536, 10, 128 },
-	{ 1792, 9, 128 },
-	{ 2048, 7, 128 },
-	{ 2560, 6, 128 },
-	{ 3072, 5, 128 },
-	{ 3584, 4, 128 },
-	{ 4096, 3, 128 },
-};
-
 enum {
 	CELLS = offsetof(struct shm_chunk, cell),
 	FIRST_LARGE = 2 * CELLS, /* where the one block of a large class begins in its chunk */
+};
+
+/* (n * inverse) >> 32 is n / size, for each n within a chunk. */
+#define SMALL(size, blocks, first)                                                              \
+	{                                                                                       \
+		SHM_ARENA_SMALL_UNITS, blocks, first, (uint32_t)(UINT32_MAX / (size)) + 1, size \
+	}
+
+static const struct shm_arena_class small_class[SHM_ARENA_SMALL] = {
+	SMALL(16, 816, 3328),
+	SMALL(32, 452, 1920),
+	SMALL(48, 313, 1344),
+	SMALL(64, 240, 1024),
+	SMALL(80, 193, 896),
+	SMALL(96, 162, 768),
+	SMALL(112, 140, 640),
+	SMALL(128, 123, 576),
+	SMALL(160, 99, 512),
+	SMALL(192, 83, 448),
+	SMALL(224, 71, 384),
+	SMALL(256, 62, 320),
+	SMALL(320, 50, 320),
+	SMALL(384, 42, 256),
+	SMALL(448, 36, 256),
+	SMALL(512, 31, 192),
+	SMALL(640, 25, 192),
+	SMALL(768, 21, 192),
+	SMALL(896, 18, 192),
+	SMALL(1024, 15, 128),
+	SMALL(1280, 12, 128),
+	SMALL(1536, 10, 128),
+	SMALL(1792, 9, 128),
+	SMALL(2048, 7, 128),
+	SMALL(2560, 6, 128),
+	SMALL(3072, 5, 128),
+	SMALL(3584, 4, 128),
+	SMALL(4096, 3, 128),
 };
 
 /* Sizes go up by steps: 1 to 8, and from there on 4 steps double the size. */
@@ -71,18 +75,12 @@ uint32_t shm_arena_class_for(uint64_t size)
 
 struct shm_arena_class shm_arena_class(uint32_t class)
 {
-	struct shm_arena_class c = { SHM_ARENA_SMALL_UNITS, 0, 0, 0 };
+	struct shm_arena_class c = { 0, 1, FIRST_LARGE, 0, 0 };
 
-	if (class < SHM_ARENA_SMALL) {
-		c.blocks = small_class[class].blocks;
-		c.first = small_class[class].first;
-		c.size = small_class[class].size;
-	} else {
-		c.units = (uint32_t)size_of_step(class - SHM_ARENA_SMALL + 1);
-		c.blocks = 1;
-		c.first = FIRST_LARGE;
-		c.size = (uint64_t)c.units * SHM_ARENA_UNIT - c.first;
-	}
+	if (class < SHM_ARENA_SMALL)
+		return small_class[class];
+	c.units = (uint32_t)size_of_step(class - SHM_ARENA_SMALL + 1);
+	c.size = (uint64_t)c.units * SHM_ARENA_UNIT - c.first;
 	return c;
 }
 
@@ -93,8 +91,9 @@ struct arena_op {
 	struct shm_note *note;
 	struct shm_arena_hint *hint;
 	uint32_t class, mine; /* what the cell is while it is this process's own */
-	struct shm_arena_class c;
-	uint64_t off; /* of the block */
+	const struct shm_arena_class *c;
+	struct shm_arena_class large; /* is *c if the class is not small */
+	uint64_t off;                 /* of the block */
 	uint32_t unit, i;
 	uint32_t *cell;
 };
@@ -144,12 +143,23 @@ static int begin_op(struct arena_op *op, shm_arena *a, const uint64_t *to)
 	return 0;
 }
 
+static void set_class(struct arena_op *op, uint32_t class)
+{
+	op->class = class;
+	if (class < SHM_ARENA_SMALL) {
+		op->c = &small_class[class];
+		return;
+	}
+	op->large = shm_arena_class(class);
+	op->c = &op->large;
+}
+
 /* Sets the operation to the i-th block of a chunk. */
 static void set_block(struct arena_op *op, uint32_t unit, uint32_t i)
 {
 	op->unit = unit;
 	op->i = i;
-	op->off = (uint64_t)unit * SHM_ARENA_UNIT + op->c.first + i * op->c.size;
+	op->off = (uint64_t)unit * SHM_ARENA_UNIT + op->c->first + i * op->c->size;
 	op->cell = &chunk_at(op->arena, unit)->cell[i];
 }
 
@@ -164,10 +174,10 @@ static int seize_cell(struct arena_op *op, uint32_t expected)
 static int take_of_chunk(struct arena_op *op, uint32_t unit)
 {
 	struct shm_chunk *chunk = chunk_at(op->arena, unit);
-	uint32_t i = load(&chunk->next), n = op->c.blocks;
+	uint32_t i = load(&chunk->next), n = op->c->blocks;
 
 	for (; n > 0; n--, i++) {
-		if (i >= op->c.blocks)
+		if (i >= op->c->blocks)
 			i = 0;
 		if (load(&chunk->cell[i]) != SHM_CELL_FREE)
 			continue;
@@ -237,13 +247,13 @@ static int make_in_room(struct arena_op *op, uint32_t seen)
 
 	if (load(&op->hint->unit) != seen)
 		return 0;
-	if (next < table_units(a) || (uint64_t)next + op->c.units > units_of(a))
+	if (next < table_units(a) || (uint64_t)next + op->c->units > units_of(a))
 		return ENOMEM;
-	memset(chunk_at(a, next), 0, op->c.first);
-	for (i = 1; i < op->c.units; i++)
+	memset(chunk_at(a, next), 0, op->c->first);
+	for (i = 1; i < op->c->units; i++)
 		store(&a->table[next + i], next);
 	__atomic_store_n(&a->table[next], SHM_UNIT_FIRST | op->class, __ATOMIC_RELEASE);
-	store(&a->next, next + op->c.units);
+	store(&a->next, next + op->c->units);
 	store(&op->hint->unit, next);
 	return 0;
 }
@@ -266,7 +276,7 @@ static int await_room(struct arena_op *op)
 	const struct timespec limit = { 2, 0 };
 	struct shm_deadline end = shm_deadline_of(&limit);
 	shm_arena *a = op->arena;
-	uint32_t units = units_of(a), need = load(&a->next) + op->c.units, seen = load(&a->wanted), seq;
+	uint32_t units = units_of(a), need = load(&a->next) + op->c->units, seen = load(&a->wanted), seq;
 
 	if (need <= units)
 		return 0;
@@ -323,12 +333,12 @@ static int publish_block(struct arena_op *op, size_t size, uint64_t *to)
 
 static int alloc_block(struct arena_op *op, size_t size, uint64_t *to)
 {
+	uint32_t class = shm_arena_class_for(size);
 	int err;
 
-	op->class = shm_arena_class_for(size);
-	if (op->class >= SHM_ARENA_CLASSES)
+	if (class >= SHM_ARENA_CLASSES)
 		return ENOMEM;
-	op->c = shm_arena_class(op->class);
+	set_class(op, class);
 	op->hint = &op->arena->hint[op->class];
 	if (__atomic_load_n(to, __ATOMIC_RELAXED) != 0)
 		return EEXIST;
@@ -367,16 +377,15 @@ static int find_block(struct arena_op *op, uint64_t off)
 			return EINVAL;
 		word = __atomic_load_n(&a->table[unit], __ATOMIC_ACQUIRE);
 	}
-	op->class = word & SHM_UNIT_CLASS;
-	if (!(word & SHM_UNIT_FIRST) || op->class >= SHM_ARENA_CLASSES)
+	if (!(word & SHM_UNIT_FIRST) || (word & SHM_UNIT_CLASS) >= SHM_ARENA_CLASSES)
 		return EINVAL;
-	op->c = shm_arena_class(op->class);
-	within = off - unit * SHM_ARENA_UNIT - op->c.first;
-	if (within > UINT32_MAX)
+	set_class(op, word & SHM_UNIT_CLASS);
+	within = off - unit * SHM_ARENA_UNIT - op->c->first;
+	if (within > SHM_ARENA_SMALL_UNITS * SHM_ARENA_UNIT)
 		return EINVAL;
-	i = (uint32_t)within / (op->c.blocks == 1 ? UINT32_MAX : (uint32_t)op->c.size);
+	i = within * op->c->inverse >> 32;
 	set_block(op, (uint32_t)unit, (uint32_t)i);
-	return i < op->c.blocks && op->off == off ? 0 : EINVAL;
+	return i < op->c->blocks && op->off == off ? 0 : EINVAL;
 }
 
 /* Another process is about to take or to free the block, or has died while it was. */
@@ -425,16 +434,15 @@ static void hint_at(struct arena_op *op)
 
 static int free_block(struct arena_op *op, uint64_t *from)
 {
-	uint64_t named;
 	int err = seize_named(op, from);
 
 	if (err != 0)
 		return err;
-	named = op->off;
-	if (!__atomic_compare_exchange_n(from, &named, 0, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+	if (__atomic_load_n(from, __ATOMIC_RELAXED) != op->off) {
 		__atomic_store_n(op->cell, SHM_CELL_USED, __ATOMIC_RELEASE);
 		return EINVAL;
 	}
+	__atomic_store_n(from, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(op->cell, SHM_CELL_FREE, __ATOMIC_RELEASE);
 	hint_at(op);
 	return 0;

@@ -66,7 +66,8 @@ struct shm_arena_class {
 	uint32_t units;  /* of a chunk */
 	uint32_t blocks; /* in a chunk */
 	uint32_t first;  /* where the first block begins in the chunk, in bytes */
-	uint64_t size;   /* of a block, in bytes */
+	uint32_t inverse;
+	uint64_t size; /* of a block, in bytes */
 };
 
 /* Returns the class of the smallest blocks that have size bytes, and SHM_ARENA_CLASSES or more if none has. */

@@ -3,6 +3,7 @@
 //
 //	bench.txt  make bench
 //	live.txt   make live-bench
+//	shared.txt make shared-bench
 //	costs.txt, data.json  make compare FULL=1
 //
 // With -check Report writes nothing, and fails if a file differs from what
@@ -113,6 +114,14 @@ var tables = map[string][]row{
 		{"appending 1 GiB", "Buffer", "impl=shm size=1024Mi", "impl=append size=1024Mi", "ns/op",
 			"append"},
 	},
+	"shared": {
+		{"`shm_alloc` and `shm_free` of 64 bytes in C", "Arena", "lang=c impl=shared", "lang=c impl=malloc",
+			"ns/op", "malloc and free of glibc"},
+		{"`Alloc` and `Free` of 64 bytes in Go", "Arena", "lang=go impl=shared", "lang=c impl=malloc", "ns/op",
+			"malloc and free of glibc, in C"},
+		{"mending an arena of 200 000 blocks after a death", "ArenaRecovery", "impl=shared", "impl=cells",
+			"ns/op", "one look at each cell"},
+	},
 	"live": {
 		{"pause of `live.Go`, a small heap", "Fork", "impl=live heap=0Mi", "impl=c heap=0Mi",
 			"pause-ns/op", "C's fork"},
@@ -180,7 +189,7 @@ const folder = "docs/measurements"
 // generate returns the files that the measurements make.
 func generate(root string) (map[string][]byte, error) {
 	rows := map[string][]*measure.Row{}
-	for _, name := range []string{"bench.txt", "live.txt", "costs.txt"} {
+	for _, name := range []string{"bench.txt", "live.txt", "shared.txt", "costs.txt"} {
 		var err error
 		if rows[name], err = readRows(filepath.Join(root, folder, name)); err != nil {
 			return nil, err
@@ -193,8 +202,8 @@ func generate(root string) (map[string][]byte, error) {
 	lines := map[string][]line{"readme": figures(rows["costs.txt"], readmeTable)}
 	for name, table := range tables {
 		file := "bench.txt"
-		if name == "live" {
-			file = "live.txt"
+		if name == "live" || name == "shared" {
+			file = name + ".txt"
 		}
 		lines[name] = figures(rows[file], table)
 	}

@@ -50,9 +50,9 @@ type ArenaSite struct {
 // The struct is as large as in C, and lies before the arena: another index than 0 does not compile.
 var _ = [1]struct{}{}[unsafe.Sizeof(ArenaSite{})-C.sizeof_struct_arena_site]
 
-// ArenaLoop allocates and frees n times in C. The arena is at a.
-func ArenaLoop(a unsafe.Pointer, size int, to *uint64, n int) error {
-	return result(C.loop_arena((*C.shm_arena)(a), C.size_t(size), (*C.uint64_t)(to), C.long(n)))
+// ArenaLoop allocates and frees n times in C. The site is an ArenaSite.
+func ArenaLoop(site unsafe.Pointer, size int, to *uint64, n int) error {
+	return result(C.loop_arena((*C.shm_arena)(unsafe.Add(site, ArenaOffset)), C.size_t(size), (*C.uint64_t)(to), C.long(n)))
 }
 
 // MallocLoop is ArenaLoop by malloc(3).
