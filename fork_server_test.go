@@ -45,13 +45,7 @@ func served(t testing.TB, s *shm.ForkServer, child shm.ChildFunc) *shm.Process {
 	t.Helper()
 	p, err := s.Fork(child)
 	require.NoError(t, err)
-	t.Cleanup(func() {
-		if err := p.Kill(); err != nil {
-			assert.ErrorIs(t, err, os.ErrProcessDone)
-		}
-		wait(t, p)
-	})
-	return p
+	return endedByTest(t, p)
 }
 
 // needServer skips where children are forked without a server.

@@ -36,6 +36,11 @@ func forked(t testing.TB, m *shm.Mapping, child shm.ChildFunc) *shm.Process {
 	t.Helper()
 	p, err := m.Fork(child, nil)
 	require.NoError(t, err)
+	return endedByTest(t, p)
+}
+
+// endedByTest kills the child at the end of a test that failed to see it end.
+func endedByTest(t testing.TB, p *shm.Process) *shm.Process {
 	t.Cleanup(func() {
 		if err := p.Kill(); err != nil {
 			assert.ErrorIs(t, err, os.ErrProcessDone)
