@@ -1,19 +1,19 @@
 # A guest: a machine in qemu that boots a kernel, runs tests, and turns itself off. It has the test binaries,
 # busybox, and nothing else: what needs a compiler, strace or the go command is skipped there.
 
-# A processor that is imitated takes hours for all tests. These take longest, mostly as they do the same very often.
-MORE_SLOW='ChildrenWithoutPidfds|ForkServerBesideOtherForks|SwapPagesScatters|CloseWaitsForThoseInside|NotOpenedAgain'
-MORE_SLOW+='|StatusIsGone|WaitingHoldsNoThread|OtherChildrenAreLeft|ManyForksLeave|FailedResizeLeaves|GarbageInEachWord'
-MORE_SLOW+='|BesideAHostile|RandomGarbage|CallTellsWhatBecame|AThousandChildren|ReserveIsLeft|LoseNoUpdate'
-MORE_SLOW+='|ForkedChildIsFresh|PoolCallsRunIn|PoolOfAForkServer|ServerIsMadeAnew|NoOneElses|WithParentThatIsKilled'
-MORE_SLOW+='|AreNotTruncated|SlotsTakeTheMemory|ReplacesAChildAfterMax|RandomScripts'
-
-# choose chooses tests that tell most of how a processor or a kernel differs from another. One platform runs all of core.
+# choose chooses tests, as a processor that is imitated takes hours for all of them. SLOW are those that take longest,
+# mostly as they do the same very often. CHOSEN tell most of how a processor or a kernel differs from another.
 choose() {
-	[ "$platform" = arm64-4k ] || SLOW+="|$MORE_SLOW"
-	CHOSEN[devzero]='-test.run=Technique|TestMap|TestResize|TestMoveTo|TestDetach|TestSwap|TestSplit|TestForkShares|TestForkedViews|TestFault'
-	CHOSEN[parity]='-test.run=Listing|CallsDoAsInC|LimitsHold|WaitSees'
-	CHOSEN[live]='-test.run=Frozen|ForkReturns|ForksNest|TestCall|SnapshotIs|AtEachSystemCall|Once|Timers|Signals|LocksOfTheStandard -forks 20'
+	SLOW+='|ChildrenWithoutPidfds|ForkServerBesideOtherForks|SwapPagesScatters|CloseWaitsForThoseInside|NotOpenedAgain'
+	SLOW+='|StatusIsGone|WaitingHoldsNoThread|OtherChildrenAreLeft|ManyForksLeave|FailedResizeLeaves|GarbageInEachWord'
+	SLOW+='|BesideAHostile|RandomGarbage|CallTellsWhatBecame|AThousandChildren|ReserveIsLeft|LoseNoUpdate|EachInstruction'
+	SLOW+='|ForkedChildIsFresh|PoolCallsRunIn|PoolOfAForkServer|ServerIsMadeAnew|NoOneElses|WithParentThatIsKilled'
+	SLOW+='|AreNotTruncated|SlotsTakeTheMemory|ReplacesAChildAfterMax|RandomScripts'
+	CHOSEN[core]='-test.run=Huge|FullFile|Sparse|ResizeInPlace|Detach|TestSwap|Split|Advise|Sandbox|Paths|Landlock|NoWayOut'
+	CHOSEN[core]+='|Denied|Crash|PoolIn|PoolCall|PoolClose|ForkServersChildren|TestDo|SetUp|CloseFDs|Lean|ForkShares|WaitTells|Limits'
+	CHOSEN[devzero]='-test.run=DefaultTechnique|MapMakes|ResizeKeeps|ForkShares|DetachTakes|SwapExchanges|Split|MoveTo$'
+	CHOSEN[parity]='-test.run=ListingPrints|CallsDoAsInC|LimitsHold'
+	CHOSEN[live]='-test.run=FrozenMeansFrozen|ForkReturns|CallReturns|SnapshotIs|AtEachSystemCall|TimersInTheChild -forks 20'
 }
 
 # guest_begin: an empty guest.

@@ -197,7 +197,7 @@ func TestNewRingRefuses(t *testing.T) {
 	}{
 		{m, 8, 1024, shm.ErrAlign}, {m, -64, 1024, shm.ErrAlign}, {m, 64, 1000, unix.EINVAL},
 		{m, 64, 0, unix.EINVAL}, {m, 64, -64, unix.EINVAL}, {m, 64, 320, unix.EINVAL},
-		{m, 4096 + 64, 4096, shm.ErrRange}, {m, 1 << 30, 4096, shm.ErrRange}, {m, 64, 1 << 40, shm.ErrRange},
+		{m, 4096 + 64, 4096, shm.ErrRange}, {m, 1 << 30, 4096, shm.ErrRange}, {m, 64, 1 << 30, shm.ErrRange},
 		{m, 4096, 4096, shared.ErrKind}, {m, 0, 2048, unix.EINVAL},
 		{private, 0, 4096, unix.EINVAL}, {closed, 0, 4096, shm.ErrClosed},
 	} {
