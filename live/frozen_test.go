@@ -453,10 +453,18 @@ func insideChild(b *busy, n int) int {
 
 	for i, after := range b.read() {
 		if after != before[i] {
-			return fail(16, "%q moved from %d to %d", b.names[i], before[i], after)
+			return fail(16, "%q moved from %d to %d, beside\n%s", b.names[i], before[i], after,
+				stacks())
 		}
 	}
 	return good
+}
+
+// stacks returns the traces of all goroutines. Those of frozen goroutines say
+// so.
+func stacks() []byte {
+	traces := make([]byte, 1<<20)
+	return traces[:runtime.Stack(traces, true)]
 }
 
 // panics is a require.TestingT for children.

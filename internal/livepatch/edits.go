@@ -20,6 +20,15 @@ var edits = map[string][]Edit{
 		{"proc.go", `if exitCode == 0 && raceenabled {`,
 			`if exitCode == 0 && !liveExitsWith1 && raceenabled {`},
 		{"runtime.go", `exit(int32(code))`, `exit(liveStatus(int32(code)))`},
+
+		// No fork comes after a goroutine was taken out of a semaphore's queue and
+		// before it is ready. In the child a goroutine of the runtime that stood
+		// there would wake one of the program's, and one of the runtime's for which
+		// a frozen goroutine stood there would never be woken.
+		{"sema.go", "\tunlock(&root.lock)\n\tif s != nil {",
+			"\tmp := acquirem(); unlock(&root.lock)\n\tif s == nil { releasem(mp) } else {"},
+		{"sema.go", `readyWithTime(s, 5+skipframes)`,
+			`readyWithTime(s, 5+skipframes); releasem(mp)`},
 	},
 
 	// These locks are inside values of the program, and goroutines hold them for
