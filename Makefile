@@ -40,23 +40,23 @@ API ?= a477f76
 
 all: check
 
-help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-12s %s\n' "$$target" "$$text"; done
+help: ## prints this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-14s %s\n' "$$target" "$$text"; done
 
 # The gate (.ci/run) has less than 20 minutes on a busy machine. It leaves out what takes long and tells
 # least: race and slow in the second build, as the tests of each build go through all techniques, and
 # those of livego that compile the whole standard library anew. It adds make stress for some minutes.
-check: lint apidiff run test slow livego bench-once race ## everything that is tested in some minutes
+check: lint apidiff run test slow livego bench-once race ## lint and all tests: some tens of minutes
 
-run: ## the book's program: a child changes a shared int
+run: ## runs the book's program: a child changes a shared int
 	$(GO) run ./cmd/anon_mmap
 
-test: ## the tests, in both builds, without cgo, and those of live forks: 2 minutes
+test: ## the tests of both builds, of the build without cgo, and of live forks: 2 minutes
 	@$(LIST_PACKAGES) $(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $$packages); done
 	CGO_ENABLED=0 $(TEST) .
 	@$(MAKE) --no-print-directory live
 
-slow: ## what builds other programs, and holds this one against C and strace
+slow: ## the tests that build other programs, and that compare with C and strace
 	@$(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $(SLOW)); done
 	$(TEST) -run 'Instruction' -skip Others ./shared -args -stride 1
 	$(TEST) -run 'Instruction.*Others' ./shared -args -stride 5
@@ -71,7 +71,7 @@ livego: ## the tests of livego, with flags of go build
 # and half a core. STRESSSEED=n chooses the same tests each time.
 STRESSTIME ?= 10m
 STRESSSEED ?=
-stress: ## the tests beside busy loops, in many settings, for STRESSTIME
+stress: ## the tests on a busy machine, in many settings, for STRESSTIME
 	$(GO) run ./internal/stress -time $(STRESSTIME) $(if $(STRESSSEED),-seed $(STRESSSEED))
 
 # Live forks need livego's runtime. live is for every change, live-proof forks FORKS times on each Go version.
@@ -85,21 +85,21 @@ live: ## the tests of live forks
 
 # A server saves itself while it is written to: what its clients see meanwhile.
 KEYS ?= 10000000
-live-demo: ## a server that saves itself while it is written to
+live-demo: ## runs a server that saves itself while clients write to it
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego run ./examples/kv -demo -keys $(KEYS)
 
-live-check: ## is what the patch of the runtime depends on as it was looked at?
+live-check: ## checks that the Go versions have what the patch of the runtime was checked against
 	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v $(GO) run ./internal/livepatch/check "$$(GOTOOLCHAIN=$$v $(GO) env GOROOT)"); done
 
-live-patch: ## the patch of the standard library, as one diff against the Go in use
+live-patch: ## prints the patch of the standard library, as one diff against the Go in use
 	@$(GO) run ./internal/livepatch/diff
 
-live-libraries: ## the rules of live forks, with SQLite, bbolt, zap and others
+live-libraries: ## the tests of live forks with SQLite, bbolt, zap and others
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego test -C tests/libraries -tags livego -count=$(COUNT) -timeout $(TIMEOUT) .
 
-live-proof: live-check ## live forks, FORKS times on each Go version
+live-proof: live-check ## the tests of live forks, with FORKS forks on each Go version
 	$(GO) build -o out/livego ./cmd/livego
 	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v out/livego test -tags livego -count=1 -v -timeout 24h ./live -args -forks $(FORKS)); done
 
@@ -107,7 +107,7 @@ race: ## the tests of both builds under the race detector
 	@$(LIST_PACKAGES) $(IN_BUILDS) (set -x; $(TEST) -race -short -tags "$$tags" $$packages); done
 
 # Under AddressSanitizer: what reads and writes memory for its callers.
-asan: ## memory access under AddressSanitizer
+asan: ## the tests of memory access under AddressSanitizer
 	@$(IN_BUILDS) (set -x; $(GO) test -asan -count=$(COUNT) -timeout $(TIMEOUT) -run '$(ASAN)' -tags "$$tags" .); done
 
 # The same under MemorySanitizer, which clang alone has, and under the compiler's checks of unsafe pointers.
@@ -119,7 +119,7 @@ checkptr: ## the tests under the compiler's checks of unsafe pointers
 
 # Live forks under what changes the runtime's ways.
 MODE_FORKS ?= 100
-live-modes: ## live forks with settings of GODEBUG, GOMAXPROCS, -race, -cover, a profile
+live-modes: ## the tests of live forks with GODEBUG, GOMAXPROCS, -race, -cover, a profile
 	mkdir -p out
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego test -tags livego -c -o out/live.test ./live
@@ -140,47 +140,47 @@ live-std: ## the standard library's tests inside a child of a live fork
 	LIVEGO=$(CURDIR)/out/livego live/std-in-child.sh -short $(STD)
 
 # Live forks against C's, Python's, and starting the program anew.
-live-bench: ## what a live fork costs
+live-bench: ## measures what a live fork costs
 	mkdir -p out
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego test -tags livego -run '^$$' -bench . -benchtime 20x -count $(BENCHCOUNT) ./live | tee out/live-bench.txt
 	$(BENCHSTAT) -col /impl ../out/live-bench.txt
 
 # What is held against C: each call, and the book's program.
-parity: ## what is held against C: each call, and the book's program
+parity: ## compares each call, and the book's program, with C
 	@$(IN_BUILDS) (set -x; $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -tags "$$tags" ./tests/parity ./examples/malloc); done
 
 # Random scripts, in C and in Go: SCRIPTS of them for each sharing and technique. SHM_SEED=n repeats a run.
-conformance: ## SCRIPTS random scripts, in C and in Go
+conformance: ## runs SCRIPTS random scripts in C and in Go, and compares
 	SHM_SCRIPTS=$(SCRIPTS) $(GO) test -count=$(COUNT) -timeout $(TIMEOUT) -run 'DoAsInC' -v ./tests/parity | grep -v '^ *--- PASS\|^=== '
 
 # Ours against C and Go's own, in one run.
-bench: ## ours against C and Go's own
+bench: ## measures this package against C and against Go's own means
 	mkdir -p out
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count=$(BENCHCOUNT) . | tee out/bench.txt
 	$(BENCHSTAT) -col /impl ../out/bench.txt
 
-shared-bench: ## structures in shared memory against C
+shared-bench: ## measures the structures in shared memory against C
 	mkdir -p out
 	$(GO) test -run '^$$' -bench 'Arena' -count=$(BENCHCOUNT) ./shared | tee out/shared.txt
 
-bench-once: ## each benchmark once
+bench-once: ## runs each benchmark once
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x .
 
 # The techniques compared on one page, with both builds in one run: what their memory does and
 # costs, beside C and others. QUICK=1 takes less than 40 seconds, FULL=1 measures more often.
-compare: ## technique against technique
+compare: ## measures the techniques against each other, on one page
 	$(GO) -C tools run ./compare $(if $(QUICK),-quick) $(if $(FULL),-full) -out $(CURDIR)/out/compare
 
 # REPORT_FLAGS=-check writes nothing, and fails if a file is not what its measurements say.
-report: ## docs/MEASUREMENTS.md and the README's figures, from the data in docs/measurements
+report: ## writes docs/MEASUREMENTS.md and the README's figures, from docs/measurements
 	$(GO) -C tools run ./report $(REPORT_FLAGS)
 
 # All that children can go through, at random and at once.
-soak: ## all that children go through, at random and at once, for SOAKTIME
+soak: ## makes children that do all things at random and at once, for SOAKTIME
 	$(GO) run ./internal/soak -time $(SOAKTIME)
 
-fuzz: ## the fuzz tests, each for FUZZTIME
+fuzz: ## runs each fuzz test for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzAccess -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzSequence -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzBuffer -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
@@ -209,17 +209,17 @@ format: ## formats the Go, and the C by clang-format
 	gofmt -w .
 	$(CLANG_FORMAT) -i $(C_FORMATTED)
 
-apidiff: ## what the exported names have lost since revision API
+apidiff: ## fails if an exported name of revision API is gone
 	@if git cat-file -e '$(API)^{commit}' 2>/dev/null; then (set -x; $(BY_KNOWN_GO) $(GO) -C tools run ./api $(API)); \
 		else echo "exported names are not compared: $(API) is not in this clone (git fetch --unshallow gets it)"; fi
 
 # Its database is at vuln.go.dev.
-vuln: ## known vulnerabilities in what this module uses: needs the network
+vuln: ## looks for known vulnerabilities in what this module uses: needs the network
 	$(GO) -C tools build -o ../out/ golang.org/x/vuln/cmd/govulncheck
 	out/govulncheck ./...
 
 # The package builds where its shim does not.
-cross: ## the builds for other systems alone
+cross: ## builds for other systems
 	CGO_ENABLED=0 $(GO) vet ./...
 	@for to in $(CROSS); do (set -x; CGO_ENABLED=0 GOOS=$${to%/*} GOARCH=$${to#*/} $(GO) vet .); done
 	@if echo '#include <stdio.h>' | $(CC) -m32 -fsyntax-only -xc - 2>/dev/null; then (set -x; CGO_ENABLED=1 GOARCH=386 $(GO) vet . ./shared); fi

@@ -377,7 +377,7 @@ func TestChildThatClosesEverything(t *testing.T) {
 }
 
 // All who wait get the same answer, however they wait.
-func TestWaitTellsAllTheSame(t *testing.T) {
+func TestWaitTellsAllWaitersTheSame(t *testing.T) {
 	leavesNothing(t)
 	m := newMapping(t, shm.Shared, page, nil)
 	p := forked(t, m, ctest.Until)

@@ -255,7 +255,7 @@ func TestSetUpThatFailsIsForksError(t *testing.T) {
 	assert.Zero(t, getInt(m), "no child ran")
 }
 
-func TestCloseFDsLeavesTheNamed(t *testing.T) {
+func TestCloseFDsLeavesKeepFDsOpen(t *testing.T) {
 	var opened []int
 	for range 5 {
 		f, err := os.Open("/dev/null")

@@ -84,7 +84,7 @@ func TestCPUTimeOfAHostileChild(t *testing.T) {
 	}
 }
 
-func TestCPUTimeThatCannotBe(t *testing.T) {
+func TestCPUTimeThatIsRefused(t *testing.T) {
 	for _, limit := range []time.Duration{-1, math.MinInt64} {
 		_, err := shm.NewPool(nil, 1, &shm.PoolConfig{CPUTime: limit})
 		assert.ErrorIs(t, err, unix.EINVAL)

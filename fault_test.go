@@ -226,7 +226,7 @@ func TestFaultWhileAnotherGoroutineProtects(t *testing.T) {
 }
 
 // Huge pages that were not set aside are there when they are touched, or not.
-func TestFaultOfNoHugePageLeft(t *testing.T) {
+func TestFaultWhenNoHugePageIsLeft(t *testing.T) {
 	var free, huge int
 	for line := range strings.Lines(string(must(os.ReadFile("/proc/meminfo")))) {
 		if rest, found := strings.CutPrefix(line, "HugePages_Free:"); found {

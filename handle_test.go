@@ -45,7 +45,7 @@ func TestChildrenWithoutPidfds(t *testing.T) {
 		for name, test := range map[string]func(*testing.T){
 			"Fork":               TestForkSharesOrCopies,
 			"Wait":               TestWaitTellsHowTheChildEnded,
-			"WaitsTellTheSame":   TestWaitTellsAllTheSame,
+			"WaitsTellTheSame":   TestWaitTellsAllWaitersTheSame,
 			"WaitEnds":           TestWaitEndsWithItsContext,
 			"Interrupts":         TestWaitSurvivesInterrupts,
 			"StatusIsGone":       TestWaitSaysWhenTheStatusIsGone,

@@ -141,7 +141,7 @@ func TestRandomGarbageInTheControlPage(t *testing.T) {
 
 // What a child wrote does not count for its successor, nor for the call of a
 // sibling that is under way.
-func TestGarbageIsNoOneElses(t *testing.T) {
+func TestGarbageHarmsNoSibling(t *testing.T) {
 	leavesNothing(t)
 	a := newAttack(t, 2, nil)
 	for _, end := range []uint32{ctest.HostilePause, ctest.HostileAbort, ctest.HostileExit} {

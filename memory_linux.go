@@ -181,7 +181,7 @@ func (mem *memory) mapInto(technique Technique, sharing Sharing, cfg *Config) (e
 	case Memfd:
 		err = mem.mapMemfd(flags, cfg)
 	default:
-		err = fmt.Errorf("%v: %w", technique, unix.EINVAL)
+		err = fmt.Errorf("%v, must be Anonymous, DevZero or Memfd: %w", technique, unix.EINVAL)
 	}
 	if err != nil {
 		return err
@@ -292,7 +292,7 @@ func (mem *memory) mapHugeInto(technique Technique, flags, capacity int, name st
 			return err
 		}
 	default:
-		return fmt.Errorf("%v: %w", technique, unix.EINVAL)
+		return fmt.Errorf("%v, must be Anonymous or Memfd: %w", technique, unix.EINVAL)
 	}
 	if err := mem.reserve(capacity); err != nil {
 		return err

@@ -69,7 +69,7 @@ func TestReserveGrowsInPlace(t *testing.T) {
 	})
 }
 
-func TestReserveIsLeftByMayMove(t *testing.T) {
+func TestMayMoveLeavesTheReserve(t *testing.T) {
 	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
 		for _, guard := range []bool{false, true} {
 			m := newMapping(t, sharing, 2*page,

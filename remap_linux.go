@@ -539,7 +539,7 @@ func (m *Mapping) checkMoveTo(dst *Mapping) error {
 	case m.mem.huge == HugeExplicit || dst.mem.huge == HugeExplicit:
 		return fmt.Errorf("a HugeExplicit mapping cannot move: %w", errors.ErrUnsupported)
 	case pages(m.mem.length) > pages(dst.mem.length):
-		return fmt.Errorf("onto a mapping of %d bytes: %w, map it larger", dst.mem.length, ErrRange)
+		return fmt.Errorf("the destination has %d bytes: %w (map it larger)", dst.mem.length, ErrRange)
 	}
 	return nil
 }

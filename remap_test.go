@@ -200,8 +200,8 @@ func TestMoveToRefused(t *testing.T) {
 
 		err := m.MoveTo(small)
 		assert.ErrorIs(t, err, shm.ErrRange)
-		assert.EqualError(t, err, fmt.Sprintf("shm: move %d bytes: onto a mapping of %d bytes: "+
-			"out of range, map it larger", page+1, page))
+		assert.EqualError(t, err, fmt.Sprintf("shm: move %d bytes: the destination has %d bytes: "+
+			"out of range (map it larger)", page+1, page))
 		assert.ErrorIs(t, m.MoveTo(m), unix.EINVAL)
 		assert.ErrorIs(t, m.MoveTo(closed), shm.ErrClosed)
 		assert.ErrorIs(t, closed.MoveTo(m), shm.ErrClosed)

@@ -216,7 +216,7 @@ func TestThreadsInASandbox(t *testing.T) {
 }
 
 // Custom is the end, and what is allowed.
-func TestCustomAllowsAlone(t *testing.T) {
+func TestCustomAllowsWhatAllowNames(t *testing.T) {
 	needLandlock(t, 1)
 	m := newMapping(t, shm.Shared, page, nil)
 	for _, cfg := range []shm.ForkConfig{{}, {ProcessGroup: true}, {KillWithParent: true}} {

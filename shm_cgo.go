@@ -146,7 +146,7 @@ const defaultTechnique Technique = C.SHM_BUILD_DEFAULT
 // mapMemory maps memory by a technique.
 func mapMemory(technique Technique, sharing Sharing, length int) (unsafe.Pointer, error) {
 	if technique != Anonymous && technique != DevZero {
-		return nil, fmt.Errorf("%v: %w", technique, unix.EINVAL)
+		return nil, fmt.Errorf("%v, must be Anonymous or DevZero: %w", technique, unix.EINVAL)
 	}
 	var flags int
 	switch sharing {

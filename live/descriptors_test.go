@@ -298,7 +298,7 @@ func TestKeepIsKept(t *testing.T) {
 	}
 }
 
-func TestConfigsThatCannotBe(t *testing.T) {
+func TestConfigsThatAreRefused(t *testing.T) {
 	closed, err := os.Open(os.DevNull)
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())

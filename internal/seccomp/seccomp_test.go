@@ -145,7 +145,7 @@ func TestAllElseIsDenied(t *testing.T) {
 	}
 }
 
-func TestCustomIsTheEndAlone(t *testing.T) {
+func TestCustomAllowsTheEndAlone(t *testing.T) {
 	getppid := uintptr(arches["amd64"].calls().numbers["getppid"])
 	p := Policy{Arch: "amd64", Allow: []uintptr{getppid}, Denied: unix.SECCOMP_RET_KILL_PROCESS}
 	program := programOf(t, p)
