@@ -121,10 +121,6 @@ func (r *recordRing) closeEnd(which int) error {
 	return nil
 }
 
-// lookFirst is how often an end looks for the other before it sleeps. A sleep and what ends it cost
-// the two some microseconds.
-const lookFirst = 100
-
 // errNotYet means that an end must wait.
 var errNotYet = errors.New("shared: not yet")
 
@@ -135,9 +131,6 @@ func (r *recordRing) await(ctx context.Context, which, n int) error {
 		return nil
 	}
 	err := r.look(which, n)
-	for looks := 0; err == errNotYet && looks < lookFirst; looks++ {
-		err = r.look(which, n)
-	}
 	if err != errNotYet {
 		return err
 	}

@@ -138,28 +138,14 @@ static int sleep_until(shm_ring *r, uint64_t n, const struct timespec *timeout)
 	return err;
 }
 
-static void pause_a_little(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("isb" ::
-				 : "memory");
-#endif
-}
-
 /* Waits until n bytes are available. */
 static int await(shm_ring *r, uint64_t n, const struct timespec *timeout)
 {
-	int looks, err;
+	int err;
 
 	if (r->available >= n && (r->end == SHM_RING_CONSUMER || flags_of(r, SHM_RING_CONSUMER) == 0))
 		return 0;
 	err = look(r, n);
-	for (looks = 0; err == EAGAIN && looks < SHM_RING_LOOKS; looks++) {
-		pause_a_little();
-		err = look(r, n);
-	}
 	return err == EAGAIN ? sleep_until(r, n, timeout) : err;
 }
 

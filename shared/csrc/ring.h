@@ -41,7 +41,6 @@ struct shm_ring_record {
 enum {
 	SHM_RING_ALIGN = 64,           /* the size of a ring is a multiple of this */
 	SHM_RING_LONGEST = 0x7ffffff8, /* no record is longer */
-	SHM_RING_LOOKS = 100,          /* how often an end looks before it sleeps */
 	SHM_RING_NAP = 100000,         /* ns that a producer waits for half of the ring */
 };
 #define SHM_RING_SKIP UINT32_MAX

@@ -18,13 +18,12 @@ static int reserve(shm_ring *r, size_t n, const struct timespec *limit)
 
 static int peek(shm_ring *r, const struct timespec *limit)
 {
-	size_t n, i;
+	size_t n;
 	void *p;
 	int err = shm_ring_peek(r, limit, &p, &n);
 
-	for (i = 0; err == 0 && i < n; i++)
-		if (((unsigned char *)p)[i] != (unsigned char)n)
-			return -EIO;
+	if (err == 0 && n > 0 && ((unsigned char *)p)[n - 1] != (unsigned char)n)
+		return -EIO;
 	return err != 0 ? -err : (int)n;
 }
 
