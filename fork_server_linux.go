@@ -333,8 +333,8 @@ func (s *forkServer) forkPlain(ctx context.Context, args forkArgs) (*Process, er
 	return s.m.startChild(ctx, args, &cfg)
 }
 
-// renewWithin makes a server, and yields the turn then. If ctx ends first, the server is made all
-// the same, for those who fork next.
+// renewWithin makes a server, and yields the turn then. If ctx ends first, the server is made
+// nevertheless, for those who fork next.
 func (s *forkServer) renewWithin(ctx context.Context) error {
 	made := make(chan error, 1)
 	go func() {

@@ -29,15 +29,14 @@ type ForkServerConfig struct {
 	// Init is a C function that the server runs once, before it makes children:
 	// init(addr, length) of the mapping. Each child begins with what Init has
 	// done: libraries that it loaded, tables that it filled, files that it
-	// opened. Init must return
-	// 0. It must leave no thread running, and no robust mutex locked. nil means that
-	// there is nothing to do.
+	// opened. Init must return 0. It must leave no thread running, and no robust
+	// mutex locked. nil means that there is nothing to do.
 	Init ChildFunc
 }
 
-// server is a process that forks: csrc/fork_server.h says how it is talked to. A server that was
-// taken over can write to its control page and send anything. So what is relied on is here, in this
-// process's own memory, and the kernel says who sent an answer.
+// server is a process that forks: csrc/fork_server.h says how this process and the server talk. A
+// server that was taken over can write to its control page and send anything. So what this process
+// relies on is in its own memory, and the kernel says who sent an answer.
 type server struct {
 	*Process
 	control *control
@@ -65,8 +64,8 @@ const (
 	hangTimeout = 10 * time.Second
 )
 
-// errServerEnded is for a request that no child runs for, because the server ended. Another server
-// can have the request.
+// errServerEnded is for a request to a server that ended before it made a child. Another server can
+// have the request.
 var errServerEnded = errors.New("the fork server ended")
 
 // errStillborn is for a child that was killed before it said who it is.
@@ -142,7 +141,7 @@ func (v *server) start(ctx context.Context, m *Mapping, cfg *ForkServerConfig, f
 	return nil
 }
 
-// howEnded returns how a server ended that is reaped.
+// howEnded says how the server ended. The server must be reaped.
 func (v *server) howEnded() error {
 	select {
 	case <-v.reaped():
@@ -262,7 +261,7 @@ func (v *server) await(ctx context.Context) (pid int, err error) {
 // wakeUp makes await check for the end of the context.
 func (v *server) wakeUp() { _ = v.socket.SetReadDeadline(time.Unix(1, 0)) }
 
-// failed returns the error of a request that was answered by err, which is EAGAIN if it was not.
+// failed returns the error of a request. err is the answer, or EAGAIN if there was none.
 func (v *server) failed(err error) error {
 	switch err {
 	case unix.EPIPE:
@@ -329,7 +328,8 @@ func (v *server) stop() error {
 	return nil
 }
 
-// stillborn returns the child that the server says it has made for the request, if that has ended.
+// stillborn returns the child that the server says it has made for the request, if that child has
+// ended.
 func (v *server) stillborn() (pid int) {
 	if !v.hasMade() {
 		return 0
@@ -349,8 +349,8 @@ func (v *server) stillborn() (pid int) {
 func (v *server) hasMade() bool { return atomic.LoadUint32(&v.control.page.reply.seq) == v.seq }
 
 // reapStillborn reaps a child that was killed before it said who it is. The server can lie about
-// its process id. So the forker reaps it, which reaps those alone that it has forked, and those
-// that these have cloned as its children.
+// its process id. So the forker reaps it: the forker can reap only what it has forked, and what
+// these processes have cloned as its children.
 func (v *server) reapStillborn() {
 	for range 100 { // its end of the socket is closed shortly before it has ended
 		if pid := v.stillborn(); pid != 0 {
