@@ -163,12 +163,13 @@ func (r *recordRing) wakeAt(which, n, round int) uint64 {
 // look returns nil if n bytes are available, errNotYet if they may be later, or why they will not be.
 func (r *recordRing) look(which, n int) error {
 	ended := r.ended(r.words, 1-which) // before the position: what a process has published comes before its end
+	if atomic.LoadUint32(r.word(which))&ringFlags != 0 {
+		return io.ErrClosedPipe
+	}
 	if err := r.refresh(which); err != nil {
 		return err
 	}
 	switch {
-	case atomic.LoadUint32(r.word(which))&ringFlags != 0:
-		return io.ErrClosedPipe
 	case r.end[which].available >= n && (which == consumer || ended == nil):
 		return nil
 	case ended == nil:

@@ -75,12 +75,12 @@ static uint32_t flags_of(const shm_ring *r, uint32_t end)
 static int look(shm_ring *r, uint64_t n)
 {
 	uint32_t ended = flags_of(r, other(r));
-	int err = refresh(r); /* after the look at the end: what it has published comes before its death */
+	int err = flags_of(r, r->end) != 0 ? EPIPE : 0;
 
+	if (err == 0)
+		err = refresh(r); /* after the look at the end: what it has published comes before its death */
 	if (err != 0)
 		return err;
-	if (flags_of(r, r->end) != 0)
-		return EPIPE;
 	if (r->available >= n && (r->end == SHM_RING_CONSUMER || ended == 0))
 		return 0;
 	if (ended & SHM_RING_DIED)

@@ -176,3 +176,20 @@ int child_ring_echo(void *addr, size_t length)
 	shm_ring_close(&to);
 	return 0;
 }
+
+int child_ring_scribble(void *addr, size_t length)
+{
+	struct ring_area *a = addr;
+	uint32_t *words = (uint32_t *)(void *)a->ring, random = 1;
+
+	(void)length;
+	for (;;) {
+		uint32_t at = random % (sizeof(a->ring) / sizeof(*words));
+
+		random = random * 1664525u + 1013904223u;
+		/* One word in two is of the 320 bytes that are not records, and one value in two is small. */
+		__atomic_store_n(&words[random & 1 << 20 ? at : at % 80], random & 1 << 21 ? random : random >> 20 & 0xff8,
+				 __ATOMIC_RELAXED);
+		__atomic_fetch_add(&a->done, 1, __ATOMIC_RELAXED);
+	}
+}

@@ -24,6 +24,7 @@ var (
 	RingProduce = shm.ChildFunc(C.child_ring_produce)
 	RingConsume = shm.ChildFunc(C.child_ring_consume)
 	RingEcho    = shm.ChildFunc(C.child_ring_echo)
+	Scribble    = shm.ChildFunc(C.child_ring_scribble)
 )
 
 // These constants are enum ring_act.

@@ -51,4 +51,7 @@ int child_ring_consume(void *addr, size_t length);
 /* Sends each record of the first ring back by the second, until the first is closed. */
 int child_ring_echo(void *addr, size_t length);
 
+/* Writes random words to the rings, until it is killed. */
+int child_ring_scribble(void *addr, size_t length);
+
 #endif
