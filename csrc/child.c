@@ -85,11 +85,6 @@ static void start_server(void *arg)
 	shm_server_run(arg, start_child);
 }
 
-int shm_needs_control(const struct shm_fork_args *a)
-{
-	return (a->flags & (SHM_REPORT_CRASH | SHM_AWAIT_SET_UP | SHM_SERVE | SHM_AWAIT_FUNCTION)) != 0;
-}
-
 static void advise(const struct shm_range *ranges, size_t count, int advice)
 {
 	size_t i;

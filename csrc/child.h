@@ -41,10 +41,10 @@ struct shm_fork_args {
 	int flags;
 	int nice;
 	int limits_count;
-	int wake_fd;  /* for SHM_SERVE and SHM_FORK_SERVER: the child's end of a socket */
-	int files[3]; /* descriptors above 2 that become 0, 1 and 2; 0 leaves the inherited one */
-	int dir_fd;   /* the working directory, or 0 */
-	int drop[2];  /* further descriptors to close; 0 is none */
+	int wake_fd;           /* for SHM_SERVE and SHM_FORK_SERVER: the child's end of a socket */
+	int files[3];          /* descriptors above 2 that become 0, 1 and 2; 0 leaves the inherited one */
+	int dir_fd;            /* the working directory, or 0 */
+	int drop[2];           /* further descriptors to close; 0 is none */
 	uint64_t memory_limit; /* what the child can map beyond what it inherits, in bytes, or 0 */
 	struct shm_limit limits[SHM_MAX_LIMITS];
 	uintptr_t arg;
@@ -62,13 +62,17 @@ struct shm_fork_args {
 /*
  * Forks a child as args says. The descriptors in keep stay open; they are in
  * ascending order. The child lacks the memory in lean. sandbox may be NULL, and
- * needs SHM_AWAIT_SET_UP. The sandbox of a fork server is that of its children. With SHM_AWAIT_SET_UP the caller must wait for the
- * child's set-up. One call at a time.
+ * needs SHM_AWAIT_SET_UP. The sandbox of a fork server is that of its children.
+ * With SHM_AWAIT_SET_UP the caller must wait for the child's set-up. One call at a
+ * time.
  */
 int shm_fork_with(struct shm_fork_args *args, const int *keep, size_t keep_count, const struct shm_range *lean, size_t lean_count,
 		  const struct shm_sandbox *sandbox);
 
 /* Whether the flags need a control page. */
-int shm_needs_control(const struct shm_fork_args *args);
+static inline int shm_needs_control(const struct shm_fork_args *args)
+{
+	return (args->flags & (SHM_REPORT_CRASH | SHM_AWAIT_SET_UP | SHM_SERVE | SHM_AWAIT_FUNCTION)) != 0;
+}
 
 #endif
