@@ -27,12 +27,13 @@
 //   - [Semaphore]: at most n at a time do something.
 //   - [Event]: something has happened, once and for all that wait.
 //   - [Barrier]: n parties begin each round together.
+//   - [Ring]: records go from one process to one other, in order.
 //   - [Arena]: many things of many sizes, which come and go. A [Ref] names each.
 //
-// Each is at an offset that is a multiple of [Align]. A lock has 64 bytes, and an
-// Arena the rest of the mapping or a part of it. Bytes that are
-// zero become the structure, so a new mapping needs no preparation. To make a
-// structure anew, set its bytes to zero while nobody uses it.
+// Each is at an offset that is a multiple of [Align]. A lock has 64 bytes, a
+// Ring as many as you say, and an Arena the rest of the mapping or a part of it.
+// Bytes that are zero become the structure, so a new mapping needs no preparation.
+// To make a structure anew, set its bytes to zero while nobody uses it.
 //
 // # Owners
 //

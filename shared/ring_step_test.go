@@ -77,14 +77,12 @@ func TestAProducerIsKilledAtEachInstruction(t *testing.T) {
 			done <- err
 		}()
 		_, stopped := c.step(n)
-		closed := stopped
 		c.kill()
-		if err := <-done; err != io.EOF {
-			require.Equal(t, c.p.Wait(background), err)
-			assert.False(t, closed)
+		err = <-done
+		if err != io.EOF || !stopped {
+			require.Contains(t, []error{io.EOF, c.p.Wait(background)}, err)
 		}
 		assert.Equal(t, []int{20, 1000}[:len(got)], append([]int{}, got...))
-		assert.GreaterOrEqual(t, len(got), last)
 		last = len(got)
 		require.Equal(t, owners, shared.Owners())
 		require.NoError(t, r.CloseRead())

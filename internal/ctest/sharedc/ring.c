@@ -1,5 +1,6 @@
 #include "ring.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -192,4 +193,23 @@ int child_ring_scribble(void *addr, size_t length)
 				 __ATOMIC_RELAXED);
 		__atomic_fetch_add(&a->done, 1, __ATOMIC_RELAXED);
 	}
+}
+
+int child_upper(void *addr, size_t length)
+{
+	shm_ring in, out;
+	void *from, *to;
+	size_t n, i;
+
+	(void)length;
+	if (shm_ring_open(&in, addr, 4096, SHM_RING_CONSUMER) != 0 ||
+	    shm_ring_open(&out, (char *)addr + 4096, 4096, SHM_RING_PRODUCER) != 0)
+		return 1;
+	while (shm_ring_peek(&in, NULL, &from, &n) == 0 && shm_ring_reserve(&out, n, NULL, &to) == 0) {
+		for (i = 0; i < n; i++)
+			((char *)to)[i] = (char)toupper(((unsigned char *)from)[i]);
+		shm_ring_commit(&out);
+		shm_ring_release(&in);
+	}
+	return 0; /* which closes both ends */
 }

@@ -25,6 +25,7 @@ var (
 	RingConsume = shm.ChildFunc(C.child_ring_consume)
 	RingEcho    = shm.ChildFunc(C.child_ring_echo)
 	Scribble    = shm.ChildFunc(C.child_ring_scribble)
+	Upper       = shm.ChildFunc(C.child_upper)
 )
 
 // These constants are enum ring_act.

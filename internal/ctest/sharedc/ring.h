@@ -54,4 +54,10 @@ int child_ring_echo(void *addr, size_t length);
 /* Writes random words to the rings, until it is killed. */
 int child_ring_scribble(void *addr, size_t length);
 
+/*
+ * Reads records from a ring of 4096 bytes at the beginning of the mapping, and commits
+ * each to the ring behind it, in upper case. ring_example_test.go shows this function.
+ */
+int child_upper(void *addr, size_t length);
+
 #endif
