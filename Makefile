@@ -60,6 +60,7 @@ slow: ## the tests that build other programs, and that compare with C and strace
 	@$(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $(SLOW)); done
 	$(TEST) -run 'Instruction' -skip Others ./shared -args -stride 1
 	$(TEST) -run 'Instruction.*Others' ./shared -args -stride 5
+	SHM_HOSTILE=all $(TEST) -v -run 'HostileSuite|NoWayOut' . | grep -v '^ *--- PASS\|^=== '
 	$(GO) -C tools test -count=$(COUNT) ./...
 
 # Each set of flags compiles the standard library anew.
@@ -185,6 +186,9 @@ fuzz: ## runs each fuzz test for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzSequence -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzBuffer -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzCrashRecord -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
+	$(GO) test -run '^$$' -fuzz FuzzSetUpReport -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
+	$(GO) test -run '^$$' -fuzz FuzzReply -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
+	$(GO) test -run '^$$' -fuzz FuzzServerAnswer -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
 	$(GO) test -run '^$$' -fuzz FuzzRead -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/elfsym
 	$(GO) test -run '^$$' -fuzz FuzzVMA -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps
 	$(GO) test -run '^$$' -fuzz FuzzFiles -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./internal/procmaps

@@ -24,6 +24,7 @@ const (
 	ReplySeqOffset  = int(unsafe.Offsetof(controlPage{}.reply) + unsafe.Offsetof(reply{}.seq))
 	CrashOffset     = int(unsafe.Offsetof(controlPage{}.crash))
 	CrashRecordSize = int(unsafe.Sizeof(crashRecord{}))
+	ModuleSize      = maxModule
 	MaxSymbolTables = maxSymbolTables
 	MaxSpurious     = maxSpurious
 )
@@ -73,6 +74,32 @@ func CallersOf(count uint32, located bool, pcs ...uint64) []Frame {
 
 // CrashWith returns a crash with these callers.
 func CrashWith(pc uintptr, callers []Frame) *Crash { return &Crash{PC: pc, callers: &callers} }
+
+// SetUpFailure returns what is made of a set-up report, for a fork with two limits.
+func SetUpFailure(call, which, err int32) error {
+	r := setUpReport{state: setUpFailed, call: call, which: which, err: err}
+	return r.failure(&forkArgs{limitsCount: 2})
+}
+
+// AnswerOf returns the answer that is made of a control page with these bytes, to a
+// call of Do that has that number and a slot.
+func AnswerOf(controlPageBytes []byte, seq uint32, in, out []byte) ([]byte, error) {
+	var page controlPage
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&page)), unsafe.Sizeof(page)), controlPageBytes)
+	c := &poolChild{Process: &Process{&process{pid: 1}}, control: &control{page: &page}, slot: slot{in, out}}
+	_, _, _ = c.control.hasReply(seq), c.control.hasStarted(seq), c.control.result()
+	err := c.takeAnswer(&task{job: job{kind: requestDo}})
+	c.slot.trim(len(in), c.used)
+	return c.answer, err
+}
+
+// ServerAnswer returns what is made of the answer that waits in a socket.
+func ServerAnswer(fd int, seq uint32) (pid int, err error) {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		return 0, err
+	}
+	return serverAnswer(uintptr(fd), seq, 1, 0)
+}
 
 func recordOf(record []byte) (r crashRecord) {
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r)), record)

@@ -4,6 +4,7 @@
 #include "hostile.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,6 +111,33 @@ static void leave_grandchild(struct hostile *order, uint32_t *state)
 	_exit(0);
 }
 
+/* What the thread that is left writes. The next order of this kind changes it. */
+static struct {
+	pthread_t thread;
+	int is_there;
+	struct hostile order;
+} later;
+
+static void *write_on(void *unused)
+{
+	(void)unused;
+	for (;;) {
+		volatile unsigned char *to = (volatile unsigned char *)control + later.order.offset;
+		uint32_t i;
+
+		for (i = 0; i < later.order.length; i++)
+			to[i] = (unsigned char)later.order.value;
+	}
+	return NULL;
+}
+
+static void leave_thread(const struct hostile *order)
+{
+	later.order = *order;
+	if (!later.is_there)
+		later.is_there = pthread_create(&later.thread, NULL, write_on, NULL) == 0;
+}
+
 static void act_on(struct hostile *order, uint32_t *state)
 {
 	switch (order->act) {
@@ -124,6 +152,9 @@ static void act_on(struct hostile *order, uint32_t *state)
 		break;
 	case HOSTILE_OVERRUN:
 		overrun(order->length);
+		break;
+	case HOSTILE_LATER:
+		leave_thread(order);
 		break;
 	case HOSTILE_GRANDCHILD:
 		leave_grandchild(order, state);

@@ -27,6 +27,7 @@ const (
 	HostileShut       = C.HOSTILE_SHUT
 	HostileBlock      = C.HOSTILE_BLOCK
 	HostileOverrun    = C.HOSTILE_OVERRUN
+	HostileLater      = C.HOSTILE_LATER
 	HostileGrandchild = C.HOSTILE_GRANDCHILD
 )
 

@@ -17,6 +17,7 @@ enum hostile_act {
 	HOSTILE_SHUT,       /* shuts its sockets down, and closes them */
 	HOSTILE_BLOCK,      /* clears O_NONBLOCK of all its descriptors, and drains them */
 	HOSTILE_OVERRUN,    /* writes to all bytes from the control page on, past its end; length 0, to those before it */
+	HOSTILE_LATER,      /* leaves a thread that writes value, a byte, to length bytes there all the time, also when another call is made */
 	HOSTILE_GRANDCHILD, /* forks a child out of its group that writes random bytes there until stop is not 0 */
 };
 
