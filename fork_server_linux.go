@@ -330,7 +330,11 @@ func (s *forkServer) forkPlain(ctx context.Context, args forkArgs) (*Process, er
 		cfg.KeepFDs = append(slices.Clone(cfg.KeepFDs), int(args.wakeFD))
 	}
 	args.init = s.cfg.Init
-	return s.m.startChild(ctx, args, &cfg)
+	p, err := s.m.startChild(ctx, args, &cfg)
+	if err == nil && args.flags&serve != 0 && args.init != nil {
+		err = p.endedEarly(ctx)
+	}
+	return p, err
 }
 
 // renewWithin makes a server, and yields the turn then. If ctx ends first, the server is made

@@ -264,7 +264,7 @@ func TestPoolSaysWhatInitDid(t *testing.T) {
 			{ctest.InitExit, "exit status 0"},
 		} {
 			_, err := shm.NewPool(m, 2, &shm.PoolConfig{Init: c.init, ForkServer: server})
-			assert.ErrorContains(t, err, c.text)
+			assert.ErrorContains(t, err, c.text, "%v %s", server, c.text)
 		}
 	}
 }

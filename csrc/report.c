@@ -22,6 +22,8 @@ static uintptr_t instruction(const ucontext_t *context)
 	return (uintptr_t)context->uc_mcontext.gregs[REG_EIP];
 #elif defined(__aarch64__)
 	return (uintptr_t)context->uc_mcontext.pc;
+#elif defined(__arm__)
+	return (uintptr_t)context->uc_mcontext.arm_pc;
 #elif defined(__riscv)
 	return (uintptr_t)context->uc_mcontext.__gregs[REG_PC];
 #else

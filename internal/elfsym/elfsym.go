@@ -72,12 +72,12 @@ func Read(r io.ReaderAt) (*Table, error) {
 	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
 		return nil, err
 	}
-	t.add(all)
+	t.add(all, f.Machine)
 	exported, err := f.DynamicSymbols() // a stripped file has these only
 	if err != nil && !errors.Is(err, elf.ErrNoSymbols) {
 		return nil, err
 	}
-	t.add(exported)
+	t.add(exported, f.Machine)
 	slices.SortFunc(t.functions, func(a, b function) int { return cmp.Compare(a.start, b.start) })
 	return t, nil
 }
@@ -98,10 +98,14 @@ func checkSizes(sections []*elf.Section) error {
 	return nil
 }
 
-// add adds the functions among the symbols.
-func (t *Table) add(symbols []elf.Symbol) {
+// add adds the functions among the symbols. On 32-bit ARM the lowest bit of a function's address says
+// which instructions it has.
+func (t *Table) add(symbols []elf.Symbol, machine elf.Machine) {
 	for _, s := range symbols {
 		if elf.ST_TYPE(s.Info) == elf.STT_FUNC && s.Size > 0 && s.Section != elf.SHN_UNDEF {
+			if machine == elf.EM_ARM {
+				s.Value &^= 1
+			}
 			t.functions = append(t.functions, function{s.Name, s.Value, s.Size})
 		}
 	}

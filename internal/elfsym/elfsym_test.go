@@ -57,6 +57,23 @@ func TestFindsTheFunctionOfAnInstruction(t *testing.T) {
 	assert.Empty(t, name)
 }
 
+// The address of a function of Thumb instructions is odd, and its instructions' addresses are even.
+func TestFindsTheFunctionOfAThumbInstruction(t *testing.T) {
+	arm := sample(t, elf.ET_EXEC, 3*elf.Sym64Size)
+	const machine, second = 18, 1024 + elf.Sym64Size + 8 // e_machine, and st_value of the second symbol
+	binary.LittleEndian.PutUint16(arm[machine:], uint16(elf.EM_ARM))
+	arm[second] |= 1
+	table, err := Read(bytes.NewReader(arm))
+	require.NoError(t, err)
+	for pc, want := range map[uint64]string{0x1fe: "", 0x200: "second", 0x20e: "second", 0x210: ""} {
+		name, start := table.Find(pc, 0)
+		assert.Equal(t, want, name, "%#x", pc)
+		if want != "" {
+			assert.EqualValues(t, 0x200, start)
+		}
+	}
+}
+
 func TestSelfHasATable(t *testing.T) {
 	table, err := Self()
 	require.NoError(t, err)
