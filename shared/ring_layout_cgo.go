@@ -22,7 +22,6 @@ var (
 	_ = [1]struct{}{}[RingHeaderSize-C.sizeof_struct_shm_ring_words]
 	_ = [1]struct{}{}[unsafe.Sizeof(ringWords{})-C.sizeof_struct_shm_ring_words]
 	_ = [1]struct{}{}[unsafe.Sizeof(ringSide{})-C.sizeof_struct_shm_ring_side]
-	_ = [1]struct{}{}[unsafe.Sizeof(ringRecord{})-C.sizeof_struct_shm_ring_record]
 	_ = [1]struct{}{}[recordSize-C.sizeof_struct_shm_ring_record]
 	_ = [1]struct{}{}[unsafe.Offsetof(ringWords{}.size)-C.offset_ring_size]
 	_ = [1]struct{}{}[unsafe.Offsetof(ringWords{}.end)-C.offset_ring_end]

@@ -29,9 +29,6 @@ type ringWords struct {
 	side [2]ringSide
 }
 
-// ringRecord is struct shm_ring_record.
-type ringRecord struct{ length, _ uint32 }
-
 // These constants are those of csrc/ring.h.
 const (
 	ringOwner  = 0xffff
@@ -42,5 +39,5 @@ const (
 	ringSkip    = 1<<32 - 1
 	ringLongest = 0x7ffffff8
 
-	recordSize = 8 // of a ringRecord
+	recordSize = 8 // of a struct shm_ring_record
 )
