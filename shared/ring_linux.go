@@ -81,9 +81,7 @@ func (r *recordRing) claim(which int) error {
 		}
 	}
 	if err := r.become(which, h.owner); err != nil {
-		if !found {
-			h.release()
-		}
+		h.release()
 		return err
 	}
 	*e = ringEnd{position: atomic.LoadUint64(&r.words.side[which].position)}

@@ -28,16 +28,16 @@ static int refresh(shm_ring *r)
 static int claim(struct shm_ring_words *words, enum shm_ring_end end)
 {
 	struct shm_hold hold;
-	int found = shm_hold_find_set(&words->head, held_as[end], &hold) == 0;
-	int err = found ? 0 : shm_hold_as(&words->head, held_as[end], &hold);
+	int err = shm_hold_find_set(&words->head, held_as[end], &hold);
 	uint32_t seen = 0;
 
+	if (err != 0)
+		err = shm_hold_as(&words->head, held_as[end], &hold);
 	if (err != 0 ||
 	    __atomic_compare_exchange_n(&words->end[end], &seen, hold.owner, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) ||
 	    seen == hold.owner)
 		return err;
-	if (!found)
-		shm_unhold(&hold);
+	shm_unhold(&hold);
 	return seen & (SHM_RING_CLOSED | SHM_RING_DIED) ? EPIPE : EBUSY;
 }
 
