@@ -194,7 +194,7 @@ type FakeServer struct{ v *server }
 // NewFakeServer returns a fork server whose process is p, and whose end of the socket is fd. p has a
 // control page.
 func NewFakeServer(p *Process, fd int) (*FakeServer, error) {
-	v := &server{Process: p, control: p.control, seq: 1, asked: time.Now()}
+	v := &server{Process: p, control: p.control, seq: 1, askedAt: time.Now()}
 	v.control.retain()
 	return &FakeServer{v}, v.openSocket(fd)
 }

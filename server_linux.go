@@ -47,11 +47,11 @@ type server struct {
 	length int
 	box    sandboxOf // that its children enter
 
-	seq    uint32      // the number of the last request
-	next   *forkArgs   // the request that has not been answered yet, or nil
-	files  *childFiles // of that request
-	asked  time.Time   // the time of that request
-	broken bool        // the server is not used again
+	seq     uint32      // the number of the last request
+	next    *forkArgs   // the request that has not been answered yet, or nil
+	files   *childFiles // of that request
+	askedAt time.Time   // the time of that request
+	broken  bool        // the server is not used again
 }
 
 const (
@@ -191,7 +191,7 @@ func (v *server) ask(cfg *ForkConfig, args forkArgs) error {
 		}
 	})
 	if err = errors.Join(controlErr, err); err == nil {
-		v.next, v.files, v.asked = &args, files, time.Now()
+		v.next, v.files, v.askedAt = &args, files, time.Now()
 		return nil
 	}
 	files.abandon()
@@ -214,7 +214,7 @@ func (v *server) take(ctx context.Context) (p *Process, err error) {
 	args, files := v.next, v.files
 	v.next, v.files = nil, nil
 	if err == nil {
-		p, err = adopt(pid, time.Since(v.asked), args.owner)
+		p, err = adopt(pid, time.Since(v.askedAt), args.owner)
 	} else {
 		hook.OwnerEnded(args.owner, err)
 	}
@@ -247,7 +247,7 @@ func (v *server) await(ctx context.Context) (pid int, err error) {
 		case stillborn != 0:
 			v.reapStillborn()
 			return 0, errStillborn
-		case time.Since(v.asked) > hangTimeout:
+		case time.Since(v.askedAt) > hangTimeout:
 			return 0, v.failed(err)
 		}
 		_ = v.conn.Read(func(fd uintptr) bool {
