@@ -211,6 +211,15 @@ func (f *FakeServer) Claim(pid int) {
 	atomic.StoreUint32(&f.v.control.page.reply.seq, 1)
 }
 
+// Forget has this package not know a child.
+func Forget(p *Process) { children.remove(p.pid) }
+
+// Children returns how many children this package knows.
+func Children() int {
+	defer children.lock()()
+	return len(children.pids)
+}
+
 // IsBroken reports whether the server is not used again.
 func (f *FakeServer) IsBroken() bool { return f.v.broken }
 

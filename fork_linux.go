@@ -309,7 +309,11 @@ func (args *forkArgs) forkOf(mem *memory, isLean bool, files *childFiles, keep [
 	if err := files.addTo(args); err != nil {
 		return err
 	}
-	return args.fork(keep, lean, box.args)
+	if err := args.fork(keep, lean, box.args); err != nil {
+		return err
+	}
+	children.add(int(args.pid)) // before another fork
+	return nil
 }
 
 // keepAlso adds to the descriptors that the configuration keeps those that the

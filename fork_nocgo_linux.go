@@ -20,6 +20,8 @@ func (*forkArgs) askServer(uintptr, uint32) error { return errNoShim }
 
 func serverAnswer(uintptr, uint32, int, time.Duration) (int, error) { return 0, errNoShim }
 
+func isForkersChild(int) bool { return false }
+
 func (*controlPage) giveFunction(ChildFunc, int) {}
 
 func reapByForker(int) {}

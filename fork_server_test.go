@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -488,7 +489,8 @@ func TestForkServersChildSaysWhoItIs(t *testing.T) {
 	leavesNothing(t)
 	end, f, m := fakeServer(t)
 	setInt(m, end)
-	sender := forked(t, m, ctest.Answer)
+	sender := forkedWith(t, m, ctest.Answer, &shm.ForkConfig{KillWithParent: true})
+	shm.Forget(sender) // as a server's child, it is not known yet
 	p, err := f.Take(background)
 	require.NoError(t, err)
 	assert.Equal(t, sender.Pid(), p.Pid())
@@ -497,6 +499,71 @@ func TestForkServersChildSaysWhoItIs(t *testing.T) {
 		_ = wait(t, p)
 	}
 	assert.Equal(t, int64(0), shm.ReadCounters().Live-1, "the server")
+}
+
+// A child that is known, or that another thread has forked, answers for a server that was taken over.
+func TestForkServerThatHasTheChildOfAnother(t *testing.T) {
+	leavesNothing(t)
+	for _, kill := range []bool{false, true} {
+		end, f, m := fakeServer(t)
+		setInt(m, end)
+		others := forkedWith(t, m, ctest.Answer, &shm.ForkConfig{KillWithParent: kill})
+		if !kill {
+			shm.Forget(others) // as if os/exec had forked it
+		}
+		_, err := take(background, f)
+		assert.ErrorContains(t, err, "did not answer the question")
+		assert.NoError(t, others.Signal(0), "it lives")
+		require.NoError(t, others.Kill())
+		assert.Equal(t, killed(others, unix.SIGKILL), wait(t, others))
+	}
+}
+
+// An answer comes from a process that has ended. Another child, of os/exec for example, has its process
+// id by now.
+func TestForkServersAnswerOfTheDead(t *testing.T) {
+	leavesNothing(t)
+	end, f, m := fakeServer(t)
+	setInt(m, end)
+	*must(shm.At[int32](m, 4)) = 1
+	var dead int
+	require.True(t, eventually(func() bool { // someone else may get the process id
+		var err error
+		dead, err = shm.Fork(ctest.Answer, m.Addr(), page)
+		require.NoError(t, err)
+		_, _, err = shm.Waitpid(dead, 0)
+		require.NoError(t, err)
+		err = ctest.CloneAt(dead)
+		if isAny(err, unix.EPERM, unix.ENOSYS, unix.EINVAL) {
+			t.Skipf("this user or kernel cannot choose process ids: %v", err)
+		}
+		return err == nil
+	}))
+	_, err := take(background, f)
+	assert.ErrorContains(t, err, "did not answer the question")
+	_, _, err = shm.Waitpid(dead, unix.WNOHANG)
+	assert.NoError(t, err, "nobody has reaped it")
+	assert.NoError(t, unix.Kill(dead, 0))
+	require.NoError(t, unix.Kill(dead, unix.SIGKILL))
+	_, status, err := shm.Waitpid(dead, 0)
+	require.NoError(t, err)
+	assert.Equal(t, unix.SIGKILL, status.Signal())
+}
+
+// isAny says whether an error is one of these.
+func isAny(err error, any ...error) bool {
+	return slices.ContainsFunc(any, func(one error) bool { return errors.Is(err, one) })
+}
+
+func TestForkServersChildrenAreForgotten(t *testing.T) {
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, page, nil)
+	s := newForkServer(t, m, nil)
+	known := shm.Children()
+	for range 20 {
+		require.NoError(t, s.Call(background, ctest.Increment))
+	}
+	assert.Equal(t, known, shm.Children(), "those that are reaped")
 }
 
 // A server can say that it has made a child, which has ended before it said who

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"forkshm.example/shm/internal/highfd"
+	"forkshm.example/shm/internal/hook"
 )
 
 // childID names a child for waitid(2), by a pidfd or by a process id.
@@ -27,6 +28,48 @@ type childHandle struct {
 
 	mu     sync.Mutex
 	reaped bool
+}
+
+// children has the process ids of the children that this package has forked and
+// not reaped. No other process has one of these. So a fork server that names
+// one lies.
+var children childTable
+
+type childTable struct {
+	sync.Mutex
+	owner uint64 // the token of the process whose children these are
+	pids  map[int]struct{}
+}
+
+func init() { hook.Locks = append(hook.Locks, &children.Mutex) }
+
+// lock locks the table. A live fork's child has a copy of its parent's.
+func (t *childTable) lock() (unlock func()) {
+	t.Lock()
+	if token := processToken(); t.owner != token {
+		t.owner, t.pids = token, map[int]struct{}{}
+	}
+	return t.Unlock
+}
+
+// add adds a child, and reports whether it was not there.
+func (t *childTable) add(pid int) bool {
+	defer t.lock()()
+	_, found := t.pids[pid]
+	t.pids[pid] = struct{}{}
+	return !found
+}
+
+// remove removes a child that is reaped.
+func (t *childTable) remove(pid int) {
+	defer t.lock()()
+	delete(t.pids, pid)
+}
+
+func (t *childTable) has(pid int) bool {
+	defer t.lock()()
+	_, found := t.pids[pid]
+	return found
 }
 
 // openHandle returns a handle of a child of this process. The error is ESRCH or
@@ -227,11 +270,15 @@ func (h *childHandle) reap(id childID,
 	defer h.mu.Unlock()
 	wpid, status, err = id.wait(unix.WEXITED|unix.WNOHANG, usage)
 	h.reaped = wpid != 0 || err != nil
+	if h.reaped {
+		children.remove(h.pid)
+	}
 	return wpid, status, err
 }
 
 // killUnwatched kills and reaps a child that has no handle.
 func killUnwatched(pid int) {
+	defer children.remove(pid)
 	if wpid, _, err := Waitpid(pid, unix.WNOHANG); wpid != 0 || err != nil {
 		return // the child is reaped, and another process may have its process id
 	}

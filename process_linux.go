@@ -102,6 +102,7 @@ func adopt(pid int, forkTime time.Duration, owner uint32) (p *Process, err error
 	p.handle, err = openHandle(pid)
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ECHILD): // other code has reaped the child
+		children.remove(pid)
 		p.handle = &childHandle{pid: pid, owner: processToken(), reaped: true}
 		p.reap.Do(func() { p.setResult(p.lostError(err)) })
 		return p, nil

@@ -287,7 +287,20 @@ func (v *server) answer(timeout time.Duration) (pid int, err error) {
 	if controlErr != nil {
 		return 0, controlErr
 	}
+	if err == nil && !claim(pid) {
+		err = unix.EPROTO
+	}
 	return pid, err
+}
+
+// claim adds the sender of an answer to this package's children, and reports whether it can be a
+// server's child. The sender may have ended, and another process may have its process id now. The
+// forker has forked the servers, and so their children are its own, too. The other children that the
+// forker has are known: see forkOf.
+func claim(pid int) bool {
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
+	return isForkersChild(pid) && children.add(pid)
 }
 
 // end kills the server. If it has made a child for the last request, the child is killed and
@@ -335,7 +348,7 @@ func (v *server) stillborn() (pid int) {
 		return 0
 	}
 	pid = int(atomic.LoadInt32(&v.control.page.reply.result))
-	if pid <= 1 {
+	if pid <= 1 || children.has(pid) {
 		return 0
 	}
 	wpid, _, _ := childID{unix.P_PID, pid}.wait(unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
@@ -353,10 +366,7 @@ func (v *server) hasMade() bool { return atomic.LoadUint32(&v.control.page.reply
 // these processes have cloned as its children.
 func (v *server) reapStillborn() {
 	for range 100 { // its end of the socket is closed shortly before it has ended
-		if pid := v.stillborn(); pid != 0 {
-			syscall.ForkLock.Lock()
-			defer syscall.ForkLock.Unlock()
-			reapByForker(pid)
+		if v.tryToReapStillborn() {
 			return
 		}
 		if !v.hasMade() {
@@ -364,4 +374,14 @@ func (v *server) reapStillborn() {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+func (v *server) tryToReapStillborn() bool {
+	syscall.ForkLock.Lock() // another child must not get the process id meanwhile
+	defer syscall.ForkLock.Unlock()
+	pid := v.stillborn()
+	if pid != 0 {
+		reapByForker(pid)
+	}
+	return pid != 0
 }

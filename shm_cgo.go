@@ -30,6 +30,8 @@ package shm
 #cgo nocallback shm_server_give_function
 #cgo noescape shm_reap_by_forker
 #cgo nocallback shm_reap_by_forker
+#cgo noescape shm_is_forkers_child
+#cgo nocallback shm_is_forkers_child
 #cgo noescape shm_control_free
 #cgo nocallback shm_control_free
 #cgo noescape shm_set_up_await
@@ -234,6 +236,10 @@ func (p *controlPage) giveFunction(child ChildFunc, length int) {
 // reapByForker reaps a child that has ended, if the forker has forked it.
 // Callers hold a lock: one call at a time.
 func reapByForker(pid int) { C.shm_reap_by_forker(C.pid_t(pid)) }
+
+// isForkersChild reports whether there is such a child, and the forker has
+// forked it. Callers hold a lock: one call at a time.
+func isForkersChild(pid int) bool { return C.shm_is_forkers_child(C.pid_t(pid)) != 0 }
 
 // waitID is waitid(2). If options has WNOHANG and there is no change, wpid is
 // 0. usage may be nil.

@@ -20,7 +20,7 @@ static struct {
 	void (*start)(void *arg);
 	void *arg;
 
-	pid_t pid; /* the result of a fork, and the child to reap */
+	pid_t pid; /* the result of a fork, and the child to reap or to look for */
 	int64_t fork_time;
 	int err;
 } forker;
@@ -40,6 +40,13 @@ static void do_fork(void)
 static void do_reap(void)
 {
 	waitpid(forker.pid, NULL, WNOHANG | __WNOTHREAD);
+}
+
+static void do_look(void)
+{
+	siginfo_t info;
+
+	forker.err = waitid(P_PID, (id_t)forker.pid, &info, WEXITED | WNOHANG | WNOWAIT | __WNOTHREAD);
 }
 
 static void *keep_forking(void *unused)
@@ -98,6 +105,15 @@ void shm_reap_by_forker(pid_t pid)
 		return; /* it has no children */
 	forker.pid = pid;
 	run_by_forker(do_reap);
+}
+
+int shm_is_forkers_child(pid_t pid)
+{
+	if (forker.process != shm_process_token())
+		return 0; /* it has no children */
+	forker.pid = pid;
+	run_by_forker(do_look);
+	return forker.err == 0;
 }
 
 int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t *fork_time, const char **call)

@@ -48,4 +48,10 @@ int shm_fork_by_forker(void (*start)(void *arg), void *arg, pid_t *pid, int64_t 
  */
 void shm_reap_by_forker(pid_t pid);
 
+/*
+ * Returns whether there is such a child, and the forker has forked it, or one of
+ * the forker's children by CLONE_PARENT. One call at a time.
+ */
+int shm_is_forkers_child(pid_t pid);
+
 #endif

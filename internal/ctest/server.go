@@ -35,3 +35,6 @@ var (
 	InitSlow   = shm.ChildFunc(C.init_slow)
 	InitStop   = shm.ChildFunc(C.init_stop)
 )
+
+// CloneAt forks a child that has this process id, and stays until it is killed. The caller reaps it.
+func CloneAt(pid int) error { return result(C.clone_at(C.int(pid))) }

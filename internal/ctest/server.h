@@ -13,7 +13,8 @@ int child_stop_server(void *addr, size_t length); /* sends SIGSTOP to the proces
 int child_peek(void *addr, size_t length);   /* writes 0 at addr if it can read the memory of the process whose id is there, else errno */
 int child_sockets(void *unused, size_t n);   /* exits with its number of sockets */
 int child_uid(void *addr, size_t length);    /* becomes nobody, then child_peek */
-int child_answer(void *addr, size_t length); /* says that it is the child for request 1 by the descriptor at addr, and stays */
+int child_answer(void *addr, size_t length); /* says that it is the child for request 1 by the descriptor at addr, and stays if the int at addr + 4 is 0 */
+int clone_at(int pid);                       /* forks a child that has this process id, and stays; returns 0 or an errno value */
 int child_kill(void *addr, size_t length);   /* sends SIGKILL to the process whose id is at addr */
 
 int init_warm(void *addr, size_t length);    /* adds 1 to the int at addr + 128, and leaves it in private memory */
