@@ -4,6 +4,7 @@ package shared_test
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
@@ -80,6 +81,34 @@ func TestGarbageInARing(t *testing.T) {
 	assert.Equal(t, "whole", string(receive(t, r)))
 	require.NoError(t, r.CloseRead())
 	require.NoError(t, r.CloseWrite())
+}
+
+// A child has written the position of an end that this process becomes later. The ring ends where its
+// mapping does: nothing beyond is read or written.
+func TestAChildHasWrittenTheOwnPosition(t *testing.T) {
+	m := newMapping(t, 4096, shm.DefaultTechnique())
+	capacity := uint64(4096 - shared.RingHeaderSize)
+	for _, at := range []uint64{capacity - 1, capacity - 7, 4, math.MaxUint64} {
+		for end := range 2 {
+			clear(m.Bytes())
+			r, err := shared.NewRing(m, 0, 4096)
+			require.NoError(t, err)
+			own, err := shm.At[uint64](m, 64+128*end)
+			require.NoError(t, err)
+			other, err := shm.At[uint64](m, 64+128*(1-end))
+			require.NoError(t, err)
+			*own, *other = at, at
+			if end == 0 {
+				_, err = r.Reserve(background, 1)
+			} else {
+				*other = at + 8
+				_, err = r.Peek(background)
+			}
+			assert.Equal(t, shared.ErrOverwritten, err, "%d", at)
+			require.NoError(t, r.CloseRead())
+			require.NoError(t, r.CloseWrite())
+		}
+	}
 }
 
 // A hostile child writes garbage to a ring all the time that this process uses it.

@@ -178,14 +178,15 @@ func (r *recordRing) look(which, n int) error {
 	return ended
 }
 
-// refresh reads the other end's position once.
+// refresh reads the other end's position once. This end's own was in the ring when the process became
+// the end.
 func (r *recordRing) refresh(which int) error {
 	e := &r.end[which]
 	published := atomic.LoadUint64(&r.words.side[1-which].position) - e.position
 	if which == producer {
 		published = -published
 	}
-	if published > uint64(len(r.data)) || published%recordSize != 0 {
+	if published > uint64(len(r.data)) || (published|e.position)%recordSize != 0 {
 		return ErrOverwritten
 	}
 	e.available = int(published)
@@ -218,13 +219,13 @@ func (r *recordRing) length(offset int) *uint32 { return (*uint32)(unsafe.Pointe
 func sizeOf(n int) int { return recordSize + (n+7)&^7 }
 
 func (r *recordRing) reserve(ctx context.Context, n int) ([]byte, error) {
-	e, err := r.enter(producer)
-	if err != nil {
-		return nil, err
-	}
 	if n < 0 || n > r.max() {
 		return nil, &Error{"reserve in the ring", r.off,
 			fmt.Errorf("a record of %d bytes, must have from 0 to %d: %w", n, r.max(), shm.ErrRange)}
+	}
+	e, err := r.enter(producer)
+	if err != nil {
+		return nil, err
 	}
 	e.taken = 0
 	size, skip, at := sizeOf(n), 0, e.offset

@@ -40,10 +40,10 @@ func (r *ringModel) takes(n int) (size, skip int) {
 
 func (r *ringModel) reserve(n int) unix.Errno {
 	switch size, skip := r.takes(n); {
-	case r.closed[0]:
-		return unix.EPIPE
 	case size > ringCapacity/2:
 		return unix.EMSGSIZE
+	case r.closed[0]:
+		return unix.EPIPE
 	case r.closed[1]:
 		r.reserved = -1
 		return unix.EPIPE

@@ -12,13 +12,16 @@ static uint32_t other(const shm_ring *r)
 	return 1 - r->end;
 }
 
-/* Reads the other end's position once. Returns 0, or EBADMSG if it cannot be that. */
+/*
+ * Reads the other end's position once. Returns 0, or EBADMSG if it cannot be that, or
+ * if this end's own cannot be one: that was in the ring when this end was opened.
+ */
 static int refresh(shm_ring *r)
 {
 	uint64_t position = __atomic_load_n(&r->words->side[other(r)].position, __ATOMIC_SEQ_CST);
 	uint64_t published = r->end == SHM_RING_PRODUCER ? r->position - position : position - r->position;
 
-	if (published > r->capacity || published % sizeof(struct shm_ring_record) != 0)
+	if (published > r->capacity || (published | r->position) % sizeof(struct shm_ring_record) != 0)
 		return EBADMSG;
 	r->available = r->end == SHM_RING_PRODUCER ? r->capacity - published : published;
 	return 0;
