@@ -109,14 +109,22 @@ func (r *recordRing) closeEnd(which int) error {
 	} else if err != nil {
 		return err
 	}
-	r.end[which].claimed.Store(false)
-	atomic.OrUint32(r.word(which), ringClosed)
+	r.leave(which)
 	r.words.side[1-which].gate.wake()
 	r.words.side[which].gate.wake()
+	return nil
+}
+
+// leave says that this process is the end no more. Of several goroutines only one gives the end's place
+// in the slot back, as the place may name another structure an instant later.
+func (r *recordRing) leave(which int) {
+	rings.Lock()
+	defer rings.Unlock()
+	r.end[which].claimed.Store(false)
+	atomic.OrUint32(r.word(which), ringClosed)
 	if h, ok := findSet(r.where, heldAs[which]); ok {
 		h.release()
 	}
-	return nil
 }
 
 // errNotYet means that an end must wait.
@@ -125,7 +133,8 @@ var errNotYet = errors.New("shared: not yet")
 // await waits until n bytes are available.
 func (r *recordRing) await(ctx context.Context, which, n int) error {
 	e := &r.end[which]
-	if e.available >= n && (which == consumer || atomic.LoadUint32(r.word(consumer))&ringFlags == 0) {
+	if e.available >= n && (which == consumer ||
+		atomic.LoadUint32(r.word(consumer))&ringFlags == 0 && r.watched.Load() == nil) {
 		return nil
 	}
 	err := r.look(which, n)

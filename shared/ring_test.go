@@ -456,11 +456,15 @@ func TestRingInCTellsThatTheOtherEndDied(t *testing.T) {
 func TestARingWatchesAChildThatDoesNotCome(t *testing.T) {
 	m, a, rings := newRingArea(t, shm.DefaultTechnique())
 	p := pauseAfter(t, m, a)
+	_, err := rings[0].Reserve(background, 1)
+	require.NoError(t, err)
 	waiting := make(chan error)
 	go func() { _, err := rings[0].Peek(background); waiting <- err }()
 	rings[0].Watch(p)
 	require.NoError(t, p.Kill())
 	require.Equal(t, p.Wait(background), <-waiting)
+	_, err = rings[0].Reserve(background, 1)
+	require.Equal(t, p.Wait(background), err, "at once, although there is room")
 	a.Act = [40]int32{}
 	rings[1].Watch(fork(t, m, sharedc.RingActs, nil)) // exits
 	go func() {
