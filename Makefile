@@ -36,7 +36,7 @@ BY_KNOWN_GO = $(if $(filter go1.27%,$(shell $(GO) env GOVERSION)),GOTOOLCHAIN=$(
 # The revision whose exported names are kept.
 API ?= a477f76
 
-.PHONY: help all check run test slow livego stress live live-check live-patch live-libraries live-proof live-modes live-std live-bench live-demo race asan msan checkptr soak parity conformance bench shared-bench bench-once compare report fuzz lint format apidiff vuln cross clean
+.PHONY: help all check run test slow livego stress live live-check live-patch live-libraries live-proof live-modes live-std live-others live-cost live-bench live-demo race asan msan checkptr soak parity conformance bench shared-bench bench-once compare report fuzz lint format apidiff vuln cross clean
 
 all: check
 
@@ -139,6 +139,19 @@ STD ?= runtime sync time context net net/http os os/exec os/signal encoding/json
 live-std: ## the standard library's tests inside a child of a live fork
 	$(GO) build -o out/livego ./cmd/livego
 	LIVEGO=$(CURDIR)/out/livego live/std-in-child.sh -short $(STD)
+
+# Other people's modules, by words of their paths. OTHERS= is all of live/others.txt, for some hours.
+OTHERS ?= zap go.etcd.io/raft prometheus x/net bbolt
+live-others: ## tests of third-party modules inside a child of a live fork
+	$(GO) build -o out/livego ./cmd/livego
+	LIVEGO=$(CURDIR)/out/livego live/others.sh $(OTHERS)
+
+COST ?= sync time sort encoding/json regexp
+live-cost: ## what the patch of the runtime costs programs that never fork
+	mkdir -p out
+	$(GO) build -o out/livego ./cmd/livego
+	$(GO) -C tools build -o ../out/ golang.org/x/perf/cmd/benchstat
+	LIVEGO=$(CURDIR)/out/livego BENCHSTAT=$(CURDIR)/out/benchstat live/cost.sh $(COST) | tee out/live-cost.txt
 
 # Live forks against C's, Python's, and starting the program anew.
 live-bench: ## measures what a live fork costs
