@@ -12,11 +12,11 @@ int do_fail(const void *in, size_t in_length, struct shm_out *out);   /* answers
 int do_crash(const void *in, size_t in_length, struct shm_out *out);  /* makes half of its answer, and reads address 16 */
 int do_over(const void *in, size_t in_length, struct shm_out *out);   /* writes on behind its answer */
 int do_before(const void *in, size_t in_length, struct shm_out *out); /* writes before its input */
-int do_claim(const void *in, size_t in_length, struct shm_out *out);  /* claims an answer of as many bytes as the uint64_t at in says, without room for them */
+int do_claim(const void *in, size_t in_length, struct shm_out *out);  /* says that its answer has as many bytes as the uint64_t at in, though there is no room for them */
 int do_damage(const void *in, size_t in_length, struct shm_out *out); /* fills *out with what is at in */
 int do_pause(const void *in, size_t in_length, struct shm_out *out);  /* makes half of its answer, and stays until killed */
 int do_exit(const void *in, size_t in_length, struct shm_out *out);   /* makes half of its answer, and exits with status 0 */
-int do_linger(const void *in, size_t in_length, struct shm_out *out); /* answers with a page, which a thread of it goes on to change */
+int do_linger(const void *in, size_t in_length, struct shm_out *out); /* answers with a page, which one of its threads goes on changing */
 int do_pid(const void *in, size_t in_length, struct shm_out *out);    /* answers with its process id, an int32_t */
 int do_maps(const void *in, size_t in_length, struct shm_out *out);   /* answers with the lines of /proc/self/maps that are shared */
 

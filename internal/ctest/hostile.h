@@ -10,14 +10,14 @@
 
 enum hostile_act {
 	HOSTILE_NOTHING,
-	HOSTILE_FILL,       /* writes value to length bytes at offset of the control page, as often as it has room for its 4 bytes */
+	HOSTILE_FILL,       /* fills length bytes at offset of the control page with value, 4 bytes at a time */
 	HOSTILE_RANDOM,     /* writes random bytes there, value being the seed */
 	HOSTILE_COPY,       /* copies length bytes of what is behind the order there */
 	HOSTILE_FLOOD,      /* writes to its sockets until they are full */
 	HOSTILE_SHUT,       /* shuts its sockets down, and closes them */
 	HOSTILE_BLOCK,      /* clears O_NONBLOCK of all its descriptors, and drains them */
 	HOSTILE_OVERRUN,    /* writes to all bytes from the control page on, past its end; length 0, to those before it */
-	HOSTILE_LATER,      /* leaves a thread that writes value, a byte, to length bytes there all the time, also when another call is made */
+	HOSTILE_LATER,      /* leaves a thread that writes the byte value to length bytes there without end, during later calls too */
 	HOSTILE_GRANDCHILD, /* forks a child out of its group that writes random bytes there until stop is not 0 */
 };
 
@@ -25,7 +25,7 @@ enum hostile_end {
 	HOSTILE_RETURN, /* 7 */
 	HOSTILE_PAUSE,
 	HOSTILE_ABORT,
-	HOSTILE_FAULT, /* dies of a SIGSEGV that it sends itself, without its crash report's handler */
+	HOSTILE_FAULT, /* sends itself SIGSEGV, with the crash report's handler removed */
 	HOSTILE_EXIT,  /* with status 0 */
 	HOSTILE_REPEAT, /* does it for ever */
 };

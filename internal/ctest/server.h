@@ -6,13 +6,13 @@
 
 int child_tid(void *addr, size_t length);    /* exits 0 if libc and the kernel agree on its thread id, and a thread of its own works */
 int child_own_dead(void *addr, size_t length); /* makes a robust mutex at addr + 64, locks it and is killed */
-int child_heir(void *addr, size_t length);   /* exits 0 if that mutex tells of its owner's death */
-int child_forks(void *addr, size_t length);  /* forks a child of its own by libc, and exits 0 if that has its parent and the status 7 */
+int child_heir(void *addr, size_t length);   /* exits 0 if locking the mutex of child_own_dead tells that its owner died */
+int child_forks(void *addr, size_t length);  /* forks a child by libc, and exits 0 if that child has the right parent and exits with 7 */
 int child_warm(void *addr, size_t length);   /* exits with what init_warm has left in private memory */
 int child_stop_server(void *addr, size_t length); /* sends SIGSTOP to the process whose id is at addr */
 int child_peek(void *addr, size_t length);   /* writes 0 at addr if it can read the memory of the process whose id is there, else errno */
 int child_sockets(void *unused, size_t n);   /* exits with its number of sockets */
-int child_uid(void *addr, size_t length);    /* becomes nobody, then child_peek */
+int child_uid(void *addr, size_t length);    /* becomes user nobody, and does what child_peek does */
 int child_answer(void *addr, size_t length); /* says that it is the child for request 1 by the descriptor at addr, and stays if the int at addr + 4 is 0 */
 int clone_at(int pid);                       /* forks a child that has this process id, and stays; returns 0 or an errno value */
 int child_kill(void *addr, size_t length);   /* sends SIGKILL to the process whose id is at addr */
