@@ -99,11 +99,8 @@ func (v *server) openSocket(fd int) (err error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return os.NewSyscallError("fcntl", err)
-	}
-	v.socket = os.NewFile(uintptr(fd), "fork server")
-	v.conn, err = v.socket.SyscallConn() // an error is for a nil file only
+	v.socket = os.NewFile(uintptr(fd), "fork server") // blocking, so that the poller does not have it
+	v.conn, err = v.socket.SyscallConn()              // an error is for a nil file only
 	return err
 }
 
@@ -226,40 +223,72 @@ func (v *server) take(ctx context.Context) (p *Process, err error) {
 	return args.setUp(ctx, p, err, &v.box)
 }
 
-// await waits for the answer, and returns the child's process id.
+// await waits for the answer, and returns the child's process id. Most answers are there, or come
+// soon. So the poller, which wakes a thread for each message, has the socket only while await waits.
 func (v *server) await(ctx context.Context) (pid int, err error) {
-	defer context.AfterFunc(ctx, v.wakeUp)()
-	timeout, interval := answerTimeout, minCheckInterval
-	for {
-		// If wakeUp is called before this line, the checks below see the reason. If it is called
-		// after this line, it ends the read.
-		_ = v.socket.SetReadDeadline(time.Now().Add(interval))
-		stillborn := v.stillborn() // before the look for the answer, which comes before its end
-		pid, err = v.answer(timeout)
-		timeout = 0
-		switch {
-		case err == nil:
-			return pid, nil
-		case err != unix.EAGAIN:
-			return 0, v.failed(err)
-		case ctx.Err() != nil:
-			return 0, ctx.Err()
-		case stillborn != 0:
-			v.reapStillborn()
-			return 0, errStillborn
-		case time.Since(v.askedAt) > hangTimeout:
-			return 0, v.failed(err)
+	pid, err = v.look(ctx, answerTimeout)
+	if err != unix.EAGAIN {
+		return pid, err
+	}
+	polled, conn, err := v.openPolled()
+	if err != nil {
+		return 0, err
+	}
+	defer polled.Close()
+	wakeUp := func() { _ = polled.SetReadDeadline(time.Unix(1, 0)) }
+	defer context.AfterFunc(ctx, wakeUp)()
+	for interval := minCheckInterval; ; interval = min(2*interval, maxCheckInterval) {
+		// If wakeUp is called before this line, look sees the reason. If it is called after this
+		// line, it ends the read.
+		_ = polled.SetReadDeadline(time.Now().Add(interval))
+		pid, err = v.look(ctx, 0)
+		if err != unix.EAGAIN {
+			return pid, err
 		}
-		_ = v.conn.Read(func(fd uintptr) bool {
+		_ = conn.Read(func(fd uintptr) bool {
 			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 			return n > 0 || err != nil && err != unix.EINTR
 		})
-		interval = min(2*interval, maxCheckInterval)
 	}
 }
 
-// wakeUp makes await check for the end of the context.
-func (v *server) wakeUp() { _ = v.socket.SetReadDeadline(time.Unix(1, 0)) }
+// look waits for the answer as long as timeout. The error is EAGAIN if await is to wait on.
+func (v *server) look(ctx context.Context, timeout time.Duration) (pid int, err error) {
+	stillborn := v.stillborn() // before the look for the answer, which comes before its end
+	pid, err = v.answer(timeout)
+	switch {
+	case err == nil:
+		return pid, nil
+	case err != unix.EAGAIN:
+		return 0, v.failed(err)
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case stillborn != 0:
+		v.reapStillborn()
+		return 0, errStillborn
+	case time.Since(v.askedAt) > hangTimeout:
+		return 0, v.failed(err)
+	}
+	return 0, unix.EAGAIN
+}
+
+// openPolled returns another descriptor of the socket, which the poller has.
+func (v *server) openPolled() (polled *os.File, conn syscall.RawConn, err error) {
+	fd := -1
+	controlErr := v.conn.Control(func(socket uintptr) {
+		fd, err = unix.FcntlInt(socket, unix.F_DUPFD_CLOEXEC, 3)
+	})
+	if err = errors.Join(controlErr, os.NewSyscallError("fcntl", err)); err != nil {
+		return nil, nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	polled = os.NewFile(uintptr(fd), "fork server")
+	conn, err = polled.SyscallConn() // an error is for a nil file only
+	return polled, conn, err
+}
 
 // failed returns the error of a request. err is the answer, or EAGAIN if there was none.
 func (v *server) failed(err error) error {
