@@ -30,8 +30,8 @@ var (
 	// ErrTaken means that another process is this end of the ring.
 	ErrTaken = errors.New("shared: another process is this end of the ring")
 
-	// ErrPeerDied means that the process at the other end of the ring has died, and
-	// that this process did not reap it.
+	// ErrPeerDied means that the process at the other end of the ring has died,
+	// and that this process did not reap it.
 	ErrPeerDied = errors.New("shared: the process at the other end of the ring has died")
 
 	// ErrOverwritten means that somebody wrote to bytes of the ring that are not a

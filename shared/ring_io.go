@@ -5,13 +5,14 @@ import (
 	"io"
 )
 
-// Writer returns the producer's end as a stream of bytes: each Write commits records
-// until all of its bytes are written. Errors are those of Reserve, with ctx.
+// Writer returns the producer's end as a stream of bytes: each Write commits
+// records until all of its bytes are written. Errors are those of Reserve, with
+// ctx.
 func (r *Ring) Writer(ctx context.Context) io.Writer { return &ringWriter{r, ctx} }
 
 // Reader returns the consumer's end as a stream of bytes, where records have no
-// bounds. Each Read copies what it returns, from one record. Errors are those of
-// Peek, with ctx.
+// bounds. Each Read copies what it returns, from one record. Errors are those
+// of Peek, with ctx.
 func (r *Ring) Reader(ctx context.Context) io.Reader { return &ringReader{r, ctx, nil} }
 
 type ringWriter struct {

@@ -110,8 +110,6 @@ func (r *recordRing) closeEnd(which int) error {
 		return err
 	}
 	r.leave(which)
-	r.words.side[1-which].gate.wake()
-	r.words.side[which].gate.wake()
 	return nil
 }
 
@@ -122,6 +120,8 @@ func (r *recordRing) leave(which int) {
 	defer rings.Unlock()
 	r.end[which].claimed.Store(false)
 	atomic.OrUint32(r.word(which), ringClosed)
+	r.words.side[1-which].gate.wake() // before the place is given back, for the case of a death
+	r.words.side[which].gate.wake()
 	if h, ok := findSet(r.where, heldAs[which]); ok {
 		h.release()
 	}
