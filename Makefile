@@ -60,6 +60,7 @@ slow: ## the tests that build other programs, and that compare with C and strace
 	@$(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $(SLOW)); done
 	$(TEST) -run 'Instruction' -skip Others ./shared -args -stride 1
 	$(TEST) -run 'Instruction.*Others' ./shared -args -stride 5
+	$(TEST) -run 'GarbageInAnArena' ./shared -args -stride 1
 	SHM_HOSTILE=all $(TEST) -v -run 'HostileSuite|NoWayOut' . | grep -v '^ *--- PASS\|^=== '
 	$(GO) -C tools test -count=$(COUNT) ./...
 

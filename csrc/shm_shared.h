@@ -201,7 +201,9 @@ typedef struct shm_arena {
  * Makes a block of size bytes, which are 0, and stores its offset in *to, which must
  * be 0 and lie in the arena's mapping. If the process dies, there is either both or
  * nothing: so a block belongs to who has *to. The block is aligned to 16 bytes, and
- * to 64 if size is a multiple of 64. Returns the offset, or 0 with errno:
+ * to 64 if size is a multiple of 64. shm_alloc may lock the arena for a moment, and
+ * waits up to 2 seconds if the program is to make the arena grow. Returns the offset,
+ * or 0 with errno:
  *
  *	ENOMEM   the arena is full
  *	EEXIST   *to is not 0

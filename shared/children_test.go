@@ -115,3 +115,25 @@ func TestLocksOfChildrenWhoseSetUpFails(t *testing.T) {
 		require.NoError(t, m.Close())
 	}
 }
+
+// Each kind of child wakes goroutines at once, and not after they look again for themselves.
+func TestEachKindOfChildRings(t *testing.T) {
+	for _, f := range forkers {
+		t.Run(f.name, func(t *testing.T) {
+			m, a := newSite(t, shm.DefaultTechnique())
+			e, err := shared.NewEvent(m, 0)
+			require.NoError(t, err)
+			a.Act = [40]int32{sharedc.EventSet}
+			shared.SleepByBell(e)
+			shared.Rings()
+			p, err := f.fork(t, m, sharedc.MutexActs)
+			if errors.Is(err, errors.ErrUnsupported) {
+				t.Skip(err)
+			}
+			require.NoError(t, err)
+			require.True(t, testenv.Eventually(e.IsSet))
+			require.True(t, testenv.Eventually(func() bool { return shared.Rings() > 0 }), "the bell is silent")
+			require.NoError(t, p.Wait(background))
+		})
+	}
+}

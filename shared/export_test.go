@@ -4,6 +4,7 @@ package shared
 
 import (
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,8 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/hook"
+
+	"golang.org/x/sys/unix"
 )
 
 // Gate has the methods of a gate at an address.
@@ -218,3 +221,15 @@ func DieInAlloc(a *Arena, to *uint64) {
 	}
 	mendArena(death{mapping: a.lock.m.Bytes(), off: a.lock.off, owner: op.h.owner, place: op.h.i, note: &op.h.note[op.h.i]})
 }
+
+// Rings returns how often the bell was rung since the last call.
+func Rings() uint64 {
+	count := make([]byte, 8)
+	if _, err := unix.Read(bellFD, count); err != nil {
+		return 0
+	}
+	return binary.NativeEndian.Uint64(count)
+}
+
+// SleepByBell says that a goroutine waits for an event.
+func SleepByBell(e *Event) { atomic.OrUint32(&e.words.gate.sleepers, sleepsByBell) }

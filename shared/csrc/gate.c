@@ -3,6 +3,7 @@
 #endif
 #include "gate.h"
 #include "../../csrc/futex.h"
+#include "../../csrc/shm_child.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -65,7 +66,7 @@ static int is_bell(int fd)
 {
 	struct stat st;
 
-	return fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == 0;
+	return shm_fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == 0;
 }
 
 void shm_bell_ring(void)
