@@ -7,7 +7,7 @@
  *	go run forkshm.example/shm/cmd/childheader shm_shared.h
  *
  * Go makes each structure, and chooses its place. In a child, the structure is
- * at the mapping's address plus the structure's offset. All functions return 0
+ * at the mapping's address plus the structure's offset. Functions of type int return 0
  * or an errno value. They make no system calls but futex(2), write(2) and
  * fstat(2). They are async-signal-safe, but a signal handler must not lock what
  * the interrupted code may hold.
