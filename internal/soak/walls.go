@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -77,57 +78,56 @@ func input(r *rand.Rand) []byte {
 	return b
 }
 
-func init() {
-	for name, do := range map[string]func(r *rand.Rand){
-		"do: answers": func(r *rand.Rand) {
-			in := input(r)
-			out, err := wall.pool(r).Do(background, ctest.DoEcho, in)
-			check(err, nil)
-			expect("answer", bytes.Equal(in, out), true)
-		},
-		"do: views": func(r *rand.Rand) {
-			in := input(r)
-			check(wall.pool(r).DoView(background, ctest.DoEcho, in, func(out []byte) error {
-				expect("view", bytes.Equal(in, out), true)
-				return nil
-			}), nil)
-		},
-		"do: refusals": func(r *rand.Rand) {
-			_, err := wall.pool(r).Do(background, ctest.DoFail, nil)
-			var result *shm.ResultError
-			expect("refused", errors.As(err, &result) && string(result.Out) == "bad input", true)
-		},
-		"do: crashes": func(r *rand.Rand) { crashes(r, ctest.DoCrash, nil, unix.SIGSEGV) },
-		"do: aborts":  func(r *rand.Rand) { crashes(r, ctest.DoAbort, make([]byte, 1), unix.SIGABRT) },
-		"do: missed deadlines": func(r *rand.Rand) {
-			ctx, cancel := context.WithTimeout(background, time.Duration(r.IntN(3000))*time.Microsecond)
-			defer cancel()
-			_, err := wall.pool(r).Do(ctx, ctest.DoPause, nil)
-			check(err, context.DeadlineExceeded)
-		},
-		"do: denied calls": func(r *rand.Rand) {
-			_, err := wall.boxed.Do(background, ctest.DoMaps, nil)
-			var exit *shm.ExitError
-			if errors.As(err, &exit) { // else this kernel has no filter
-				expect("denied", exit.Denied != nil, true)
-			}
-		},
-		"fork server: children": func(r *rand.Rand) {
-			check(wall.server.Call(background, ctest.Malloc), nil)
-		},
-		"fork server: children killed": func(r *rand.Rand) {
-			p, err := wall.server.Fork(ctest.Pause)
-			check(err, nil)
-			check(p.Kill(), nil)
-			var exit *shm.ExitError
-			as(p.Wait(background), &exit)
-			expect("signal", exit.Status.Signal(), unix.SIGKILL)
-		},
-		"pools made, used and closed": makePool,
-	} {
-		things[name] = do
-	}
+// wallThings are what children in sandboxes, of fork servers and of Do go through.
+var wallThings = map[string]func(r *rand.Rand){
+	"do: answers": func(r *rand.Rand) {
+		in := input(r)
+		out, err := wall.pool(r).Do(background, ctest.DoEcho, in)
+		check(err, nil)
+		expect("answer", bytes.Equal(in, out), true)
+	},
+	"do: views": func(r *rand.Rand) {
+		in := input(r)
+		check(wall.pool(r).DoView(background, ctest.DoEcho, in, func(out []byte) error {
+			expect("view", bytes.Equal(in, out), true)
+			return nil
+		}), nil)
+	},
+	"do: refusals": func(r *rand.Rand) {
+		_, err := wall.pool(r).Do(background, ctest.DoFail, nil)
+		var result *shm.ResultError
+		expect("refused", errors.As(err, &result) && string(result.Out) == "bad input", true)
+	},
+	"do: crashes": func(r *rand.Rand) { crashes(r, ctest.DoCrash, nil, unix.SIGSEGV) },
+	"do: aborts":  func(r *rand.Rand) { crashes(r, ctest.DoAbort, make([]byte, 1), unix.SIGABRT) },
+	"do: missed deadlines": func(r *rand.Rand) {
+		ctx, cancel := context.WithTimeout(background, time.Duration(r.IntN(3000))*time.Microsecond)
+		defer cancel()
+		_, err := wall.pool(r).Do(ctx, ctest.DoPause, nil)
+		check(err, context.DeadlineExceeded)
+	},
+	"do: denied calls": func(r *rand.Rand) {
+		_, err := wall.boxed.Do(background, ctest.DoMaps, nil)
+		var exit *shm.ExitError
+		if errors.As(err, &exit) { // else this kernel has no filter
+			expect("denied", exit.Denied != nil, true)
+		}
+	},
+	"fork server: children": func(r *rand.Rand) {
+		check(wall.server.Call(background, ctest.Malloc), nil)
+	},
+	"fork server: children killed": func(r *rand.Rand) {
+		p, err := wall.server.Fork(ctest.Pause)
+		check(err, nil)
+		check(p.Kill(), nil)
+		var exit *shm.ExitError
+		as(p.Wait(background), &exit)
+		expect("signal", exit.Status.Signal(), unix.SIGKILL)
+	},
+	"pools made, used and closed": makePool,
 }
+
+func init() { maps.Copy(things, wallThings) }
 
 // crashes has a child of a pool die of a signal.
 func crashes(r *rand.Rand, work shm.DoFunc, in []byte, sig unix.Signal) {
