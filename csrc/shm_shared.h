@@ -1,8 +1,9 @@
 /*
- * Locks in shared memory, for the C code of a child. Package shared has the same
- * for Go, and says what each is for. Include this header from a cgo file of your
- * own, in a program that imports package shared; nothing needs to be linked. This
- * command puts a copy of the header beside your cgo file:
+ * Locks, rings and an allocator in shared memory, for the C code of a child.
+ * Package shared has the same for Go, and says what each is for. Include this
+ * header from a cgo file of your own, in a program that imports package shared;
+ * nothing needs to be linked. This command puts a copy of the header beside
+ * your cgo file:
  *
  *	go run forkshm.example/shm/cmd/childheader shm_shared.h
  *

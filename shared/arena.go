@@ -14,7 +14,7 @@ import (
 // All processes allocate and free at once, without a lock: only an arena that takes
 // more of its memory into use locks for a moment. Blocks of up to 4096 bytes come in
 // 28 sizes, in chunks of 16 KiB. A larger block has a chunk of its own. Memory that
-// has been of one size stays of that size.
+// was used for blocks of one size is used for that size only.
 //
 // An Arena is valid as long as what shm.At returns. After the mapping has moved,
 // NewArena finds the arena at the new address. The Refs stay what they are. If
@@ -40,14 +40,15 @@ func NewArena(m *shm.Mapping, off int, cfg *ArenaConfig) (*Arena, error) {
 	return a, nil
 }
 
-// Stats counts the arena's blocks, while others go on. It takes a time that is
-// proportional to their number. If the arena's own bytes are garbage, the error
-// says so, and the counts are of what comes before.
+// Stats counts the arena's blocks, while others go on. The time that it takes
+// grows with their number. If the arena's own bytes are garbage, the error says
+// so, and the counts are of the blocks before the garbage.
 func (a *Arena) Stats() (ArenaStats, error) { return a.stats() }
 
-// Check walks all of the arena, while others go on, and returns an error that says
-// what is not as it must be: a process wrote to the arena's own bytes. Check trusts
-// nothing that it reads. Nobody can take new memory into use meanwhile.
+// Check walks all of the arena, while others go on. If something is not as it
+// must be, the error says what: a process has written to the arena's own bytes.
+// Check trusts nothing that it reads. Nobody can take new memory into use
+// meanwhile.
 func (a *Arena) Check() error { return a.check() }
 
 // goodTypes are types that were found to hold no pointers. The index is of a type's address.

@@ -7,7 +7,7 @@ const (
 	maxBlock = min(maxArena, math.MaxInt)
 )
 
-// ArenaConfig says how an arena is to be. A nil *ArenaConfig is the zero
+// ArenaConfig has the settings of an arena. A nil *ArenaConfig is the zero
 // ArenaConfig.
 type ArenaConfig struct {
 	// Max is how many bytes the arena may have, from its offset on, its own

@@ -1,5 +1,6 @@
-// Package shared has locks in shared memory, for Go and C alike. The locks
-// survive the death of a child of this program, at any instruction.
+// Package shared has locks, rings and an allocator in shared memory, for Go and
+// C alike. They survive the death of a child of this program, at any
+// instruction.
 //
 //	m, err := shm.Map(shm.Shared, 4096, nil)
 //	l, err := shared.NewMutex(m, 0)
