@@ -52,9 +52,9 @@ type Crash struct {
 }
 
 // Callers returns the functions that led to the instruction, innermost first, up
-// to the one that the child was given: for SIGABRT abort itself, and those that
-// called it. At most 16 are recorded. Callers needs glibc 2.35. There are none
-// elsewhere, in a program that is linked statically, and where the child's stack is
+// to the one that the child was given. For SIGABRT, abort itself is the first.
+// At most 16 functions are recorded. The result is empty without glibc 2.35 or
+// later, in a program that is linked statically, and if the child's stack is
 // damaged. The child writes this record, too.
 func (c *Crash) Callers() []Frame {
 	if c.callers == nil {
