@@ -83,6 +83,7 @@ LIVE_VERSIONS = go1.24.9 go1.25.3 local go1.27.4
 live: ## the tests of live forks
 	$(GO) build -o out/livego ./cmd/livego
 	out/livego test -tags livego -count=$(COUNT) -timeout $(TIMEOUT) ./live -args -forks $(LIVE_FORKS)
+	out/livego test -tags livego -run LiveFork -count=$(COUNT) -timeout $(TIMEOUT) ./shared
 	out/livego test -count=$(COUNT) -timeout $(TIMEOUT) ./examples/kv
 
 # A server saves itself while it is written to: what its clients see meanwhile.
