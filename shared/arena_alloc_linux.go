@@ -39,7 +39,11 @@ func (a *arena) begin(ref *uint64) (arenaOp, error) {
 // before.
 func (op *arenaOp) seize(b block, expected uint32) bool {
 	op.block = b
-	atomic.StoreUint64(&op.h.note[op.h.i].block, b.off)
+	noted := b.off
+	if expected == cellUsed {
+		noted |= noteKeeps
+	}
+	atomic.StoreUint64(&op.h.note[op.h.i].block, noted)
 	return atomic.CompareAndSwapUint32(b.cell, expected, op.mine)
 }
 
@@ -196,10 +200,12 @@ func (a *arena) free(from *uint64) error {
 		return err
 	}
 	raceRelease(a.lock.where ^ op.off)
-	if !atomic.CompareAndSwapUint64(from, op.off, 0) {
+	if atomic.LoadUint64(from) != op.off { // another process was first, and the block may have a new owner
 		atomic.StoreUint32(op.cell, cellUsed)
 		return ErrNotAllocated
 	}
+	atomic.StoreUint64(&op.h.note[op.h.i].block, op.off)
+	atomic.StoreUint64(from, 0)
 	atomic.StoreUint32(op.cell, cellFree)
 	op.hintAt(op.block)
 	return nil
@@ -228,15 +234,16 @@ func (op *arenaOp) seizeNamed(from *uint64) error {
 
 func init() { menders[kindArena] = mendArena }
 
-// mendArena ends what a process was about to do with a block. The block is in use if the Ref names
-// it.
+// mendArena ends what a process was about to do with a block. The block is in use if the Ref names it,
+// or if the note says that it stays in use.
 func mendArena(d death) {
 	v, ok := viewOf(d.mapping[d.off:])
-	b, found := v.find(atomic.LoadUint64(&d.note.block))
+	noted := atomic.LoadUint64(&d.note.block)
+	b, found := v.find(noted &^ noteKeeps)
 	if ok && found {
 		next := uint32(cellFree)
 		to := int64(d.off) + atomic.LoadInt64(&d.note.to)
-		if to >= 0 && to <= int64(len(d.mapping))-8 && to%8 == 0 &&
+		if noted&noteKeeps != 0 || to >= 0 && to <= int64(len(d.mapping))-8 && to%8 == 0 &&
 			atomic.LoadUint64((*uint64)(unsafe.Pointer(&d.mapping[to]))) == b.off {
 			next = cellUsed
 		}

@@ -47,7 +47,7 @@ func (a *arena) isLost(b block) bool {
 		place := cell >> cellPlaceShift
 		s := slotOf(cell & mutexOwner)
 		if s != nil && place < held && atomic.LoadUint64(&s.held[place]) == a.lock.where &&
-			atomic.LoadUint64(&s.note[place].block) == b.off {
+			atomic.LoadUint64(&s.note[place].block)&^noteKeeps == b.off {
 			return false
 		}
 	}

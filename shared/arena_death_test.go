@@ -59,6 +59,37 @@ func TestAChildIsKilledAtEachInstructionOfAllocAndFree(t *testing.T) {
 	}
 }
 
+// A child is killed while it frees a Ref that another process has freed meanwhile. The block that the
+// other process has made there since then is not freed.
+func TestAChildIsKilledWhileAnotherFreesTheSameRef(t *testing.T) {
+	s := newArenaSite(t, shm.DefaultTechnique())
+	stop := arenaAct(sharedc.ArenaStop, 0, 0)
+	acts := []sharedc.ArenaAct{arenaAct(sharedc.ArenaTrace, 0, 0), stop, arenaAct(sharedc.ArenaGive, 1, 64), stop}
+	met := 0
+	atEach(t, func(n int) bool {
+		require.NoError(t, s.alloc(t, 1, 64))
+		copy(s.Act[:], append(acts, sharedc.ArenaAct{}))
+		child := traceChild(t, s.m, sharedc.ArenaActs)
+		_, stopped := child.step(n)
+		if off := s.refs[1].Off(); !stopped && shared.IsUsed(s.a, off) {
+			require.NoError(t, s.free(t, 1))
+			require.NoError(t, s.alloc(t, 2, 64))
+			require.Equal(t, off, s.refs[2].Off())
+			for ended := false; !ended && shared.IsUsed(s.a, off); {
+				_, ended = child.step(1)
+			}
+			if !shared.IsUsed(s.a, off) {
+				met++
+				_, _ = child.step(n % 4)
+			}
+		}
+		child.kill()
+		s.freeAll(t)
+		return stopped
+	})
+	t.Logf("the child had the other's block %d times", met)
+}
+
 // goesOn checks that others can use the arena.
 func (s *arenaSite) goesOn(t *testing.T) {
 	if !s.refs[1].IsNil() {

@@ -38,4 +38,5 @@ var (
 	_ = [1]struct{}{}[unitClass-C.SHM_UNIT_CLASS]
 	_ = [1]struct{}{}[unitFull-C.SHM_UNIT_FULL]
 	_ = [1]struct{}{}[cellPlaceShift-C.SHM_CELL_PLACE_SHIFT]
+	_ = [1]struct{}{}[noteKeeps-C.SHM_NOTE_KEEPS]
 )

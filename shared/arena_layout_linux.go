@@ -31,6 +31,7 @@ const (
 	cellUsed = 1 << 31
 
 	cellPlaceShift = 16 // SHM_CELL_PLACE_SHIFT
+	noteKeeps      = 1  // SHM_NOTE_KEEPS
 )
 
 // arenaHint is struct shm_arena_hint.

@@ -233,3 +233,10 @@ func Rings() uint64 {
 
 // SleepByBell says that a goroutine waits for an event.
 func SleepByBell(e *Event) { atomic.OrUint32(&e.words.gate.sleepers, sleepsByBell) }
+
+// IsUsed reports whether the cell of the block at an offset says that the block is in use, and not that
+// a process is about to take or to free it.
+func IsUsed(a *Arena, off uint64) bool {
+	b, ok := a.view().find(off)
+	return ok && atomic.LoadUint32(b.cell) == cellUsed
+}

@@ -166,7 +166,9 @@ static void set_block(struct arena_op *op, uint32_t unit, uint32_t i)
 /* Makes the cell this process's own, if it is as expected. The note is there before. Returns whether it was. */
 static int seize_cell(struct arena_op *op, uint32_t expected)
 {
-	__atomic_store_n(&op->note->block, op->off, __ATOMIC_RELAXED);
+	uint64_t keeps = expected == SHM_CELL_USED ? SHM_NOTE_KEEPS : 0;
+
+	__atomic_store_n(&op->note->block, op->off | keeps, __ATOMIC_RELAXED);
 	return __atomic_compare_exchange_n(op->cell, &expected, op->mine, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
@@ -442,7 +444,8 @@ static int free_block(struct arena_op *op, uint64_t *from)
 		__atomic_store_n(op->cell, SHM_CELL_USED, __ATOMIC_RELEASE);
 		return EINVAL;
 	}
-	__atomic_store_n(from, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&op->note->block, op->off, __ATOMIC_RELAXED);
+	__atomic_store_n(from, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(op->cell, SHM_CELL_FREE, __ATOMIC_RELEASE);
 	hint_at(op);
 	return 0;

@@ -18,6 +18,10 @@
  * dies while the cell is its own, the mender looks whether the Ref names the block.
  * If so, the block is in use, and otherwise it is free.
  *
+ * Another process may have freed the same Ref, and a third may have the block now,
+ * before the cell becomes the process's own. So the process then looks at the Ref
+ * again. Until it has, the note says SHM_NOTE_KEEPS: the block stays in use.
+ *
  * The arena is a room, too: who makes a chunk is in it. The table's word of the
  * chunk's first unit is written last. Until then there is no chunk.
  *
@@ -49,6 +53,7 @@ enum {
 #define SHM_CELL_FREE ((uint32_t)0)
 #define SHM_CELL_USED ((uint32_t)1 << 31)
 enum { SHM_CELL_PLACE_SHIFT = 16 }; /* the place in the owner's slot that has the note */
+enum { SHM_NOTE_KEEPS = 1 };        /* a flag of shm_note.block */
 
 static inline uint32_t shm_cell_of(const struct shm_hold *hold)
 {

@@ -42,7 +42,7 @@ enum shm_held {
 
 /* What the mending of an arena needs besides its name. arena.h has the rules. */
 struct shm_note {
-	uint64_t block; /* the offset of a block in the arena */
+	uint64_t block; /* the offset of a block in the arena, and SHM_NOTE_KEEPS */
 	int64_t to;     /* the offset from the arena of the Ref that names the block, or will */
 };
 
