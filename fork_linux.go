@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -16,116 +14,6 @@ import (
 
 	"forkshm.example/shm/internal/hook"
 )
-
-// ForkConfig is the configuration of a child that [Mapping.Fork] makes. The
-// child is set up before its function begins. If the set-up fails, there is no
-// child, and Fork's error names the system call that failed.
-type ForkConfig struct {
-	// KillWithParent has the kernel kill the child (SIGKILL) when this process
-	// ends, however it ends, or calls execve(2). PR_SET_PDEATHSIG applies to the
-	// thread that forked, so one thread of this process forks all such children.
-	// The thread is made when the program starts. Such a child therefore has the
-	// network namespace, affinity, nice value, seccomp filters and capabilities
-	// that the program's main thread had then, whichever thread calls Fork. The
-	// kernel spares the child if the child or this process changes its user after
-	// the fork (setuid(2)).
-	KillWithParent bool
-
-	// ProcessGroup makes the child the leader of a new process group (setpgid(2)).
-	// The child's descendants are in the group, unless they leave it by setsid(2)
-	// or setpgid(2). When the child has ended, the rest of the group is killed
-	// (SIGKILL) before Wait returns. Kill kills the whole group at once, and so
-	// does Call when its context ends. If this process ends first, the child's
-	// descendants are not killed. Signals from a terminal, as by Ctrl-C, do not
-	// reach the group.
-	ProcessGroup bool
-
-	// Lean leaves the Go heap out of the child (MADV_DONTFORK), so that the cost
-	// of the fork does not depend on the size of the heap. The child gets SIGSEGV
-	// if it touches Go memory. C code that keeps pointers to Go memory, pinned or
-	// not, must not use them in the child. A child that C code forks at the same
-	// moment lacks the Go heap, too. In a program built with -race, what the race
-	// detector keeps of the heap is still copied.
-	Lean bool
-
-	// Limits are the resource limits that the child sets before its function runs
-	// (setrlimit(2)). Without a limit for RLIMIT_NOFILE, the child has the soft
-	// limit of descriptors that the program was started with, unless the program
-	// has set another limit since. Go raises that limit for itself: see
-	// [syscall.Setrlimit].
-	Limits []Limit
-
-	// Nice is added to the child's nice value: nice(2).
-	Nice int
-
-	// CloseFDs closes the child's descriptors above 2 (close_range(2)), except
-	// KeepFDs and the descriptor that shm_object_length needs.
-	CloseFDs bool
-
-	// KeepFDs are open descriptors that CloseFDs leaves open. KeepFDs without
-	// CloseFDs is an error.
-	KeepFDs []int
-
-	// Stdin, Stdout and Stderr are the child's descriptors 0, 1 and 2. If one
-	// is nil, the child has that of this process. The child gets the descriptor
-	// of an [os.File] itself, which is set to blocking mode (see [os.File.Fd]).
-	// For any other writer, the child writes to a pipe, and a goroutine copies
-	// from the pipe to the writer. If Stdout and Stderr are the same writer, no
-	// two calls of its Write overlap. The children of a [Pool] each have pipes
-	// of their own, and can write at the same time.
-	//
-	// Wait returns when all that the child has written is copied. If the writer
-	// returns an error, the child gets SIGPIPE at its next write, and Wait
-	// returns the error if the child's exit status is 0. A process that the
-	// child leaves behind may keep the pipe open. What such a process writes is
-	// copied until some tenths of a second after the child's end. Wait waits
-	// ten seconds for a writer that does not return. The end of the child does
-	// not flush its stdio: its C function calls fflush(3).
-	Stdin          *os.File
-	Stdout, Stderr io.Writer
-
-	// Dir is the child's working directory. If Dir is empty, the child begins
-	// in the working directory of this process. There is no field for the
-	// environment. The child has a copy of it, in C's memory, and can change
-	// the copy by setenv(3).
-	Dir string
-
-	// Arg is a number for the child's C function, which gets it from shm_arg of
-	// shm_child.h. So each of several children of one mapping can know which
-	// one it is.
-	Arg uintptr
-
-	// MemoryLimit is how many bytes of address space the child can map beyond
-	// what it inherits (RLIMIT_AS). Beyond the limit, malloc(3) returns NULL
-	// and mmap(2) fails with ENOMEM. 0 means no limit. An RLIMIT_AS in Limits
-	// is different: it also counts the address space that Go has reserved,
-	// which is large and grows with the program. MemoryLimit needs /proc.
-	MemoryLimit int
-
-	// NoOOMScore leaves the child's oom_score_adj at the value of this process. By
-	// default the child's value is 1000, the highest. When memory runs out, the
-	// kernel then kills the child before this process, even if this process has
-	// more memory. The child's own children inherit the value. If the child cannot
-	// write to /proc, the value stays. See proc_pid_oom_score_adj(5).
-	NoOOMScore bool
-
-	// NoCrashReport leaves SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT at their
-	// default actions in the child. By default a handler records the place of a
-	// crash for [ExitError], and then the child dies of the signal. The handler
-	// opens and reads /proc/self/maps. Set NoCrashReport if a seccomp(2) filter
-	// of the program would kill the child for opening that file.
-	NoCrashReport bool
-
-	// Sandbox restricts what the child can do. nil means no restriction: the child
-	// can do what this process can. A Sandbox closes descriptors as CloseFDs does.
-	Sandbox *Sandbox
-}
-
-// Limit is a resource limit of setrlimit(2).
-type Limit struct {
-	Resource int // unix.RLIMIT_*
-	Rlimit   unix.Rlimit
-}
 
 // Fork forks a child that runs child(addr, length) and then calls _exit(2) with
 // the result. addr and length are those of the mapping. A nil cfg means all
@@ -447,27 +335,6 @@ func (cfg *ForkConfig) limits() []Limit {
 		core.Cur = core.Max
 	}
 	return append(slices.Clone(cfg.Limits), Limit{unix.RLIMIT_CORE, core})
-}
-
-// setLimits copies the limits into args.
-func (args *forkArgs) setLimits(limits []Limit) error {
-	if len(limits) > maxLimits {
-		return fmt.Errorf("ForkConfig.Limits has %d limits, at most %d are possible: %w",
-			len(limits), maxLimits, unix.EINVAL)
-	}
-	for i, l := range limits {
-		if l.Resource == unix.RLIMIT_AS && args.memoryLimit != 0 {
-			return fmt.Errorf("ForkConfig.Limits[%d] is RLIMIT_AS, and MemoryLimit is set: %w",
-				i, unix.EINVAL)
-		}
-		args.limits[i] = forkLimit{int64(l.Resource), uint64(l.Rlimit.Cur), uint64(l.Rlimit.Max)}
-		if int(int32(l.Resource)) != l.Resource {
-			return fmt.Errorf("ForkConfig.Limits[%d] (%v): setrlimit(2) knows no such resource: %w",
-				i, args.limits[i], unix.EINVAL)
-		}
-	}
-	args.limitsCount = int32(len(limits))
-	return nil
 }
 
 // canFail reports whether the child's set-up can fail. Then the child reports

@@ -18,64 +18,6 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
-// PoolConfig is the configuration of a [Pool].
-type PoolConfig struct {
-	// Fork is the configuration of each child. KillWithParent and ProcessGroup
-	// are always set. CloseFDs is always set, unless InheritFDs is set.
-	Fork ForkConfig
-
-	// InheritFDs makes each child inherit all descriptors of this process that
-	// are open when the child is forked. By default a child has descriptors 0,
-	// 1, 2 and Fork.KeepFDs only. The children of a pool live long: a socket
-	// that a child has inherited stays open until the child ends. An attacker
-	// who controls a child can use everything that the child has inherited.
-	InheritFDs bool
-
-	// RestartRate is the number of children per second that may be forked to
-	// replace lost children, after a burst of the same number. 0 means 100.
-	// Calls wait when the rate is reached. So children that crash at once do
-	// not make the program fork all the time.
-	RestartRate int
-
-	// ForkServer makes the pool fork its children from a small process instead
-	// of this one: see [ForkServer]. Then replacing a child does not pause this
-	// process, however much memory it has. Each child begins as a copy of this
-	// process at the time of NewPool. ForkServer cannot be set with InheritFDs.
-	ForkServer bool
-
-	// Init is a C function that each child runs once, before its first call:
-	// init(addr, length) of the mapping. With ForkServer, the fork server runs it
-	// once for all: see [ForkServerConfig]. Init must return 0. Init runs before
-	// a Fork.Sandbox restricts the child, and after all other settings. So a
-	// child in a sandbox loads its libraries and opens its files in Init. If
-	// Init fails, NewPool and the calls that need a new child return the reason.
-	// NewPool waits for Init. Close kills a child in which Init runs. nil means
-	// that there is nothing to do.
-	Init ChildFunc
-
-	// MaxIn and MaxOut are the most bytes that a call of Do or DoView can give
-	// to a child, and get back. Each child has address space of that size,
-	// which takes memory only as far as calls use it. 0 means 16 MiB, or 1 MiB
-	// on a system with addresses of 32 bits. A kernel that never overcommits
-	// charges for all of it: see Config.Reserve.
-	MaxIn, MaxOut int
-
-	// MaxCalls is how many calls a child serves before a new child replaces it.
-	// 0 means no limit. MaxCalls bounds what a C library leaks, and how long a
-	// child that was taken over can lie. With 1, each call gets a child of its
-	// own. These replacements do not count for RestartRate.
-	MaxCalls int
-
-	// CPUTime is how much processor time a child may use for one call. The pool
-	// kills a child that uses more, and the call's error wraps [ErrCPUTime]. Unlike
-	// the deadline of a context, CPUTime does not end calls because the machine is
-	// busy. Unlike RLIMIT_CPU, it counts for each call anew. The pool looks at the
-	// child's time at intervals of a millisecond or more. The time of a child's own
-	// children is not counted: a Sandbox denies them. 0 means no limit. See
-	// clock_getcpuclockid(3).
-	CPUTime time.Duration
-}
-
 // Pool is a set of children of one Shared mapping that serve calls. Each child
 // serves one call at a time. A call to a child that exists costs microseconds,
 // and a fork costs hundreds. If a child crashes or a call exceeds its deadline,

@@ -18,22 +18,6 @@ import (
 	"forkshm.example/shm/internal/hook"
 )
 
-// ForkServerConfig is the configuration of a [ForkServer].
-type ForkServerConfig struct {
-	// Fork is the configuration of each child. KillWithParent, Lean and
-	// CloseFDs are always set. The descriptors in KeepFDs must stay open until
-	// Close, because a new server may be needed. So must Stdin, Stdout and
-	// Stderr if they are files.
-	Fork ForkConfig
-
-	// Init is a C function that the server runs once, before it makes children:
-	// init(addr, length) of the mapping. Each child begins with what Init has
-	// done: libraries that it loaded, tables that it filled, files that it
-	// opened. Init must return 0. It must leave no thread running, and no robust
-	// mutex locked. nil means that there is nothing to do.
-	Init ChildFunc
-}
-
 // server is a process that forks: csrc/fork_server.h says how this process and the server talk. A
 // server that was taken over can write to its control page and send anything. So what this process
 // relies on is in its own memory, and the kernel says who sent an answer.

@@ -5,7 +5,6 @@ package shm
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"syscall"
 	"time"
@@ -78,36 +77,10 @@ func (m *Mapping) Resize(length int, move Move) error { return &Error{"resize", 
 // MoveTo returns an error that wraps [errors.ErrUnsupported].
 func (m *Mapping) MoveTo(dst *Mapping) error { return &Error{"move", 0, errNoShim} }
 
-// ForkConfig is the configuration of a child that [Mapping.Fork] makes.
-type ForkConfig struct {
-	KillWithParent bool
-	ProcessGroup   bool
-	Lean           bool
-	Limits         []Limit
-	Nice           int
-	CloseFDs       bool
-	KeepFDs        []int
-	Stdin          *os.File
-	Stdout         io.Writer
-	Stderr         io.Writer
-	Dir            string
-	Arg            uintptr
-	MemoryLimit    int
-	NoOOMScore     bool
-	NoCrashReport  bool
-	Sandbox        *Sandbox
-}
-
 // Limit is a resource limit of setrlimit(2).
 type Limit struct {
 	Resource int
 	Rlimit   struct{ Cur, Max uint64 }
-}
-
-// ForkServerConfig is the configuration of a [ForkServer].
-type ForkServerConfig struct {
-	Fork ForkConfig
-	Init ChildFunc
 }
 
 // ForkServer makes children of a Shared mapping.
@@ -189,19 +162,6 @@ func ReadCounters() Counters { return Counters{} }
 
 // Pool is a set of children of one Shared mapping that serve calls.
 type Pool struct{}
-
-// PoolConfig is the configuration of a [Pool].
-type PoolConfig struct {
-	Fork        ForkConfig
-	InheritFDs  bool
-	RestartRate int
-	ForkServer  bool
-	MaxIn       int
-	MaxOut      int
-	MaxCalls    int
-	CPUTime     time.Duration
-	Init        ChildFunc
-}
 
 // NewPool returns an error that wraps [errors.ErrUnsupported].
 func NewPool(m *Mapping, n int, cfg *PoolConfig) (*Pool, error) {
