@@ -178,7 +178,7 @@ bench: ## measures this package against C and against Go's own means
 
 shared-bench: ## measures the structures in shared memory against C
 	mkdir -p out
-	$(GO) test -run '^$$' -bench 'Arena|Ring' -count=$(BENCHCOUNT) ./shared | tee out/shared.txt
+	$(GO) test -run '^$$' -bench . -count=$(BENCHCOUNT) ./shared | tee out/shared.txt
 
 bench-once: ## runs each benchmark once
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x .
