@@ -36,7 +36,7 @@ BY_KNOWN_GO = $(if $(filter go1.27%,$(shell $(GO) env GOVERSION)),GOTOOLCHAIN=$(
 # The revision whose exported names are kept.
 API ?= a477f76
 
-.PHONY: help all check run test slow livego stress live live-check live-patch live-libraries live-proof live-modes live-std live-others live-cost live-bench live-demo race asan msan checkptr soak parity conformance bench shared-bench bench-once compare report fuzz lint format apidiff vuln cross clean
+.PHONY: help all check run test slow livego stress live live-check live-patch live-libraries live-proof live-modes live-std live-others live-cost live-bench live-demo race asan msan checkptr soak parity conformance bench shared-bench walls-bench bench-once compare report fuzz lint format apidiff vuln cross clean
 
 all: check
 
@@ -179,6 +179,14 @@ bench: ## measures this package against C and against Go's own means
 shared-bench: ## measures the structures in shared memory against C
 	mkdir -p out
 	$(GO) test -run '^$$' -bench . -count=$(BENCHCOUNT) ./shared | tee out/shared.txt
+
+# In rounds, since the machine's state changes meanwhile.
+walls-bench: ## measures fork servers, sandboxes and Do, each against what it replaces
+	mkdir -p out
+	$(GO) test -c -o out/walls.test .
+	@rm -f out/walls.txt
+	@for i in $$(seq $(BENCHCOUNT)); do out/walls.test -test.run '^$$' -test.bench 'ForkServer|Sandbox|Do' | tee -a out/walls.txt; done
+	$(BENCHSTAT) -col /impl ../out/walls.txt
 
 bench-once: ## runs each benchmark once
 	$(GO) test -short -run '^$$' -bench . -benchtime 1x .

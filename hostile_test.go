@@ -235,11 +235,12 @@ func TestGarbageByAGrandchild(t *testing.T) {
 func TestTheControlPageHasGuards(t *testing.T) {
 	leavesNothing(t)
 	a := newAttack(t, 2, nil)
-	for _, up := range []uint32{0, 1} {
-		_, err := a.call(t, ctest.HostileOverrun, ctest.HostileReturn, 0, up, 0)
+	for up, end := range []int{-1, page} { // the report before the page is unmapped
+		_, err := a.call(t, ctest.HostileOverrun, ctest.HostileReturn, 0, uint32(up), 0)
 		var exit *shm.ExitError
 		require.ErrorAs(t, err, &exit)
 		assert.Equal(t, unix.SIGSEGV, exit.Status.Signal())
+		assert.Equal(t, end, int(int32(a.order.Value)), "it came so far")
 		a.siblingWorks(t)
 	}
 }
@@ -466,7 +467,7 @@ func reflectPC() uintptr {
 func TestSecurityNamesItsTests(t *testing.T) {
 	text := string(must(os.ReadFile("docs/SECURITY.md")))
 	var tests strings.Builder
-	for _, pattern := range []string{"*_test.go", "*/*_test.go", "internal/*/*_test.go"} {
+	for _, pattern := range []string{"*_test.go", "*/*_test.go", "internal/*/*_test.go", "tests/*/*_test.go"} {
 		for _, file := range must(filepath.Glob(pattern)) {
 			tests.Write(must(os.ReadFile(file)))
 		}

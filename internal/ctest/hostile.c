@@ -81,12 +81,14 @@ static void misuse_descriptors(enum hostile_act act)
 	}
 }
 
-static void overrun(uint32_t length)
+static void overrun(struct hostile *order)
 {
 	volatile char *to = control;
 
-	for (;; to += length != 0 ? 1 : -1)
+	for (;; to += order->length != 0 ? 1 : -1) {
+		__atomic_store_n(&order->value, (uint32_t)(to - control), __ATOMIC_RELAXED);
 		*to = 1;
+	}
 }
 
 /* It outlives its parent: it ends when the order says so. Its parent waits for its first bytes. */
@@ -151,7 +153,7 @@ static void act_on(struct hostile *order, uint32_t *state)
 		memcpy(control + order->offset, order + 1, order->length);
 		break;
 	case HOSTILE_OVERRUN:
-		overrun(order->length);
+		overrun(order);
 		break;
 	case HOSTILE_LATER:
 		leave_thread(order);

@@ -16,7 +16,7 @@ enum hostile_act {
 	HOSTILE_FLOOD,      /* writes to its sockets until they are full */
 	HOSTILE_SHUT,       /* shuts its sockets down, and closes them */
 	HOSTILE_BLOCK,      /* clears O_NONBLOCK of all its descriptors, and drains them */
-	HOSTILE_OVERRUN,    /* writes to all bytes from the control page on, past its end; length 0, to those before it */
+	HOSTILE_OVERRUN,    /* writes to all bytes from the control page on, past its end; length 0, to those before it; value says how far it came */
 	HOSTILE_LATER,      /* leaves a thread that writes the byte value to length bytes there without end, during later calls too */
 	HOSTILE_GRANDCHILD, /* forks a child out of its group that writes random bytes there until stop is not 0 */
 };

@@ -4,6 +4,7 @@
 //	bench.txt  make bench
 //	live.txt   make live-bench
 //	shared.txt make shared-bench
+//	walls.txt  make walls-bench
 //	costs.txt, data.json  make compare FULL=1
 //
 // With -check Report writes nothing, and fails if a file differs from what
@@ -114,6 +115,28 @@ var tables = map[string][]row{
 		{"appending 1 GiB", "Buffer", "impl=shm size=1024Mi", "impl=append size=1024Mi", "ns/op",
 			"append"},
 	},
+	"walls": {
+		{"to the first line of a fork server's child", "ForkServer", "impl=server heap=0Mi", "impl=c heap=0Mi",
+			"first-ns/op", "fork in a small C program"},
+		{"the same, until the child is reaped", "ForkServer", "impl=server heap=0Mi", "impl=c heap=0Mi",
+			"ns/op", "fork and waitpid in a small C program"},
+		{"to its first line, beside 1 GiB of Go heap", "ForkServer", "impl=server heap=1024Mi",
+			"impl=server heap=0Mi", "first-ns/op", "a fork server without a heap beside it"},
+		{"until it is reaped, beside 1 GiB of Go heap", "ForkServer", "impl=server heap=1024Mi",
+			"impl=server heap=0Mi", "ns/op", "a fork server without a heap beside it"},
+		{"a child of a fork server in a `Sandbox`", "ForkServer", "impl=sandbox heap=0Mi",
+			"impl=server heap=0Mi", "ns/op", "one without a sandbox"},
+		{"`Call` in a `Sandbox`", "Sandbox", "end=exit impl=sandbox", "end=exit impl=closefds", "ns/op",
+			"without one, descriptors closed"},
+		{"the end of a child by a denied call", "Sandbox", "end=error impl=denied", "end=error impl=crash",
+			"ns/op", "by a crash, with its report"},
+		{"`Pool.Do`, 4 KiB in and out", "Do", "impl=do size=4Ki", "impl=call size=4Ki", "ns/op",
+			"`Pool.Call` on shared memory"},
+		{"`Pool.Do`, 1 MiB in and out", "Do", "impl=do size=1024Ki", "impl=copies size=1024Ki", "ns/op",
+			"two copies and `Pool.Call`"},
+		{"`Pool.DoView`, 1 MiB in and out", "Do", "impl=view size=1024Ki", "impl=copies size=1024Ki",
+			"ns/op", "two copies and `Pool.Call`"},
+	},
 	"shared": {
 		{"`Lock` and `Unlock` of a `Mutex` in Go", "Lock", "lang=go impl=shared", "lang=go impl=sync.Mutex",
 			"ns/op", "sync.Mutex"},
@@ -212,7 +235,7 @@ const folder = "docs/measurements"
 // generate returns the files that the measurements make.
 func generate(root string) (map[string][]byte, error) {
 	rows := map[string][]*measure.Row{}
-	for _, name := range []string{"bench.txt", "live.txt", "shared.txt", "costs.txt"} {
+	for _, name := range []string{"bench.txt", "live.txt", "shared.txt", "walls.txt", "costs.txt"} {
 		var err error
 		if rows[name], err = readRows(filepath.Join(root, folder, name)); err != nil {
 			return nil, err
@@ -225,7 +248,7 @@ func generate(root string) (map[string][]byte, error) {
 	lines := map[string][]line{"readme": figures(rows["costs.txt"], readmeTable)}
 	for name, table := range tables {
 		file := "bench.txt"
-		if name == "live" || name == "shared" {
+		if name == "live" || name == "shared" || name == "walls" {
 			file = name + ".txt"
 		}
 		lines[name] = figures(rows[file], table)
