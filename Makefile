@@ -82,7 +82,7 @@ LIVE_FORKS ?= 50
 LIVE_VERSIONS = go1.24.9 go1.25.3 local go1.27.4
 live: ## the tests of live forks
 	$(GO) build -o out/livego ./cmd/livego
-	out/livego test -tags livego -count=$(COUNT) -timeout $(TIMEOUT) ./live -args -forks $(LIVE_FORKS)
+	LIVE_ASSERT=1 out/livego test -tags livego -count=$(COUNT) -timeout $(TIMEOUT) ./live -args -forks $(LIVE_FORKS)
 	out/livego test -tags livego -run LiveFork -count=$(COUNT) -timeout $(TIMEOUT) ./shared
 	out/livego test -count=$(COUNT) -timeout $(TIMEOUT) ./examples/kv
 
@@ -104,7 +104,7 @@ live-libraries: ## the tests of live forks with SQLite, bbolt, zap and others
 
 live-proof: live-check ## the tests of live forks, with FORKS forks on each Go version
 	$(GO) build -o out/livego ./cmd/livego
-	@for v in $(LIVE_VERSIONS); do (set -x; GOTOOLCHAIN=$$v out/livego test -tags livego -count=1 -v -timeout 24h ./live -args -forks $(FORKS)); done
+	@for v in $(LIVE_VERSIONS); do (set -x; LIVE_ASSERT=1 GOTOOLCHAIN=$$v out/livego test -tags livego -count=1 -v -timeout 24h ./live -args -forks $(FORKS)); done
 
 race: ## the tests of both builds under the race detector
 	@$(LIST_PACKAGES) $(IN_BUILDS) (set -x; $(TEST) -race -short -tags "$$tags" $$packages); done
