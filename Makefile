@@ -7,6 +7,7 @@ GO ?= go
 COUNT ?= 1
 TIMEOUT ?= 15m
 SOAKTIME ?= 2m
+SOAKSHARED ?= 10m
 FUZZTIME ?= 1m
 SCRIPTS ?= 200
 BENCH ?= .
@@ -36,7 +37,7 @@ BY_KNOWN_GO = $(if $(filter go1.27%,$(shell $(GO) env GOVERSION)),GOTOOLCHAIN=$(
 # The revision whose exported names are kept.
 API ?= a477f76
 
-.PHONY: help all check run test slow livego stress live live-check live-patch live-libraries live-proof live-modes live-std live-others live-cost live-bench live-demo race asan msan checkptr soak parity conformance bench shared-bench walls-bench bench-once compare report fuzz lint format apidiff vuln cross clean
+.PHONY: help all check run test slow livego stress live live-check live-patch live-libraries live-proof live-modes live-std live-others live-cost live-bench live-demo race asan msan checkptr soak soak-shared parity conformance bench shared-bench walls-bench bench-once compare report fuzz lint format apidiff vuln cross clean
 
 all: check
 
@@ -203,6 +204,10 @@ report: ## writes docs/MEASUREMENTS.md and the README's figures, from docs/measu
 # All that children can go through, at random and at once.
 soak: ## makes children that do all things at random and at once, for SOAKTIME
 	$(GO) run ./internal/soak -time $(SOAKTIME)
+
+# Children are killed at random while they use what stands in shared memory. Counts are printed.
+soak-shared: ## kills children at random beside each structure of package shared, for SOAKSHARED
+	$(GO) test -count=1 -timeout 24h -run KilledAtRandom -v ./shared -args -soak $(SOAKSHARED)
 
 fuzz: ## runs each fuzz test for FUZZTIME
 	$(GO) test -run '^$$' -fuzz FuzzAccess -fuzztime $(FUZZTIME) -fuzzminimizetime 100x .
