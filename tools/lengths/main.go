@@ -3,7 +3,7 @@
 //	go -C tools run ./lengths [-most 45] ../ ...
 //
 // Lengths reads the Go and C files in the given folders and in all folders below
-// them, except tests and what stands in a folder testdata. It prints each
+// them, also Go in files named .go.txt, but no tests and no folder testdata. It prints each
 // function that has more lines than -most, and exits with status 1. The lines
 // are those from the function's first line to its last brace. A comment before
 // the function does not count.
@@ -82,7 +82,7 @@ func isLeftOut(name string) bool {
 // functionsOf returns the functions of a file, if it is one of Go or C.
 func functionsOf(path string) ([]function, error) {
 	read := functionsOfC
-	switch filepath.Ext(path) {
+	switch filepath.Ext(strings.TrimSuffix(path, ".txt")) { // internal/livepatch has Go in .go.txt
 	case ".go":
 		if strings.HasSuffix(path, "_test.go") {
 			return nil, nil
