@@ -163,7 +163,7 @@ func TestAnArenaIsMendedBeforeLocks(t *testing.T) {
 			s.Ref[5], s.Ref[1] = s.Ref[1], 0
 			moved <- err
 		}()
-		shared.AwaitThread(l)
+		shared.AwaitWaiter(l)
 		child.kill()
 		require.Equal(t, shared.ErrOwnerDied, <-moved)
 		require.NoError(t, l.Consistent())

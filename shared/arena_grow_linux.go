@@ -5,6 +5,7 @@ package shared
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,7 +99,11 @@ func reachableArenas() (all []*arena) {
 	return all
 }
 
+// growAsWanted makes the arena grow if a child wants that. A child that cuts the object short does not end
+// the program here.
 func (a *arena) growAsWanted() {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer ignoreFault()
 	wanted := uint32(0)
 	a.inPlace(func() { wanted = atomic.LoadUint32(&a.words.wanted) })
 	if wanted == 0 {

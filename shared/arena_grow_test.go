@@ -75,6 +75,34 @@ func TestAnArenaGrowsForChildren(t *testing.T) {
 	}
 }
 
+// A process that has only a part of the arena's units, as the child of a live fork may have, does not
+// mend what lies beyond them.
+func TestAPartOfAnArenaIsNotMended(t *testing.T) {
+	s := newArenaSite(t, shm.DefaultTechnique())
+	require.NoError(t, s.alloc(t, 0, 64))
+	for units := range uint32(7) { // the chunk is beyond, cut off, and whole
+		shared.DieMakingAChunk(s.a)
+		shared.RecountWith(s.a, 1+units)
+		s.check(t)
+		require.NoError(t, s.alloc(t, 1, 9000))
+		require.NoError(t, s.free(t, 1))
+		require.NoError(t, s.free(t, 0))
+		require.NoError(t, s.alloc(t, 0, 64))
+	}
+	s.freeAll(t)
+}
+
+// A child has cut the object short while the program looks what children want.
+func TestAnArenaThatIsCutShortDoesNotGrow(t *testing.T) {
+	s := growingSite(t, arenaLength)
+	f, err := s.m.File()
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Truncate(0))
+	shared.GrowAsWanted(s.a)
+	require.NoError(t, f.Truncate(int64(s.m.Len())))
+}
+
 // A Ref stays what it is when the mapping moves.
 func TestRefsStayValidWhereTheMappingMoves(t *testing.T) {
 	m, err := shm.Map(shm.Shared, 1<<16, &shm.Config{Technique: shm.Memfd})

@@ -22,9 +22,17 @@ type arena struct {
 // extend has the arena use the mapping up to its length, which the mapping has already. The mapping can
 // grow up to its capacity.
 func (a *arena) extend(extent, capacity int) {
-	a.extent.Store(uint64(extent))
+	a.reach(uint64(extent))
 	raise(&a.words.limit, uint32(min((capacity-a.lock.off)/arenaUnit, int(a.max))))
 	raise(&a.words.units, a.unitsHere())
+}
+
+// reach notes that the mapping has so many bytes. It never shrinks, and another goroutine may have seen
+// more of them meanwhile.
+func (a *arena) reach(extent uint64) {
+	for seen := a.extent.Load(); seen < extent && !a.extent.CompareAndSwap(seen, extent); {
+		seen = a.extent.Load()
+	}
 }
 
 // raise makes the word value, if it is less.
@@ -55,8 +63,18 @@ func (a *arena) view() arenaView {
 // lookAgain finds out how long the mapping is: another Arena may have made it grow.
 func (a *arena) lookAgain() {
 	if length, _, err := hook.Grow(a.lock.m, 0, 0); err == nil {
-		a.extent.Store(uint64(length))
+		a.reach(uint64(length))
 	}
+}
+
+// recountIn ends the making of a chunk when a process died in the room. The view is what this process has
+// of the arena. The child of a live fork may have less than others, and leaves that to them.
+func (a *arena) recountIn(v arenaView) {
+	if v.isShort() {
+		atomic.OrUint32(a.lock.word, mutexDied)
+		return
+	}
+	v.mendTable()
 }
 
 // at returns the address of size bytes at an offset, or nil.

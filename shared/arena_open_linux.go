@@ -31,7 +31,7 @@ func (a *arena) open(m *shm.Mapping, off, max int) error {
 		return err
 	}
 	a.words, a.max = (*arenaWords)(addr), atomic.LoadUint32(&(*arenaWords)(addr).max)
-	a.recount = func() { a.view().mendTable() }
+	a.recount = func() { a.recountIn(a.view()) }
 	if a.max > arenaMaxUnits {
 		return fmt.Errorf("%w: an arena of %d units", ErrKind, a.max)
 	}

@@ -28,6 +28,9 @@ type block struct {
 	cell  *uint32
 }
 
+// isShort reports whether the arena has more units than the view.
+func (v arenaView) isShort() bool { return atomic.LoadUint32(&v.words.units) > v.units }
+
 // arenaFirst returns the unit behind the table of an arena.
 func arenaFirst(max uint32) uint32 {
 	return uint32((uint64(arenaTable) + 4*uint64(max) + arenaUnit - 1) / arenaUnit)

@@ -88,6 +88,14 @@ func Arrived(b *Barrier) uint32 {
 	return b.words.arrived
 }
 
+// AwaitWaiter waits until a thread or a goroutine waits for the lock. A goroutine that gets no processor
+// for a moment does not wait by futex(2) at all.
+func AwaitWaiter(l *Mutex) {
+	for Word(l)&WaitFlags == 0 {
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
 // AwaitThread waits until a thread waits for the lock by futex(2).
 func AwaitThread(l *Mutex) {
 	for Word(l)&mutexFutex == 0 {
@@ -233,6 +241,35 @@ func Rings() uint64 {
 
 // SleepByBell says that a goroutine waits for an event.
 func SleepByBell(e *Event) { atomic.OrUint32(&e.words.gate.sleepers, sleepsByBell) }
+
+// DieMakingAChunk makes the arena what it is when a process has died that had made the last chunk and
+// not said so.
+func DieMakingAChunk(a *Arena) {
+	v := a.view()
+	last := uint32(0)
+	v.chunks(arenaFirst(v.max), v.units, func(unit, _ uint32) bool { last = unit; return true })
+	atomic.StoreUint32(&v.words.next, last)
+	atomic.OrUint32(a.lock.word, mutexDied)
+}
+
+// RecountWith enters the arena's room as a process that has only so many of its units.
+func RecountWith(a *Arena, units uint32) {
+	former := a.recount
+	defer func() { a.recount = former }()
+	a.recount = func() { a.recountIn(arenaView{a.words, a.max, units}) }
+	h, err := hold(a.lock.where)
+	if err != nil {
+		panic(err)
+	}
+	defer h.release()
+	if err := a.enter(context.Background(), h.owner); err != nil {
+		panic(err)
+	}
+	a.leave()
+}
+
+// GrowAsWanted does what the goroutine does that makes arenas grow for children.
+func GrowAsWanted(a *Arena) { a.growAsWanted() }
 
 // IsUsed reports whether the cell of the block at an offset says that the block is in use, and not that
 // a process is about to take or to free it.
