@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"forkshm.example/shm/internal/hook"
 )
 
 // Fork forks a child that runs child(addr, length) and then calls _exit(2) with
@@ -212,7 +210,6 @@ func (args *forkArgs) keepAlso(keep []int32, mem *memory, box *sandboxOf) []int3
 	if args.flags&closeFDs == 0 {
 		return keep
 	}
-	keep = withBell(keep)
 	if !box.opensFiles {
 		keep = mem.keepForStat(keep)
 	}
@@ -247,17 +244,6 @@ func (p *Process) uses(live *atomic.Int64) {
 		return
 	}
 	p.liveChildren = live // a pointer that does not keep the Mapping reachable
-}
-
-// withBell adds the descriptor by which a child wakes goroutines that wait for
-// a lock of package shared.
-func withBell(keep []int32) []int32 {
-	if hook.BellFD < 0 {
-		return keep
-	}
-	keep = append(keep, int32(hook.BellFD))
-	slices.Sort(keep)
-	return keep
 }
 
 // addTo adds the configuration to args, and returns the descriptors to keep.

@@ -9,7 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"forkshm.example/shm"
-	"forkshm.example/shm/internal/hook"
 )
 
 // dropping is how a child lets go of the descriptors that it inherited, except
@@ -36,7 +35,7 @@ func newDropping(keep ...int) (*dropping, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return &dropping{fd, done, append(keep, fd, done.fd, hook.BellFD)}, nil
+	return &dropping{fd, done, append(keep, fd, done.fd)}, nil
 }
 
 func (d *dropping) close() {

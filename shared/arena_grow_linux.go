@@ -8,7 +8,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"time"
 	"unsafe"
 	"weak"
 
@@ -79,9 +78,7 @@ func growAsWanted() {
 		for _, a := range reachableArenas() {
 			a.growAsWanted()
 		}
-		if bellWait(context.Background(), &family.wants, seen) != nil {
-			time.Sleep(lookAgain) // no descriptor is left
-		}
+		_ = bellWait(context.Background(), &family.wants, seen)
 	}
 }
 

@@ -4,39 +4,41 @@ package shared
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
-	"os"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"forkshm.example/shm/internal/hook"
 )
 
-// The bell is an eventfd that all processes of the program have. Whoever changes a word for which a
-// goroutine waits writes to the eventfd. One goroutine of each process waits for the eventfd in the
-// poller. It then looks which words have changed, and wakes the goroutines that wait for them.
+// The bell is a word in the table of owners. Whoever changes a word for which a goroutine waits rings the
+// bell: adds 1 to it, and wakes by futex(2) who waits for it. In each process, one goroutine waits for the
+// bell while others wait for words, and so one thread does. The goroutine then looks which words have
+// changed, and wakes the goroutines that wait for them.
 //
-// Nobody reads the eventfd's counter. epoll(7) tells each write to all processes that poll the eventfd
-// (EPOLLET), and a process that read the counter would take the news from the others.
+// Ringing cannot block, whatever a hostile process does. A descriptor could: its flags belong to all
+// processes that have it.
 
-// lookAgain is how long a goroutine waits before it looks for itself whether a word has changed.
-const lookAgain = time.Second
+const (
+	// lookAgain is how long a goroutine waits before it looks for itself whether a word has changed.
+	lookAgain = time.Second
+
+	// A hostile process may ring all the time. After maxIdleRings times without a changed word, the
+	// listener pauses.
+	maxIdleRings = 100
+	ringPause    = 100 * time.Microsecond
+)
 
 // bells is the goroutines of this process that wait for the bell.
 var bells struct {
 	sync.Mutex
-	token   uint64 // of the process whose goroutine waits for the eventfd
+	token   uint64 // of the process whose goroutine listens
 	waiters map[*bellWaiter]struct{}
+	begun   chan struct{} // has room for one: there is a waiter again
 }
 
-func init() {
-	hook.Locks = append(hook.Locks, &bells.Mutex)
-	hook.BellFD = bellFD
-}
+func init() { hook.Locks = append(hook.Locks, &bells.Mutex) }
 
 // bellWaiter is one goroutine that waits while *word is value.
 type bellWaiter struct {
@@ -45,12 +47,10 @@ type bellWaiter struct {
 	woken chan struct{} // has room for one
 }
 
-// bellWait waits while *word is value, until ctx ends, and for lookAgain at most.
+// bellWait waits while *word is value, until ctx ends, and for lookAgain at most. The error is ctx's.
 func bellWait(ctx context.Context, word *uint32, value uint32) error {
 	w := &bellWaiter{word, value, make(chan struct{}, 1)}
-	if err := w.enter(); err != nil {
-		return err
-	}
+	w.enter()
 	defer w.leave()
 	if atomic.LoadUint32(word) != value {
 		return nil
@@ -67,18 +67,22 @@ func bellWait(ctx context.Context, word *uint32, value uint32) error {
 	}
 }
 
-func (w *bellWaiter) enter() error {
+func (w *bellWaiter) enter() {
 	bells.Lock()
 	defer bells.Unlock()
-	if token := hook.ProcessToken(); bells.token != token {
-		if err := listen(); err != nil {
-			return err
-		}
+	if token := hook.ProcessToken(); bells.token != token { // a live fork's child has copies of its parent's
 		bells.token = token
-		bells.waiters = map[*bellWaiter]struct{}{} // a live fork's child has copies of its parent's
+		bells.waiters = map[*bellWaiter]struct{}{}
+		bells.begun = make(chan struct{}, 1)
+		go listen(bells.begun)
 	}
 	bells.waiters[w] = struct{}{}
-	return nil
+	if len(bells.waiters) == 1 {
+		select {
+		case bells.begun <- struct{}{}:
+		default:
+		}
+	}
 }
 
 func (w *bellWaiter) leave() {
@@ -87,46 +91,46 @@ func (w *bellWaiter) leave() {
 	delete(bells.waiters, w)
 }
 
-// listen starts the goroutine that waits for the eventfd. The poller of a live fork's child does not
-// know the descriptors that the child has inherited, but it can be told of a duplicate.
-func listen() error {
-	fd, err := unix.FcntlInt(uintptr(bellFD), unix.F_DUPFD_CLOEXEC, 3)
-	if err != nil {
-		return os.NewSyscallError("fcntl", err)
+// listen wakes goroutines whenever the bell rings. It holds a thread while a goroutine waits.
+func listen(begun <-chan struct{}) {
+	for idle := 0; ; {
+		seen := atomic.LoadUint32(&family.bell)
+		waiting, woken := wakeChanged()
+		switch {
+		case waiting == 0:
+			<-begun
+			continue
+		case woken > 0:
+			idle = 0
+		default:
+			idle++
+		}
+		if idle > maxIdleRings {
+			time.Sleep(ringPause)
+		}
+		futexWait(&family.bell, seen, lookAgain)
 	}
-	bell := os.NewFile(uintptr(fd), "eventfd")
-	conn, err := bell.SyscallConn()
-	if err != nil {
-		return errors.Join(err, bell.Close())
-	}
-	go func() {
-		_ = conn.Read(func(uintptr) bool {
-			wakeChanged()
-			return false // wait for the next write
-		})
-	}()
-	return nil
 }
 
-// wakeChanged wakes the goroutines whose words have changed.
-func wakeChanged() {
+// wakeChanged wakes the goroutines whose words have changed. It returns how many wait, and how many of
+// them it has woken.
+func wakeChanged() (waiting, woken int) {
 	bells.Lock()
 	defer bells.Unlock()
 	for w := range bells.waiters {
 		if atomic.LoadUint32(w.word) != w.value {
+			woken++
 			select {
 			case w.woken <- struct{}{}:
 			default:
 			}
 		}
 	}
+	return len(bells.waiters), woken
 }
 
 // ring wakes the goroutines of all processes that wait for a word that has changed.
 func ring() {
-	one := binary.NativeEndian.AppendUint64(nil, 1)
-	if _, err := unix.Write(bellFD, one); err == unix.EAGAIN { // a hostile process has filled the counter
-		_, _ = unix.Read(bellFD, make([]byte, 8))
-		_, _ = unix.Write(bellFD, one)
-	}
+	atomic.AddUint32(&family.bell, 1)
+	futexWake(&family.bell, math.MaxInt32)
 }

@@ -4,7 +4,6 @@ package shared
 
 import (
 	"context"
-	"encoding/binary"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -12,8 +11,6 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/hook"
-
-	"golang.org/x/sys/unix"
 )
 
 // Gate has the methods of a gate at an address.
@@ -60,7 +57,7 @@ func Owners() (n int) {
 	return n
 }
 
-// AwaitBell waits until a goroutine waits for the lock in the poller.
+// AwaitBell waits until a goroutine waits for the bell.
 func AwaitBell(l *Mutex) {
 	for Word(l)&mutexBell == 0 {
 		time.Sleep(100 * time.Microsecond)
@@ -230,13 +227,12 @@ func DieInAlloc(a *Arena, to *uint64) {
 	mendArena(death{mapping: a.lock.m.Bytes(), off: a.lock.off, owner: op.h.owner, place: op.h.i, note: &op.h.note[op.h.i]})
 }
 
+var rung atomic.Uint32 // the bell, at the last call of Rings
+
 // Rings returns how often the bell was rung since the last call.
 func Rings() uint64 {
-	count := make([]byte, 8)
-	if _, err := unix.Read(bellFD, count); err != nil {
-		return 0
-	}
-	return binary.NativeEndian.Uint64(count)
+	now := atomic.LoadUint32(&family.bell)
+	return uint64(now - rung.Swap(now))
 }
 
 // SleepByBell says that a goroutine waits for an event.

@@ -7,9 +7,6 @@ import (
 	"math"
 	"sync/atomic"
 	"time"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // A gate is where threads and goroutines of all processes wait until something has changed: see
@@ -20,7 +17,7 @@ import (
 //	g.wake()
 //
 // wait returns nil after ready returned true, or ctx's error. ready is called by the same goroutine.
-// A goroutine waits on its thread by futex(2) for futexTime at most, and then in the poller. It looks
+// A goroutine waits on its thread by futex(2) for futexTime at most, and then for the bell. It looks
 // again once a second, whatever happens: a hostile child may swallow what would wake it.
 //
 // A process may be killed after the change and before wake. Then the structure's mender calls
@@ -75,22 +72,4 @@ func (g *gate) wakeAll() {
 	atomic.AddUint32(&g.seq, 1)
 	futexWake(&g.seq, math.MaxInt32)
 	ring()
-}
-
-const (
-	futexOpWait = 0 // FUTEX_WAIT
-	futexOpWake = 1 // FUTEX_WAKE
-)
-
-// futexWait waits while *word is value, for d at most. The wait holds a thread.
-func futexWait(word *uint32, value uint32, d time.Duration) {
-	limit := unix.NsecToTimespec(int64(d))
-	_, _, _ = unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexOpWait,
-		uintptr(value), uintptr(unsafe.Pointer(&limit)), 0, 0)
-}
-
-// futexWake wakes n of the threads that wait for the word, and returns how many there were.
-func futexWake(word *uint32, n int) int {
-	woken, _, _ := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexOpWake, uintptr(n), 0, 0, 0)
-	return int(woken)
 }

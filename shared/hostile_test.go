@@ -12,6 +12,7 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/ctest/sharedc"
+	"forkshm.example/shm/internal/testenv"
 	"forkshm.example/shm/shared"
 
 	"github.com/stretchr/testify/assert"
@@ -167,3 +168,29 @@ func TestGarbageInTheTableOfOwners(t *testing.T) {
 
 // Owner returns the owner of a lock.
 func Owner(l *shared.Mutex) uint32 { return shared.Word(l) & 0xffff }
+
+// A child fills what it has of the program, has it block, and rings the bell all the time. Nobody waits
+// for it.
+func TestNoChildHoldsUpTheBell(t *testing.T) {
+	m := newMapping(t, 4096, shm.DefaultTechnique())
+	stop, done := (*uint32)(m.Addr()), (*uint32)(unsafe.Add(m.Addr(), 4))
+	for _, cfg := range []*shm.ForkConfig{{CloseFDs: true}, {Sandbox: &shm.Sandbox{Optional: true, OnDeny: shm.Errno}}} {
+		atomic.StoreUint32(stop, 0)
+		atomic.StoreUint32(done, 0)
+		child := fork(t, m, sharedc.Misuse, cfg)
+		require.True(t, testenv.Eventually(func() bool { return atomic.LoadUint32(done) == 1 }))
+		l, err := shared.NewMutex(newMapping(t, 4096, shm.DefaultTechnique()), 0)
+		require.NoError(t, err)
+		for range 20 {
+			require.NoError(t, l.Lock(background))
+			locked := make(chan error)
+			go func() { locked <- l.Lock(background) }()
+			shared.AwaitBell(l)
+			require.NoError(t, l.Unlock())
+			require.NoError(t, <-locked)
+			require.NoError(t, l.Unlock())
+		}
+		atomic.StoreUint32(stop, 1)
+		require.NoError(t, child.Wait(background))
+	}
+}

@@ -21,6 +21,7 @@ enum {
 	offset_mutex_word = offsetof(struct shm_mutex, word),
 	offset_table_mappings = offsetof(struct shm_table, mappings),
 	offset_table_wants = offsetof(struct shm_table, wants),
+	offset_table_bell = offsetof(struct shm_table, bell),
 	offset_table_slot = offsetof(struct shm_table, slot),
 };
 */
@@ -43,6 +44,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(note{}.to)-C.offset_note_to]
 	_ = [1]struct{}{}[unsafe.Offsetof(table{}.mappings)-C.offset_table_mappings]
 	_ = [1]struct{}{}[unsafe.Offsetof(table{}.wants)-C.offset_table_wants]
+	_ = [1]struct{}{}[unsafe.Offsetof(table{}.bell)-C.offset_table_bell]
 	_ = [1]struct{}{}[unsafe.Offsetof(table{}.slot)-C.offset_table_slot]
 
 	_ = [1]struct{}{}[MutexSize-C.sizeof_struct_shm_mutex]

@@ -151,7 +151,7 @@ type table struct {
 	family   uint32
 	mappings uint32
 	wants    uint32
-	_        uint32
+	bell     uint32
 	_        [6]uint64
 	slot     [slots]slot
 }

@@ -44,15 +44,15 @@ var _ embed.FS
 
 // family is the table of owners that all processes of this program share. It is made before the
 // program's own code can fork.
-var family, bellFD, familyErr = startFamily()
+var family, familyErr = startFamily()
 
-func startFamily() (*table, int, error) {
+func startFamily() (*table, error) {
 	// The number tells the program's structures from those of another program.
 	if e := C.shm_family_start(C.uint32_t(rand.Uint32() | 1)); e != 0 {
-		err := os.NewSyscallError("mmap or eventfd", unix.Errno(e))
-		return nil, -1, fmt.Errorf("shared: the table of owners: %w", err)
+		err := os.NewSyscallError("mmap", unix.Errno(e))
+		return nil, fmt.Errorf("shared: the table of owners: %w", err)
 	}
-	return (*table)(unsafe.Pointer(C.shm_family.table)), int(C.shm_family.bell_fd), nil
+	return (*table)(unsafe.Pointer(C.shm_family.table)), nil
 }
 
 // ownSelf returns the owner that this process is, or 0 if all slots are taken. C code of this

@@ -12,9 +12,6 @@ var (
 	// OwnerEnded is called once a child was reaped, or was not forked after all.
 	// result is what Wait returns for the child.
 	OwnerEnded = func(owner uint32, result error) {}
-
-	// BellFD is a descriptor that every child keeps, or -1.
-	BellFD = -1
 )
 
 // SetOwner is called in a child, and says which owner the child is. Package shm

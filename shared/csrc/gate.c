@@ -3,11 +3,9 @@
 #endif
 #include "gate.h"
 #include "../../csrc/futex.h"
-#include "../../csrc/shm_child.h"
 
 #include <errno.h>
 #include <limits.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { NANOSECONDS = 1000000000 };
@@ -58,29 +56,15 @@ int shm_rouse(uint32_t *word, int n)
 	return (int)syscall(SYS_futex, word, SHM_FUTEX_WAKE, n, NULL, NULL, 0);
 }
 
-/*
- * The child may have closed the descriptor, and may have opened another file as the
- * same number. An eventfd has no file type.
- */
-static int is_bell(int fd)
-{
-	struct stat st;
-
-	return shm_fstat(fd, &st) == 0 && (st.st_mode & S_IFMT) == 0;
-}
-
 void shm_bell_ring(void)
 {
-	const uint64_t one = 1;
-	uint64_t count;
-	int fd = (int)shm_family.bell_fd;
+	uint32_t *bell;
 
-	if (fd == -1 || !is_bell(fd))
+	if (shm_family.table == NULL)
 		return;
-	/* Nobody needs to read the counter. A hostile process can fill it. */
-	if (write(fd, &one, sizeof(one)) == -1 && errno == EAGAIN &&
-	    read(fd, &count, sizeof(count)) == sizeof(count) && write(fd, &one, sizeof(one)) == -1)
-		return; /* who waits for the bell looks again once a second */
+	bell = &shm_family.table->bell;
+	__atomic_fetch_add(bell, 1, __ATOMIC_SEQ_CST);
+	shm_rouse(bell, INT_MAX);
 }
 
 uint32_t shm_gate_enter(struct shm_gate *gate)

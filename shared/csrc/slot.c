@@ -2,15 +2,13 @@
 #define _GNU_SOURCE
 #endif
 #include "slot.h"
-#include "../../csrc/descriptor.h"
 #include "../../csrc/identity.h"
 #include "../../csrc/owner.h"
 
 #include <errno.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 
-struct shm_family shm_family = { .bell_fd = -1 };
+struct shm_family shm_family;
 
 /* The owner that this process is, below the token of the process that found it out. */
 static uint64_t self;
@@ -29,8 +27,7 @@ int shm_family_start(uint32_t number)
 		return errno;
 	table->family = number;
 	shm_family.table = table;
-	shm_family.bell_fd = shm_lift(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-	return shm_family.bell_fd == -1 ? errno : 0;
+	return 0;
 }
 
 static int take_slot(struct shm_slot *slot, enum shm_slot_state state)

@@ -61,19 +61,18 @@ struct shm_table {
 	uint32_t family;
 	uint32_t mappings; /* how many mappings have a number */
 	uint32_t wants;    /* changes when an arena is to grow: shm_arena.wanted */
-	uint32_t unused32;
+	uint32_t bell;     /* futex: changes when a word has changed for which a goroutine waits */
 	uint64_t unused[6];
 	struct shm_slot slot[SHM_SLOTS];
 };
 
-/* The program's own table and eventfd, which children inherit. Set before any child is forked. */
+/* The program's own table, which children inherit. Set before any child is forked. */
 struct shm_family {
 	struct shm_table *table;
-	int64_t bell_fd; /* -1 if there is none */
 };
 extern struct shm_family shm_family;
 
-/* Makes the table and the eventfd. Returns 0 or an errno value. */
+/* Makes the table. Returns 0 or an errno value. */
 int shm_family_start(uint32_t number);
 
 /* Returns the owner that a free slot of the table stands for, or 0 if all are taken. */

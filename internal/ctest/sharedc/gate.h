@@ -15,4 +15,11 @@ struct gate_pair {
 /* Answers each request, rounds times. Returns 0, or 1 after a minute without a request. */
 int gate_answer(void *addr, size_t length);
 
+/*
+ * A hostile child: writes as much as it can to each of its descriptors above 2, and
+ * has them block. Then it rings the bell all the time, until the uint32_t at addr is
+ * not 0.
+ */
+int gate_misuse(void *addr, size_t length);
+
 #endif

@@ -27,6 +27,7 @@ import (
 
 // What children do: see gate.h and mutex.h.
 var (
+	Misuse      = shm.ChildFunc(C.gate_misuse)
 	Answer      = shm.ChildFunc(C.gate_answer)
 	MutexActs   = shm.ChildFunc(C.child_mutex_acts)
 	MutexFail   = shm.ChildFunc(C.child_mutex_fail)
