@@ -166,3 +166,20 @@ int child_count_units(void *addr, size_t length)
 	}
 	return err;
 }
+
+int child_contest(void *addr, size_t length)
+{
+	struct mutex_area *a = addr;
+	uint32_t me = __atomic_fetch_add(&a->done, 1, __ATOMIC_SEQ_CST);
+	int err = 0;
+
+	(void)length;
+	while (err == 0 && __atomic_load_n(&a->inside, __ATOMIC_SEQ_CST) < (uint32_t)a->act[0]) {
+		err = shm_lock(&a->lock, NULL);
+		if (err == 0 && (uint32_t)++a->result[me] == a->rounds)
+			__atomic_fetch_add(&a->inside, 1, __ATOMIC_SEQ_CST);
+		if (err == 0)
+			err = shm_unlock(&a->lock);
+	}
+	return err;
+}

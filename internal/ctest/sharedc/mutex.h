@@ -65,4 +65,11 @@ int child_count_units(void *addr, size_t length);
 /* Locks, makes consistent what a dead owner left, and unlocks. Returns 0 or an errno value. */
 int child_lock_once(void *addr, size_t length);
 
+/*
+ * Takes part in a contest: locks and counts, until each of act[0] parties has locked
+ * rounds times. done numbers the parties, result has their counts, and inside is how many have
+ * as many as they need. TestNoWaiterStarves does the same.
+ */
+int child_contest(void *addr, size_t length);
+
 #endif

@@ -36,6 +36,7 @@ var (
 	CountRW     = shm.ChildFunc(C.child_count_rw)
 	CountUnits  = shm.ChildFunc(C.child_count_units)
 	HandOver    = shm.ChildFunc(C.child_hand_over)
+	Contest     = shm.ChildFunc(C.child_contest)
 )
 
 // GatePair is struct gate_pair.
