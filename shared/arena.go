@@ -48,7 +48,8 @@ func (a *Arena) Stats() (ArenaStats, error) { return a.stats() }
 // Check walks all of the arena, while others go on. If something is not as it
 // must be, the error says what: a process has written to the arena's own bytes.
 // Check trusts nothing that it reads. Nobody can take new memory into use
-// meanwhile.
+// meanwhile. The child of a live fork walks as much of the arena as there was at
+// the fork.
 func (a *Arena) Check() error { return a.check() }
 
 // goodTypes are types that were found to hold no pointers. The index is of a type's address.

@@ -50,11 +50,13 @@ var (
 	// ErrNotAllocated means that the Ref names no block that is in use.
 	ErrNotAllocated = errors.New("shared: the Ref names no block that is in use")
 
-	// ErrOutside means that the Ref itself does not lie in the arena's mapping.
+	// ErrOutside means that the Ref itself does not lie in the arena's mapping, or
+	// not at a multiple of 8 bytes.
 	ErrOutside = errors.New("shared: the Ref does not lie in the arena's mapping")
 
 	// ErrBusy means that another process has been about to take or to free the
-	// block for a second.
+	// block for a second, or has been busy with memory that the arena takes into
+	// use. Check keeps others from that as long as it runs.
 	ErrBusy = errors.New("shared: another process is about to take or to free the block")
 )
 

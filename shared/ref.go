@@ -8,7 +8,8 @@ import "unsafe"
 // returns the address.
 //
 // T has the rules of shm.At: it holds no Go pointers. A struct that is to be in an
-// arena holds Refs instead.
+// arena holds Refs instead. A Ref must lie at a multiple of 8 bytes. On 32-bit
+// platforms Go aligns it to 4: put the Refs of a struct first.
 type Ref[T any] struct{ off uint64 }
 
 // IsNil reports whether the Ref names nothing.
@@ -55,7 +56,8 @@ func (r Ref[T]) Slice(a *Arena, n int) []T {
 // names away, before Alloc has returned, or before the process that called it has
 // been reaped.
 //
-// The errors are [ErrFull], [ErrNotNil], [ErrOutside], shm.ErrType and [ErrTooMany].
+// The errors are [ErrFull], [ErrNotNil], [ErrOutside], shm.ErrType, [ErrTooMany] and
+// [ErrBusy].
 func Alloc[T any](a *Arena, to *Ref[T]) (*T, error) {
 	s, err := AllocSlice(a, to, 1)
 	return unsafe.SliceData(s), err
@@ -84,5 +86,7 @@ func AllocSlice[T any](a *Arena, to *Ref[T], n int) ([]T, error) {
 // has a copy of the Ref must not use it any more.
 //
 // A Ref that is nil, or that names a block that is free already, is
-// [ErrNotAllocated]. So is one that names no block's beginning.
+// [ErrNotAllocated]. So is one that names no block's beginning. If two processes
+// free the same Ref at once, one of them gets that error. Other errors are
+// [ErrOutside], [ErrTooMany] and [ErrBusy].
 func Free[T any](a *Arena, from *Ref[T]) error { return a.free(&from.off) }
