@@ -48,23 +48,21 @@ func useRing(t *testing.T, m *shm.Mapping, r *shared.Ring) func(ctx context.Cont
 	}
 }
 
-// Each byte of a ring that is not a record's is garbage in turn, and the length of each record; then all
-// bytes at once.
+// Each byte of a ring that is not a record's is garbage in turn, and the length of the first record; then
+// all bytes at once.
 func TestGarbageInARing(t *testing.T) {
 	briefly := useBriefly(t)
 	m, _, _ := newRingArea(t, shm.DefaultTechnique())
 	bytes := m.Bytes()[sharedc.RingOffset : sharedc.RingOffset+sharedc.RingBytes]
-	for i := range 400 {
-		for _, used := range []bool{false, true} {
-			r := ringsAnew(t, m)
-			if used { // both ends are this process's, with a record between them
-				send(t, r, []byte{1})
-				receive(t, r)
-				send(t, r, make([]byte, 300))
-			}
-			bytes[i] = []byte{0xff, byte(rand.Uint32())}[rand.IntN(2)]
-			briefly(useRing(t, m, r))
+	for i := range shared.RingHeaderSize + 16 {
+		r := ringsAnew(t, m)
+		if rand.IntN(2) == 0 { // both ends are this process's, with a record between them
+			send(t, r, []byte{1})
+			receive(t, r)
+			send(t, r, make([]byte, 300))
 		}
+		bytes[i] = []byte{0xff, byte(rand.Uint32())}[rand.IntN(2)]
+		briefly(useRing(t, m, r))
 	}
 	for range 50 {
 		r := ringsAnew(t, m)
