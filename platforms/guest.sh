@@ -1,16 +1,14 @@
 # A guest: a machine in qemu that boots a kernel, runs tests, and turns itself off. It has the test binaries,
 # busybox, and nothing else: what needs a compiler, strace or the go command is skipped there.
 
-# choose chooses tests, as a processor that is imitated takes hours for all of them. SLOW are those that take longest,
-# mostly as they do the same very often. CHOSEN tell most of how a processor or a kernel differs from another.
+# choose chooses tests, as a processor that is imitated takes hours for all of them. CHOSEN tell most of how a
+# processor or a kernel differs from another. SLOW takes a child through each of its instructions.
 choose() {
-	SLOW+='|ChildrenWithoutPidfds|ForkServerBesideOtherForks|SwapPagesScatters|CloseWaitsForThoseInside|NotOpenedAgain'
-	SLOW+='|StatusIsGone|WaitingHoldsNoThread|OtherChildrenAreLeft|ManyForksLeave|FailedResizeLeaves|GarbageInEachWord'
-	SLOW+='|BesideAHostile|RandomGarbage|CallTellsWhatBecame|AThousandChildren|ReserveIsLeft|LoseNoUpdate|EachInstruction'
-	SLOW+='|ForkedChildIsFresh|PoolCallsRunIn|PoolOfAForkServer|ServerIsMadeAnew|NoOneElses|WithParentThatIsKilled'
-	SLOW+='|AreNotTruncated|SlotsTakeTheMemory|ReplacesAChildAfterMax|RandomScripts'
-	CHOSEN[core]='-test.run=Huge|FullFile|Sparse|ResizeInPlace|Detach|TestSwap|Split|Advise|Sandbox|Paths|Landlock|NoWayOut'
-	CHOSEN[core]+='|Denied|Crash|PoolIn|PoolCall|PoolClose|ForkServersChildren|TestDo|SetUp|CloseFDs|Lean|ForkShares|WaitTells|Limits'
+	SLOW+='|EachInstruction|AnArenaIsMended|Killed'
+	CHOSEN[core]='-test.run=Huge|FullFile|Detach|SwapExchanges|SplitMappingMoves|Advise|SandboxLetsCompute|SandboxWithout'
+	CHOSEN[core]+='|DeniedSays|LandlockIs|PathOfAFile|ReadOnlyStays|CrashIsReported|ForkServersChildrenReport|DoPasses'
+	CHOSEN[core]+='|SetUpThatFails|CloseFDsLeaves|LeanChild|ForkShares|LimitsAnd|PoolReplacesWhat|ResizeInPlace'
+	CHOSEN[shared]='-test.run=EachKind|AGate|Mutex|Semaphore|Barrier|Garbage|NewArena|NewRing'
 	CHOSEN[devzero]='-test.run=DefaultTechnique|MapMakes|ResizeKeeps|ForkShares|DetachTakes|SwapExchanges|Split|MoveTo$'
 	CHOSEN[parity]='-test.run=ListingPrints|CallsDoAsInC|LimitsHold'
 	CHOSEN[live]='-test.run=FrozenMeansFrozen|ForkReturns|CallReturns|SnapshotIs|AtEachSystemCall|TimersInTheChild -forks 20'

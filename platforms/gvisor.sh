@@ -13,7 +13,7 @@ runsc=$OUT/debian/$release-amd64/root/usr/bin/runsc
 CHOSEN[core]='-test.run=Pool|CloseFDs|TestCrash|TestLean|TestResize|TestMoveTo|SandboxLetsCompute|SandboxRefuses'
 CHOSEN[devzero]=${CHOSEN[core]}
 CHOSEN[live]='-test.run=FrozenMeansFrozen'
-SLOW+="|PoolInASandbox|EachInstruction" # no child is told which call was denied; single steps come to no end
+SLOW+="|PoolInASandbox|EachInstruction|AnArenaIsMended|Killed" # no child is told which call was denied; single steps come to no end
 
 # gvisor_suite NAME PACKAGE: runs a suite. The platform ptrace needs no virtualization. The first process is a shell, as
 # orphans become its children.

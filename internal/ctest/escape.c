@@ -38,7 +38,7 @@
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
 #endif
-#ifndef SYS_memfd_secret /* no kernel has it on 32-bit ARM */
+#if !defined(SYS_memfd_secret) && !defined(__arm__) /* no kernel has it on 32-bit ARM */
 #define SYS_memfd_secret 447
 #endif
 #ifndef SYS_process_mrelease
@@ -157,7 +157,9 @@ static const struct escape escapes[] = {
 	CALL("asks for a handle", name_to_handle_at, AT_FDCWD, TEXT(nowhere), 0, 0, 0),
 	CALL("opens by a handle", open_by_handle_at, -1, 0, 0),
 	CALL("makes an object", memfd_create, TEXT(here), 0),
+#ifdef SYS_memfd_secret
 	CALL("makes a secret object", memfd_secret, 0xffff),
+#endif
 	CALL("copies between files", copy_file_range, -1, 0, -1, 0, 0, 0),
 	CALL("sends a file", sendfile, -1, -1, 0, 0),
 	CALL("splices", splice, -1, 0, -1, 0, 0, 0),
