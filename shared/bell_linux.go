@@ -5,6 +5,7 @@ package shared
 import (
 	"context"
 	"math"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,10 +116,11 @@ func listen(begun <-chan struct{}) {
 // wakeChanged wakes the goroutines whose words have changed. It returns how many wait, and how many of
 // them it has woken.
 func wakeChanged() (waiting, woken int) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	bells.Lock()
 	defer bells.Unlock()
 	for w := range bells.waiters {
-		if atomic.LoadUint32(w.word) != w.value {
+		if w.hasChanged() {
 			woken++
 			select {
 			case w.woken <- struct{}{}:
@@ -127,6 +129,14 @@ func wakeChanged() (waiting, woken int) {
 		}
 	}
 	return len(bells.waiters), woken
+}
+
+// hasChanged returns true for memory that fails, too, as a child has cut the object short: whoever waits
+// for the word finds that out in a goroutine of its own.
+func (w *bellWaiter) hasChanged() (changed bool) {
+	changed = true
+	defer ignoreFault()
+	return atomic.LoadUint32(w.word) != w.value
 }
 
 // ring wakes the goroutines of all processes that wait for a word that has changed.

@@ -264,6 +264,9 @@ func RecountWith(a *Arena, units uint32) {
 	a.leave()
 }
 
+// RingBell rings the bell.
+func RingBell() { ring() }
+
 // GrowAsWanted does what the goroutine does that makes arenas grow for children.
 func GrowAsWanted(a *Arena) { a.growAsWanted() }
 

@@ -4,6 +4,8 @@ package shared_test
 
 import (
 	"context"
+	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"testing"
 
@@ -100,4 +102,30 @@ func TestAGatesWaitEndsWithItsContext(t *testing.T) {
 	cancel()
 	err = shared.GateAt(&pair.Reply).Wait(ctx, func() bool { return false })
 	assert.Equal(t, context.Canceled, err)
+}
+
+// A child cuts the object short where a goroutine waits. The fault is in that goroutine, which can be ready
+// for it, and not in one of the library's.
+func TestAWaitEndsWhereItsMemoryFails(t *testing.T) {
+	m, err := shm.Map(shm.Shared, 4096, &shm.Config{Technique: shm.Memfd})
+	require.NoError(t, err)
+	defer m.Close()
+	words, err := shm.At[[2]uint32](m, 0)
+	require.NoError(t, err)
+	f, err := m.File()
+	require.NoError(t, err)
+	defer f.Close()
+	failed := make(chan any, 1)
+	go func() {
+		debug.SetPanicOnFault(true)
+		defer func() { failed <- recover() }()
+		_ = shared.GateAt(words).Wait(background, func() bool { return false })
+	}()
+	for atomic.LoadUint32(&words[1])&2 == 0 { // it waits for the bell
+		runtime.Gosched()
+	}
+	require.NoError(t, f.Truncate(0))
+	shared.RingBell()
+	assert.NotNil(t, <-failed)
+	require.NoError(t, f.Truncate(4096))
 }
