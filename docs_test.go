@@ -53,3 +53,19 @@ func TestArchitectureNamesEachFolder(t *testing.T) {
 		}
 	}
 }
+
+func TestDocsLinkToFilesThatExist(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	for _, pattern := range []string{"*.md", "docs/*.md", "examples/*.md", "examples/*/*.md"} {
+		pages, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, page := range pages {
+			text, err := os.ReadFile(page)
+			require.NoError(t, err)
+			for _, found := range link.FindAllStringSubmatch(string(text), -1) {
+				_, err := os.Stat(filepath.Join(filepath.Dir(page), found[1]))
+				assert.NoError(t, err, "a link of %s", page)
+			}
+		}
+	}
+}
