@@ -463,6 +463,24 @@ func reflectPC() uintptr {
 	return pc
 }
 
+// The set-up report is out of a child's reach before its function begins, also by way of its neighbours.
+func TestTheSetUpReportIsOutOfReach(t *testing.T) {
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, page, nil)
+	for _, cfg := range []*shm.ForkConfig{{CloseFDs: true}, {CloseFDs: true, KillWithParent: true, ProcessGroup: true},
+		{Nice: 1}} {
+		p := forkedWith(t, m, ctest.ReachReport, cfg)
+		assert.NoError(t, wait(t, p), "1 means that the child has found the report")
+	}
+	pool := newPool(t, m, 1, &shm.PoolConfig{MaxIn: page, MaxOut: page})
+	_, err := pool.Call(background, ctest.Increment, 0, page) // the request's number is not 1 from now on
+	require.NoError(t, err)
+	got, err := pool.Call(background, ctest.ReachReport, 0, page)
+	assert.NoError(t, err)
+	assert.Zero(t, got)
+	assert.NoError(t, pool.Close())
+}
+
 // docs/SECURITY.md promises nothing without a test.
 func TestSecurityNamesItsTests(t *testing.T) {
 	text := string(must(os.ReadFile("docs/SECURITY.md")))

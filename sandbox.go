@@ -27,7 +27,9 @@ type Sandbox struct {
 	// Paths are the files and the folders that the child may open. With Compute,
 	// Paths also allows the system calls for that. An open that no path allows fails
 	// with EACCES, and does not end the child. The child can learn by stat(2) which
-	// other files there are. Paths needs Linux 5.13, and 6.2 for PathWrite. With
+	// other files there are. PathWrite allows ftruncate(2), fallocate(2) and file
+	// locks for all descriptors, those that the child inherits too: the kernel cannot
+	// tell these from the others. Paths needs Linux 5.13, and 6.2 for PathWrite. With
 	// Paths, Allow or Custom, shm_object_length of csrc/shm_child.h returns 0.
 	Paths []PathRule
 

@@ -484,8 +484,8 @@ func TestWhatTwoDeathsLeaveGoesWithTheNextSnapshot(t *testing.T) {
 			return writes("new")(w)
 		})
 		require.NoError(t, err)
-		_ = s.Wait(context.Background())
-		select {}
+		// The child stops this process, and its end kills it.
+		require.Fail(t, "the child ended before that", "%v", s.Wait(context.Background()))
 	}
 	require.ErrorContains(t, err, "signal: killed", out)
 	holds(t, dir, ".db.live-snapshot", "new", "db", "former")

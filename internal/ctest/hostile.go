@@ -11,6 +11,10 @@ import "forkshm.example/shm"
 // address says, and returns 7.
 var Hostile = shm.ChildFunc(C.child_hostile)
 
+// ReachReport is a child that looks for its set-up report in what it can map. It returns 1 if it finds
+// it, and 0 if not.
+var ReachReport = shm.ChildFunc(C.child_reach_report)
+
 // HostileOrder is struct hostile of hostile.h.
 type HostileOrder struct {
 	Act, End, Offset, Length, Value uint32

@@ -40,4 +40,7 @@ struct hostile {
 
 int child_hostile(void *addr, size_t length);
 
+/* Maps again what is beside its control page. Returns whether the set-up report is there, or 99. */
+int child_reach_report(void *addr, size_t length);
+
 #endif
