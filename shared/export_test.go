@@ -11,6 +11,8 @@ import (
 
 	"forkshm.example/shm"
 	"forkshm.example/shm/internal/hook"
+
+	"forkshm.example/shm/internal/testenv"
 )
 
 // Gate has the methods of a gate at an address.
@@ -28,11 +30,16 @@ const WaitFlags = mutexFutex | mutexBell
 // Word returns the word of a lock.
 func Word(l *Mutex) uint32 { return atomic.LoadUint32(l.word) }
 
+// await waits until done returns true. It ends a test whose child or goroutine has ended before.
+func await(done func() bool) {
+	if !testenv.Eventually(done) {
+		panic("whoever was to wait has ended, or hangs")
+	}
+}
+
 // AwaitWaiters waits until threads and goroutines wait for the lock.
 func AwaitWaiters(l *Mutex) {
-	for Word(l)&WaitFlags != WaitFlags {
-		time.Sleep(100 * time.Microsecond)
-	}
+	await(func() bool { return Word(l)&WaitFlags == WaitFlags })
 }
 
 // Held returns how many structures this process names in its slots.
@@ -59,9 +66,7 @@ func Owners() (n int) {
 
 // AwaitBell waits until a goroutine waits for the bell.
 func AwaitBell(l *Mutex) {
-	for Word(l)&mutexBell == 0 {
-		time.Sleep(100 * time.Microsecond)
-	}
+	await(func() bool { return Word(l)&mutexBell != 0 })
 }
 
 // Meet returns when two parties have called it.
@@ -95,9 +100,7 @@ func AwaitWaiter(l *Mutex) {
 
 // AwaitThread waits until a thread waits for the lock by futex(2).
 func AwaitThread(l *Mutex) {
-	for Word(l)&mutexFutex == 0 {
-		time.Sleep(100 * time.Microsecond)
-	}
+	await(func() bool { return Word(l)&mutexFutex != 0 })
 }
 
 // Briefly sets how long a call without a context waits for a hostile process.
@@ -195,9 +198,7 @@ func ForgetHints(a *Arena) {
 
 // AwaitClaimed waits until this process is the consumer of a ring.
 func AwaitClaimed(r *Ring) {
-	for atomic.LoadUint32(r.word(consumer)) == 0 {
-		time.Sleep(100 * time.Microsecond)
-	}
+	await(func() bool { return atomic.LoadUint32(r.word(consumer)) != 0 })
 }
 
 // CountCells looks at each cell of an arena once.

@@ -3,6 +3,7 @@
 package shared_test
 
 import (
+	"context"
 	"testing"
 
 	"forkshm.example/shm"
@@ -67,7 +68,12 @@ func TestALiveForksChildOwnsLocks(t *testing.T) {
 		select {}
 	})
 	require.NoError(t, err)
-	require.NoError(t, done.Wait(background))
+	ctx, cancel := context.WithCancel(background)
+	go func() { // a child that ends early sets nothing
+		_ = p.Wait(background)
+		cancel()
+	}()
+	require.NoError(t, done.Wait(ctx))
 	require.Equal(t, shared.ErrLocked, l.TryLock())
 	require.NoError(t, p.Kill())
 	require.Equal(t, shared.ErrOwnerDied, l.Lock(background))
