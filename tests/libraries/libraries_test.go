@@ -64,13 +64,14 @@ func status(err error) int {
 
 func tell(dir, name string) { _ = os.WriteFile(filepath.Join(dir, name), nil, 0o600) }
 
+// await waits until the other process tells this. That process may have ended before.
 func await(dir, name string) {
-	for {
+	for end := time.Now().Add(3 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 			return
 		}
-		time.Sleep(time.Millisecond)
 	}
+	panic("nobody told " + name)
 }
 
 func openSQLite(dir string) (*sql.DB, error) {
