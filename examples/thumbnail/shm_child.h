@@ -37,7 +37,7 @@ enum { SHM_OBJECTS = 100 }; /* a table fits a page of 4 KiB */
  */
 struct shm_objects {
 	struct shm_objects *next; /* more entries, or NULL */
-	struct shm_object object[SHM_OBJECTS];
+	struct shm_object object[SHM_OBJECTS] __attribute__((aligned(8)));
 };
 
 /* Defined in package shm. The symbol is weak, as cgo links each package alone before the program. */
