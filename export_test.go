@@ -216,8 +216,9 @@ func Forget(p *Process) { children.remove(p.pid) }
 
 // Children returns how many children this package knows.
 func Children() int {
-	defer children.lock()()
-	return len(children.pids)
+	c := children.lock()
+	defer c.Unlock()
+	return len(c.pids)
 }
 
 // IsBroken reports whether the server is not used again.

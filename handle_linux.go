@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"forkshm.example/shm/internal/highfd"
-	"forkshm.example/shm/internal/hook"
 )
 
 // childID names a child for waitid(2), by a pidfd or by a process id.
@@ -35,40 +35,46 @@ type childHandle struct {
 // one lies.
 var children childTable
 
-type childTable struct {
+// childTable has the children of one process. A live fork's child makes a table of its own: its
+// parent's may be locked. The lock is taken under syscall.ForkLock, so it cannot be one of hook.Locks.
+type childTable struct{ current atomic.Pointer[childPids] }
+
+type childPids struct {
 	sync.Mutex
 	owner uint64 // the token of the process whose children these are
 	pids  map[int]struct{}
 }
 
-func init() { hook.Locks = append(hook.Locks, &children.Mutex) }
-
-// lock locks the table. A live fork's child has a copy of its parent's.
-func (t *childTable) lock() (unlock func()) {
-	t.Lock()
-	if token := processToken(); t.owner != token {
-		t.owner, t.pids = token, map[int]struct{}{}
+// lock locks this process's table.
+func (t *childTable) lock() *childPids {
+	c := t.current.Load()
+	for token := processToken(); c == nil || c.owner != token; c = t.current.Load() {
+		t.current.CompareAndSwap(c, &childPids{owner: token, pids: map[int]struct{}{}})
 	}
-	return t.Unlock
+	c.Lock()
+	return c
 }
 
 // add adds a child, and reports whether it was not there.
 func (t *childTable) add(pid int) bool {
-	defer t.lock()()
-	_, found := t.pids[pid]
-	t.pids[pid] = struct{}{}
+	c := t.lock()
+	defer c.Unlock()
+	_, found := c.pids[pid]
+	c.pids[pid] = struct{}{}
 	return !found
 }
 
 // remove removes a child that is reaped.
 func (t *childTable) remove(pid int) {
-	defer t.lock()()
-	delete(t.pids, pid)
+	c := t.lock()
+	defer c.Unlock()
+	delete(c.pids, pid)
 }
 
 func (t *childTable) has(pid int) bool {
-	defer t.lock()()
-	_, found := t.pids[pid]
+	c := t.lock()
+	defer c.Unlock()
+	_, found := c.pids[pid]
 	return found
 }
 
