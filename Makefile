@@ -45,8 +45,9 @@ help: ## prints this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-14s %s\n' "$$target" "$$text"; done
 
 # The gate (.ci/run) has less than 20 minutes on a busy machine. It leaves out what takes long and tells
-# least: race and slow in the second build, as the tests of each build go through all techniques, and
-# those of livego that compile the whole standard library anew. It adds make stress for some minutes.
+# least: race and slow in the second build, as the tests of each build go through all techniques, those of
+# livego that compile the whole standard library anew, and four of five instructions at which a child of
+# package shared can be killed. It adds make stress for some minutes.
 check: lint apidiff run test slow livego bench-once race ## lint and all tests: some tens of minutes
 
 run: ## runs the book's program: a child changes a shared int
@@ -57,9 +58,11 @@ test: ## the tests of both builds, of the build without cgo, and of live forks: 
 	CGO_ENABLED=0 $(TEST) .
 	@$(MAKE) --no-print-directory live
 
+# Children are killed at each instruction of what they do in shared memory that is a multiple of STRIDE.
+STRIDE ?= 1
 slow: ## the tests that build other programs, and that compare with C and strace
 	@$(IN_BUILDS) (set -x; $(TEST) -tags "$$tags" $(SLOW)); done
-	$(TEST) -run 'Instruction' -skip Others ./shared -args -stride 1
+	$(TEST) -run 'Instruction' -skip Others ./shared -args -stride $(STRIDE)
 	$(TEST) -run 'Instruction.*Others' ./shared -args -stride 5
 	$(TEST) -run 'GarbageInAnArena' ./shared -args -stride 1
 	SHM_HOSTILE=all $(TEST) -v -run 'HostileSuite|NoWayOut' . | grep -v '^ *--- PASS\|^=== '
