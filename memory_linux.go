@@ -534,10 +534,11 @@ func (mem *memory) name(name string) {
 	runtime.KeepAlive(p)
 }
 
-// isMapped reports whether all of the first length bytes are mapped.
+// isMapped reports whether all of the first length bytes are mapped. msync(2)
+// with MS_ASYNC looks for unmapped bytes and does nothing else. mincore(2) would
+// want a byte for each page, and a capacity may be all of the address space.
 func (mem *memory) isMapped(length int) bool {
-	resident := make([]byte, pages(length))
-	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(mem.addr), uintptr(length),
-		uintptr(unsafe.Pointer(unsafe.SliceData(resident))))
+	_, _, errno := unix.Syscall(unix.SYS_MSYNC, uintptr(mem.addr),
+		uintptr(pages(length)*os.Getpagesize()), unix.MS_ASYNC)
 	return errno != unix.ENOMEM
 }

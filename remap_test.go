@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"runtime"
 	"sync"
 	"testing"
 	"unsafe"
@@ -153,6 +154,21 @@ func TestResizeRefusedLeavesAllAsItWas(t *testing.T) {
 			assert.Equal(t, addr, m.Addr())
 			assert.Equal(t, want, m.Bytes())
 		}
+	})
+}
+
+// A byte for each page of this length would be 16 GiB. With 64 bits, it is a
+// length that can be reserved, and that mremap(2) then refuses for most memory.
+func TestResizeRefusedTakesNoMemory(t *testing.T) {
+	needWideInt(t)
+	const length = math.MaxInt & (1 << 46)
+	forEach(t, func(t *testing.T, sharing shm.Sharing, cfg *shm.Config) {
+		m := newMapping(t, sharing, page, cfg)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_ = m.Resize(length, shm.MayMove)
+		runtime.ReadMemStats(&after)
+		assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<30))
 	})
 }
 
