@@ -4,6 +4,9 @@ package shm_test
 
 import (
 	"context"
+	"debug/elf"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -113,6 +116,34 @@ func TestAbortWithADamagedStack(t *testing.T) {
 			require.NotNil(t, exit.Crash)
 			assert.NotZero(t, exit.Crash.PC)
 		}
+	}
+}
+
+// Where the unwinder cannot be loaded, a child that aborts does not try to load
+// it: another thread of its parent may have had the loader's or malloc's lock.
+func TestAbortWithoutUnwinder(t *testing.T) {
+	const name = "libgcc_s.so.1"
+	program, err := elf.Open(must(os.Executable()))
+	require.NoError(t, err)
+	if slices.Contains(must(program.ImportedLibraries()), name) {
+		t.Skip("this program does not start without " + name)
+	}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	t.Setenv("LD_LIBRARY_PATH", dir)
+	if !inOwnProcess(t, nil) {
+		return
+	}
+	for how := 1; how <= 3; how++ {
+		m := newMapping(t, shm.Shared, how, &shm.Config{Technique: shm.Anonymous})
+		ctx, cancel := context.WithTimeout(background, 2*time.Minute)
+		err := shm.Call(ctx, ctest.Abort, m, nil)
+		cancel()
+		var exit *shm.ExitError
+		require.ErrorAs(t, err, &exit)
+		assert.Equal(t, unix.SIGABRT, exit.Status.Signal(), "%v", exit)
+		require.NotNil(t, exit.Crash)
+		assert.Empty(t, exit.Crash.Callers())
 	}
 }
 

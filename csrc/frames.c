@@ -23,7 +23,7 @@ enum {
 /* In the child: the thread that unwinds, and where it goes on if that fails. */
 static volatile pid_t unwinder;
 static sigjmp_buf escape;
-static int is_prepared;
+static int was_tried, is_prepared; /* in the parent */
 static const void *outermost; /* where the function that runs the child's function returns to */
 
 #ifdef __GLIBC__
@@ -58,10 +58,10 @@ void shm_prepare_frames(void)
 {
 	void *one[1];
 
-	if (is_prepared || !can_unwind())
+	if (was_tried || !can_unwind())
 		return;
-	unwind(one, 1);
-	is_prepared = 1;
+	was_tried = 1;
+	is_prepared = unwind(one, 1) > 0; /* without libgcc_s there is none, and each call tries to load it */
 }
 
 /* What comes before the function that crashed are the calls of its handler. The last ones are this package's. */
