@@ -37,8 +37,22 @@ func newControl(args *forkArgs) *control {
 // isMapped reports whether there is a page, and this process has it mapped.
 func (c *control) isMapped() bool { return c != nil && c.owner == processToken() }
 
-// retain adds a user of the page.
-func (c *control) retain() { c.users.Add(1) }
+// retain adds a user of the page, and returns false if there is none any more:
+// then the page is unmapped. c may be nil.
+func (c *control) retain() bool {
+	if c == nil {
+		return false
+	}
+	for {
+		n := c.users.Load()
+		if n == 0 {
+			return false
+		}
+		if c.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
 
 // release ends the use that newControl or retain began. c may be nil.
 func (c *control) release() {

@@ -248,3 +248,12 @@ func MapHuge(technique Technique, sharing Sharing, length int) error {
 	}
 	return mem.unmap()
 }
+
+// HoldsControl reports whether the process's control page could be retained.
+func (p *Process) HoldsControl() bool {
+	if !p.control.retain() {
+		return false
+	}
+	p.control.release()
+	return true
+}

@@ -285,3 +285,15 @@ func TestPoolInitRunsBeforeTheSandbox(t *testing.T) {
 	_, err = p.Call(background, ctest.Increment, 0, 4)
 	assert.NoError(t, err)
 }
+
+// A child may end as soon as it is set up, and is reaped then. Its control page is
+// unmapped by that, and the pool must not use it.
+func TestReapedChildHasNoControlPage(t *testing.T) {
+	leavesNothing(t)
+	m := newMapping(t, shm.Shared, page, nil)
+	p := must(m.Fork(ctest.Pause, nil))
+	assert.True(t, p.HoldsControl())
+	require.NoError(t, p.Kill())
+	assert.Equal(t, killed(p, unix.SIGKILL), wait(t, p))
+	assert.False(t, p.HoldsControl())
+}

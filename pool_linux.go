@@ -228,13 +228,14 @@ func (p *pool) fork(ctx context.Context, wakeFD int) (child *Process, err error)
 			err = child.endedEarly(ctx)
 		}
 	}
-	if err == nil && child.control == nil {
-		err = child.Wait(context.Background()) // other code has reaped the child already
+	if err == nil && !child.control.retain() { // the child is reaped already
+		if err = child.Wait(context.Background()); err == nil {
+			err = &ExitError{Pid: child.pid} // it called exit(0)
+		}
 	}
 	if err != nil {
 		return nil, &Error{"fork", p.m.Len(), err}
 	}
-	child.control.retain()
 	return child, nil
 }
 
