@@ -720,3 +720,30 @@ func TestForkServersMemoryIsItsOwn(t *testing.T) {
 	assert.NoError(t, s.Call(background, ctest.PeekAsUser))
 	assert.Equal(t, int(unix.EPERM), getInt(m))
 }
+
+// Without a descriptor for the poller, a fork waits for the answer nevertheless.
+// If it did not, nobody would know the child that the server makes then.
+func TestForkServersAnswerWithoutDescriptors(t *testing.T) {
+	if !inOwnProcess(t, nil) {
+		return
+	}
+	m := newMapping(t, shm.Shared, page, nil)
+	s := newForkServer(t, m, nil)
+	needServer(t, s)
+	require.NoError(t, s.Call(background, ctest.Increment))
+	server := s.ServerPid()
+	_, err := s.NextPid(time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, unix.Kill(server, unix.SIGSTOP))
+	require.NoError(t, s.Call(background, ctest.Increment), "the child was there already")
+	t.Run("without", func(t *testing.T) {
+		fillDescriptorTable(t)
+		ctx, cancel := context.WithTimeout(background, 50*time.Millisecond)
+		defer cancel()
+		assert.ErrorIs(t, s.Call(ctx, ctest.Increment), context.DeadlineExceeded)
+	})
+	require.NoError(t, unix.Kill(server, unix.SIGCONT))
+	require.NoError(t, s.Call(background, ctest.Increment))
+	assert.Equal(t, server, s.ServerPid(), "it is the same server")
+	assert.Equal(t, 3, getInt(m))
+}

@@ -215,8 +215,8 @@ func (v *server) await(ctx context.Context) (pid int, err error) {
 		return pid, err
 	}
 	polled, conn, err := v.openPolled()
-	if err != nil {
-		return 0, err
+	if err != nil { // no descriptor is left
+		return v.awaitOnThread(ctx)
 	}
 	defer polled.Close()
 	wakeUp := func() { _ = polled.SetReadDeadline(time.Unix(1, 0)) }
@@ -234,6 +234,14 @@ func (v *server) await(ctx context.Context) (pid int, err error) {
 			return n > 0 || err != nil && err != unix.EINTR
 		})
 	}
+}
+
+// awaitOnThread is await without the poller. It does not give up, as nobody would know the child then.
+func (v *server) awaitOnThread(ctx context.Context) (pid int, err error) {
+	for err = unix.EAGAIN; err == unix.EAGAIN; {
+		pid, err = v.look(ctx, setUpInterval)
+	}
+	return pid, err
 }
 
 // look waits for the answer as long as timeout. The error is EAGAIN if await is to wait on.
