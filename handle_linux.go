@@ -71,6 +71,16 @@ func (t *childTable) remove(pid int) {
 	delete(c.pids, pid)
 }
 
+// reap calls wait, which may reap a child, and removes the child if wait reports
+// that. Until then no child is added: the next one may have the same process id.
+func (t *childTable) reap(pid int, wait func() (reaped bool)) {
+	c := t.lock()
+	defer c.Unlock()
+	if wait() {
+		delete(c.pids, pid)
+	}
+}
+
 func (t *childTable) has(pid int) bool {
 	c := t.lock()
 	defer c.Unlock()
@@ -274,11 +284,11 @@ func (h *childHandle) reap(id childID,
 	usage *unix.Rusage) (wpid int, status unix.WaitStatus, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	wpid, status, err = id.wait(unix.WEXITED|unix.WNOHANG, usage)
-	h.reaped = wpid != 0 || err != nil
-	if h.reaped {
-		children.remove(h.pid)
-	}
+	children.reap(h.pid, func() bool {
+		wpid, status, err = id.wait(unix.WEXITED|unix.WNOHANG, usage)
+		h.reaped = wpid != 0 || err != nil
+		return h.reaped
+	})
 	return wpid, status, err
 }
 
