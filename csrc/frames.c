@@ -24,7 +24,7 @@ enum {
 static volatile pid_t unwinder;
 static sigjmp_buf escape;
 static int was_tried, is_prepared; /* in the parent */
-static const void *outermost; /* where the function that runs the child's function returns to */
+static const void *outermost;      /* where the function that runs the child's function returns to */
 
 #ifdef __GLIBC__
 /* Earlier ones take the loader's lock, which another thread of the parent may have had at the fork. */
