@@ -36,9 +36,11 @@ func TestPoolErrorsTellWhetherACallWasBegun(t *testing.T) {
 	}))
 
 	var waiting context.Context
+	limit := time.Millisecond
 	assert.True(t, eventually(func() bool { // the context may end before the call begins
 		var cancelWaiting func()
-		waiting, cancelWaiting = context.WithTimeout(background, time.Millisecond)
+		waiting, cancelWaiting = context.WithTimeout(background, limit)
+		limit *= 2
 		defer cancelWaiting()
 		_, err := p.Call(waiting, ctest.Increment, 0, 4)
 		assert.ErrorIs(t, err, shm.ErrNotStarted)

@@ -93,9 +93,7 @@ func Arrived(b *Barrier) uint32 {
 // AwaitWaiter waits until a thread or a goroutine waits for the lock. A goroutine that gets no processor
 // for a moment does not wait by futex(2) at all.
 func AwaitWaiter(l *Mutex) {
-	for Word(l)&WaitFlags == 0 {
-		time.Sleep(100 * time.Microsecond)
-	}
+	await(func() bool { return Word(l)&WaitFlags != 0 })
 }
 
 // AwaitThread waits until a thread waits for the lock by futex(2).
