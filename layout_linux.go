@@ -9,7 +9,7 @@ import (
 )
 
 // This file declares the structs that Go and C share. csrc/control.h says who writes which part of
-// them. layout_cgo.go checks at compile time that sizes and offsets are the same. On 32-bit
+// them. shm_cgo.go checks at compile time that sizes and offsets are the same. On 32-bit
 // processors Go aligns 64-bit numbers to 4 bytes, and some C compilers to 8. So each stands at a
 // multiple of 8 bytes there, too, and so does a struct's end.
 
